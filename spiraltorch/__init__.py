@@ -1,0 +1,103 @@
+"""SpiralTorch: torch's tensors on a lazy graph that is fused into kernels made for the machine.
+
+    import spiraltorch as st
+    x = st.randn(64, 784)
+    loss = (x @ st.randn(784, 10)).softmax(-1).sum()
+
+Nothing is computed until a value is looked at; ``@st.compile`` replays a whole function, a training
+step say, as one native program.  Importing this loads numpy alone; compilers load when first needed.
+"""
+
+from __future__ import annotations
+
+import types as _types
+
+from .autograd import (
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .creation import (
+    arange,
+    as_tensor,
+    empty,
+    empty_like,
+    eye,
+    from_dlpack,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .device import device
+from .dtypes import (
+    DType as dtype,
+    bfloat16,
+    bool_ as bool,
+    complex64,
+    complex128,
+    double,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    long,
+    promote_types,
+    set_default_dtype,
+    short,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from .dtypes import float_ as float, int_ as int
+from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from .tensor import Size, Tensor
+from . import autograd, errors, memory
+from .config import config, set_log
+from . import nn, optim, utils
+from .surface import (
+    bernoulli,
+    can_cast,
+    finfo,
+    get_num_threads,
+    iinfo,
+    is_floating_point,
+    is_tensor,
+    multinomial,
+    normal,
+    numel,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    result_type,
+    set_num_threads,
+)
+from .surface import *  # noqa: F403
+from .dispatch import install as _install
+from .jit.compile import compile, eager
+from .inspect import explain, profile
+from .serialize import load, save
+from .surface import install_methods as _install_methods
+
+__version__ = "0.1.0"
+
+linalg = _types.ModuleType("spiraltorch.linalg", "Linear algebra (torch.linalg).")
+special = _types.ModuleType("spiraltorch.special", "Special functions (torch.special).")
+_install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "special": vars(special)})
+_install_methods()

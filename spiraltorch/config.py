@@ -1,0 +1,57 @@
+"""Settings, read once from the environment and changeable at run time.
+
+===============  ==========================================================================
+ST_NUM_THREADS   threads that kernels use (default: the CPUs this process may run on)
+ST_CPU           'llvm' (default), 'numba' (plain loops) or 'reference' (NumPy interpreter)
+ST_LOG           comma-separated channels: recompile, fuse, kernels, source, launch
+ST_DUMP          folder that gets every program's graph, kernels and source as text
+ST_CACHE_DIR     folder of compiled kernels (default: the user's cache folder)
+ST_VERIFY        1: check every graph and kernel between passes
+ST_QUEUE_NODES   pending operations before eager mode computes them (default 4096)
+ST_QUEUE_BYTES   bytes of pending results before eager mode computes them (default 1 GiB)
+===============  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from dataclasses import dataclass, field
+
+CHANNELS = ("recompile", "fuse", "kernels", "source", "launch")
+
+
+@dataclass
+class Config:
+    cpu: str = field(default_factory=lambda: os.environ.get("ST_CPU", "llvm"))
+    log: frozenset[str] = frozenset()
+    dump: str = field(default_factory=lambda: os.environ.get("ST_DUMP", ""))
+    verify: bool = field(default_factory=lambda: os.environ.get("ST_VERIFY", "") == "1")
+    queue_nodes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_NODES", 4096)))
+    queue_bytes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_BYTES", 1 << 30)))
+
+
+config = Config()
+logger = logging.getLogger("spiraltorch")
+
+
+def set_log(channels: str | None) -> None:
+    """Switch log channels on: ``"recompile,fuse"``; None or '' switches all off.
+
+    Raises ValueError for a channel that does not exist.
+    """
+    names = frozenset(c.strip() for c in (channels or "").split(",") if c.strip())
+    unknown = names - set(CHANNELS)
+    if unknown:
+        raise ValueError(f"unknown log channel {sorted(unknown)}; there are: {', '.join(CHANNELS)}")
+    config.log = names
+
+
+def log(channel: str, text: str) -> None:
+    """One line (or block) on stderr, if the channel is on."""
+    if channel in config.log:
+        print(f"[{channel}] {text}", file=sys.stderr, flush=True)
+
+
+set_log(os.environ.get("ST_LOG"))

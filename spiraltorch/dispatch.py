@@ -1,0 +1,329 @@
+"""From a Python call to a recorded node: binds arguments, applies the operator's record, tapes it.
+
+``function(op)`` is what users call as ``st.name``; ``method`` and ``inplace`` make ``x.name()`` and
+``x.name_()``; :func:`install` puts them where the records say.  Scalar rows with two tensors of one
+type and shape take a short path, because recording is what eager mode costs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .autograd import Hole, OpCall, mode
+from .errors import ShapeError, SpiralError, user_origin
+from .ir.node import Node, cast, make
+from .ops.registry import OPS, Op
+from .storage import computed_at_once, reshape_strides
+from .tensor import Tensor, attach, from_node, tensor_over
+
+_NO_KW: dict[str, Any] = {}
+
+
+def _nodes(value: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
+    """(value with tensors read as nodes, value with tensors replaced by holes)."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return value._read(), Hole(len(tensors) - 1)
+    if type(value) in (list, tuple) and any(isinstance(v, (Tensor, list, tuple)) for v in value):
+        pairs = [_nodes(v, tensors) for v in value]
+        return [p[0] for p in pairs], [p[1] for p in pairs]
+    return value, value
+
+
+def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Positional arguments first: operands given by keyword are moved in place."""
+    if not kwargs and len(args) >= op.operands:
+        return args, kwargs
+    try:
+        bound = op.signature.bind(*args, **kwargs)
+    except TypeError as e:
+        raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
+    return bound.args, bound.kwargs
+
+
+def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
+    """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
+    if op.view is not None:
+        return view_call(op, args, kwargs)
+    args, kwargs = bind(op, args, kwargs)
+    tensors: list[Tensor] = []
+    node_args, template = [], []
+    for a in args:
+        n, h = _nodes(a, tensors)
+        node_args.append(n)
+        template.append(h)
+    node_kwargs, kw_template = kwargs, kwargs
+    if kwargs:
+        pairs = {k: _nodes(v, tensors) for k, v in kwargs.items()}
+        node_kwargs, kw_template = {k: p[0] for k, p in pairs.items()}, {k: p[1] for k, p in pairs.items()}
+    out = op.apply(node_args, node_kwargs)
+    where = _device(op, tensors)
+    if isinstance(out, Node):
+        result: Any = from_node(out, where)
+        outs = [result]
+        _mark(out)
+    else:
+        outs = [from_node(n, where) for n in out]
+        result = type(out)(outs)
+        for n in out:
+            _mark(n)
+    if mode.enabled and op.differentiable:
+        for t in tensors:
+            if t._tracked:
+                attach(OpCall(op, template, kw_template), tensors, outs)
+                break
+    for t in tensors:
+        if t._storage.exposed:
+            computed_at_once(tensors, outs)
+            break
+    return result
+
+
+def _mark(n: Node) -> None:
+    if n.origin is None:
+        n.origin = user_origin(3)
+
+
+def _device(op: Op, tensors: Sequence[Tensor]) -> Any:
+    if not tensors:
+        from .device import CPU
+
+        return CPU
+    first = tensors[0]._storage.device
+    for t in tensors[1:]:
+        d = t._storage.device
+        if d is not first and d != first:
+            if not t._read().shape and d.type == "cpu":
+                continue
+            if not tensors[0]._read().shape and first.type == "cpu":
+                first = d
+                continue
+            raise SpiralError(
+                f"Expected all tensors to be on the same device, but {op.name} got {first} and {d}; use .to({str(first)!r})"
+            )
+    return first
+
+
+def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """An operator whose result is a view: the steps are appended to the tensor's own."""
+    assert op.view is not None
+    bound = op.signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    (x, *rest) = [v for k, v in bound.arguments.items() if op.signature.parameters[k].kind is not _VAR_KEYWORD]
+    node = x._read()
+    steps = op.view(tuple(node.shape), *rest)
+    if x._steps and op.name in _RESHAPING and _needs_copy(x, steps):
+        if op.name == "view":
+            raise SpiralError(
+                "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+                "two contiguous subspaces). Use .reshape(...) instead."
+            )
+        return call(OPS["clone"], (x,)).reshape(steps[-1][1])
+    t = tensor_over(x._storage, (*x._steps, *steps))
+    t._base = x if x._base is None else x._base
+    t._detached = x._detached
+    t._seen = x._storage.history_version
+    n = t._read()
+    if n.origin is None:
+        n.origin = user_origin(2)
+    if mode.enabled and x._tracked:
+        attach(OpCall(op, [Hole(0), *rest], {}), [x], [t])
+    return t
+
+
+from inspect import Parameter as _P  # noqa: E402
+
+_VAR_KEYWORD = _P.VAR_KEYWORD
+_RESHAPING = frozenset(("reshape", "view", "flatten", "unflatten", "ravel"))
+
+
+def _needs_copy(x: Tensor, steps: Sequence[Any]) -> bool:
+    shape: tuple[int, ...] = tuple(x.shape)
+    strides: Any = x._layout()[0]
+    for kind, arg in steps:
+        if kind == "RESHAPE":
+            strides = reshape_strides(shape, strides, arg)
+            if strides is None:
+                return True
+            shape = arg
+    return False
+
+
+# -- the callables users see -------------------------------------------------------------------------
+
+
+def function(op: Op) -> Callable[..., Any]:
+    """``st.name``."""
+    if op.row is not None and op.operands == 2 and op.promote == "arith":
+        return _binary(op)
+    if op.row is not None and op.operands == 1:
+        return _unary(op)
+
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        return call(op, args, kwargs)
+
+    return _dress(apply, op)
+
+
+def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callable[..., Any]:
+    apply.__name__ = apply.__qualname__ = name or op.name
+    apply.__doc__ = op.doc
+    apply.__signature__ = op.signature  # type: ignore[attr-defined]
+    apply.__module__ = "spiraltorch"
+    return apply
+
+
+def _binary(op: Op) -> Callable[..., Any]:
+    row = op.row
+    assert row is not None
+    from .ir.prims import ROWS
+
+    result = dtypes.bool_ if ROWS[row].result == "bool" else None
+    kinds = op.kinds
+
+    def apply(a: Any, b: Any, **kwargs: Any) -> Any:
+        if type(a) is Tensor and type(b) is Tensor and not kwargs:
+            x = a._storage.node if not a._steps else a._read()
+            y = b._storage.node if not b._steps else b._read()
+            d = x.dtype
+            if x.shape == y.shape and d is y.dtype and d.kind in kinds and d.itemsize > 2 and a._storage.device is b._storage.device:
+                n = make(row, (x, y), None, x.shape, result or d)
+                if n.origin is None:
+                    n.origin = user_origin(2)
+                t = from_node(n, a._storage.device)
+                if mode.enabled and (a._tracked or b._tracked):
+                    attach(OpCall(op, _TWO_HOLES, _NO_KW), (a, b), (t,))
+                if a._storage.exposed or b._storage.exposed:
+                    computed_at_once((a, b), (t,))
+                return t
+        return call(op, (a, b), kwargs)
+
+    return _dress(apply, op)
+
+
+_TWO_HOLES = (Hole(0), Hole(1))
+_ONE_HOLE = (Hole(0),)
+
+
+def _unary(op: Op) -> Callable[..., Any]:
+    row = op.row
+    assert row is not None
+
+    def apply(input: Any, **kwargs: Any) -> Any:
+        if type(input) is Tensor and not kwargs:
+            x = input._storage.node if not input._steps else input._read()
+            d = x.dtype
+            if d.kind == "f" and d.itemsize > 2:
+                n = make(row, (x,), None, x.shape, d)
+                if n.origin is None:
+                    n.origin = user_origin(2)
+                t = from_node(n, input._storage.device)
+                if mode.enabled and input._tracked:
+                    attach(OpCall(op, _ONE_HOLE, _NO_KW), (input,), (t,))
+                if input._storage.exposed:
+                    computed_at_once((input,), (t,))
+                return t
+        return call(op, (input,), kwargs)
+
+    return _dress(apply, op)
+
+
+def inplace(op: Op) -> Callable[..., Any]:
+    """``x.name_(...)``: the out-of-place result written back, with torch's refusals."""
+    compute = function(op)
+
+    def apply(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if mode.enabled:
+            self._refuse_leaf_write()
+        return write_result(self, compute(self, *args, **kwargs), op.name + "_")
+
+    return _dress(apply, op, op.name + "_")
+
+
+def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
+    """``result`` written into ``target``, converted to its type."""
+    if result.dtype.category > target.dtype.category:
+        raise SpiralError(
+            f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name} (in {name})"
+        )
+    if tuple(result.shape) != tuple(target.shape):
+        raise ShapeError(
+            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)} (in {name})"
+        )
+    if result.dtype is not target.dtype:
+        result = result.to(target.dtype)
+    return target._write(result._read(), result)
+
+
+def _out(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds torch's ``out=`` argument."""
+
+    @functools.wraps(compute)
+    def apply(*args: Any, out: Tensor | None = None, **kwargs: Any) -> Any:
+        result = compute(*args, **kwargs)
+        if out is None:
+            return result
+        if tuple(out.shape) != tuple(result.shape):
+            out.data = from_node(cast(result._read(), out.dtype))
+            return out
+        return write_result(out, result, compute.__name__)
+
+    return apply
+
+
+_DUNDERS = {
+    "add": "add", "sub": "sub", "mul": "mul", "truediv": "true_divide", "floordiv": "floor_divide", "mod": "remainder",
+    "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
+}  # fmt: skip
+_UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not"}
+_COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
+
+
+def _operand(value: Any) -> bool:
+    return isinstance(value, (Tensor, int, float, complex, bool, np.generic))
+
+
+def _dunder(compute: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
+    def forward(self: Tensor, other: Any) -> Any:
+        if type(other) is not Tensor and not _operand(other):
+            return NotImplemented
+        return compute(self, other)
+
+    def backward(self: Tensor, other: Any) -> Any:
+        if not _operand(other):
+            return NotImplemented
+        return compute(other, self)
+
+    return backward if reflected else forward
+
+
+def install(namespaces: dict[str, dict[str, Any]]) -> None:
+    """Make every record's functions: into ``namespaces`` by name ('' is ``st``) and onto Tensor."""
+    for op in OPS.values():
+        compute = function(op)
+        for where in op.where:
+            if where == "Tensor":
+                setattr(Tensor, op.name, compute)
+            else:
+                space = namespaces.get(where)
+                if space is not None:
+                    space[op.name] = compute if op.view is not None else _out(compute)
+        if op.inplace:
+            setattr(Tensor, op.name + "_", inplace(op))
+            if "nn.functional" in op.where:
+                namespaces["nn.functional"][op.name + "_"] = inplace(op)
+    for dunder, name in _DUNDERS.items():
+        compute = function(OPS[name])
+        setattr(Tensor, f"__{dunder}__", _dunder(compute, False))
+        setattr(Tensor, f"__r{dunder}__", _dunder(compute, True))
+        setattr(Tensor, f"__i{dunder}__", inplace(OPS[name]))
+    for dunder, name in _UNARY.items():
+        setattr(Tensor, f"__{dunder}__", function(OPS[name]))
+    for name in _COMPARE:
+        setattr(Tensor, f"__{name}__", _dunder(function(OPS[name]), False))
+    Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]

@@ -1,0 +1,217 @@
+"""``x[index]`` and ``x[index] = value``: basic indices are views, tensors and masks gather and scatter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .autograd import Hole, OpCall, mode
+from .dispatch import call, write_result
+from .errors import ShapeError, SpiralError, user_origin
+from .ir import graph
+from .ops.registry import OPS, Op
+from .storage import Step, apply_steps
+from .tensor import Tensor, attach, tensor_over
+
+
+def _as_tuple(index: Any) -> tuple[Any, ...]:
+    if isinstance(index, tuple):
+        return index
+    return (index,)
+
+
+def _is_advanced(i: Any) -> bool:
+    if isinstance(i, Tensor):
+        return i.ndim > 0 or i.dtype is dtypes.bool_
+    return isinstance(i, (list, np.ndarray, range)) or isinstance(i, (bool, np.bool_))
+
+
+def _expand_ellipsis(index: tuple[Any, ...], rank: int) -> list[Any]:
+    used = 0
+    for i in index:
+        if i is None or i is Ellipsis or isinstance(i, (bool, np.bool_)):
+            continue
+        used += i.ndim if isinstance(i, (Tensor, np.ndarray)) and i.dtype in (dtypes.bool_, np.bool_) and i.ndim > 0 else 1
+    if sum(i is Ellipsis for i in index) > 1:
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    if used > rank:
+        raise IndexError(f"too many indices for tensor of dimension {rank}")
+    out: list[Any] = []
+    for i in index:
+        if i is Ellipsis:
+            out.extend([slice(None)] * (rank - used))
+        else:
+            out.append(i)
+    if not any(i is Ellipsis for i in index):
+        out.extend([slice(None)] * (rank - used))
+    return out
+
+
+def _slice_range(s: slice, size: int) -> tuple[int, int, int]:
+    step = 1 if s.step is None else int(s.step)
+    if step <= 0:
+        raise ValueError("step must be greater than zero")
+    start, stop, _ = slice(_number(s.start), _number(s.stop), step).indices(size)
+    return start, max(start, stop), step
+
+
+def _number(v: Any) -> int | None:
+    return None if v is None else int(v)
+
+
+def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
+    """Movement steps of the basic part, and per resulting axis a tensor or None (None: nothing advanced).
+
+    Raises IndexError for what is out of range or too many, TypeError for what is no index.
+    """
+    parts = _expand_ellipsis(_as_tuple(index), x.ndim)
+    shape = tuple(x.shape)
+    ranges: list[tuple[int, int, int]] = []
+    keep: list[Any] = []  # per output axis: 'axis' (a size), None (new), or an advanced index
+    axis = 0
+    for i in parts:
+        if i is None:
+            keep.append(None)
+            continue
+        if isinstance(i, (bool, np.bool_)):
+            keep.append(("advanced", bool(i), -1))
+            continue
+        if isinstance(i, slice):
+            ranges.append(_slice_range(i, shape[axis]))
+            keep.append("axis")
+            axis += 1
+            continue
+        if _is_advanced(i):
+            t = i if isinstance(i, Tensor) else _index_tensor(i)
+            spans = t.ndim if t.dtype is dtypes.bool_ else 1
+            keep.append(("advanced", t, axis))
+            for k in range(spans):
+                if t.dtype is dtypes.bool_ and t.shape[k] != shape[axis + k]:
+                    raise IndexError(
+                        f"The shape of the mask {list(t.shape)} at index {k} does not match the shape of the indexed "
+                        f"tensor {list(shape)} at index {axis + k}"
+                    )
+                ranges.append((0, shape[axis + k], 1))
+            axis += spans
+            continue
+        try:
+            n = i.__index__()
+        except (AttributeError, TypeError):
+            raise TypeError(
+                f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})"
+            ) from None
+        if not -shape[axis] <= n < shape[axis]:
+            raise IndexError(f"index {n} is out of bounds for dimension {axis} with size {shape[axis]}")
+        n %= shape[axis]
+        ranges.append((n, n + 1, 1))
+        keep.append("drop")
+        axis += 1
+    steps: list[Step] = []
+    if any(r != (0, s, 1) for r, s in zip(ranges, shape)):
+        steps.append(("SLICE", tuple(ranges)))
+    lengths = [graph.slice_length(r) for r in ranges]
+    sizes: list[int] = []
+    advanced: list[Any] = []
+    at = 0
+    for k in keep:
+        if k is None:
+            sizes.append(1)
+            advanced.append(None)
+        elif k == "axis":
+            sizes.append(lengths[at])
+            advanced.append(None)
+            at += 1
+        elif k == "drop":
+            at += 1
+        elif k[2] < 0:
+            sizes.append(1)
+            advanced.append(_index_tensor(np.zeros(int(k[1]), np.int64)))
+        else:
+            t = k[1]
+            if t.dtype is dtypes.bool_:
+                found = np.nonzero(t._values())
+                sizes.extend(lengths[at : at + t.ndim])
+                advanced.extend([_index_tensor(f) for f in found])
+                at += t.ndim
+            else:
+                if t.dtype.category > dtypes.INT:
+                    raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+                sizes.append(lengths[at])
+                advanced.append(t)
+                at += 1
+    if tuple(sizes) != tuple(lengths):
+        steps.append(("RESHAPE", tuple(sizes)))
+    return steps, advanced if any(a is not None for a in advanced) else None
+
+
+def _index_tensor(i: Any) -> Tensor:
+    from .creation import tensor
+
+    t = tensor(np.asarray(i) if not isinstance(i, list) else i)
+    if t.numel() == 0 and t.dtype.category > dtypes.INT:
+        t = t.to(dtypes.int64)
+    return t
+
+
+def _slice_body(input: Any, steps: Any) -> Any:
+    """Basic indexing as movement steps."""
+    return apply_steps(input, steps)
+
+
+SLICE_OP = Op("slice", _slice_body, acc=False, view=lambda shape, steps: steps, saves="", where=())
+
+
+def view_by_steps(x: Tensor, steps: Sequence[Step]) -> Tensor:
+    """The view of ``x`` at ``steps``."""
+    t = tensor_over(x._storage, (*x._steps, *steps))
+    t._base = x if x._base is None else x._base
+    t._detached = x._detached
+    t._seen = x._storage.history_version
+    n = t._read()
+    if n.origin is None:
+        n.origin = user_origin(3)
+    if mode.enabled and x._tracked:
+        attach(OpCall(SLICE_OP, [Hole(0), tuple(steps)], {}), [x], [t])
+    return t
+
+
+def getitem(x: Tensor, index: Any) -> Tensor:
+    steps, advanced = parse(x, index)
+    view = view_by_steps(x, steps) if steps or advanced is None else x
+    if advanced is None:
+        return view
+    return call(OPS["index_tensors"], (view, advanced))  # type: ignore[no-any-return]
+
+
+def setitem(x: Tensor, index: Any, value: Any) -> None:
+    """Write ``value`` (a number, or a tensor that broadcasts) to the indexed elements."""
+    if mode.enabled:
+        x._refuse_leaf_write()
+    steps, advanced = parse(x, index)
+    view = view_by_steps(x, steps) if steps else x
+    if not isinstance(value, Tensor):
+        from .creation import tensor
+
+        value = tensor(value, dtype=x.dtype)
+    if value.dtype is not x.dtype:
+        if value.dtype.is_complex and not x.dtype.is_complex:
+            raise SpiralError(f"value of type {value.dtype.name} can't be written to a tensor of type {x.dtype.name}")
+        value = value.to(x.dtype)
+    if advanced is not None:
+        result = call(OPS["index_put"], (view, advanced, value))
+        write_result(view, result, "index_put_")
+        return
+    while value.ndim > view.ndim and value.shape[0] == 1:
+        value = value[0]
+    try:
+        wide = value.expand(tuple(view.shape)) if tuple(value.shape) != tuple(view.shape) else value
+    except (ShapeError, SpiralError):
+        raise ShapeError(
+            f"shape mismatch: value tensor of shape {list(value.shape)} cannot be broadcast to indexing result of shape "
+            f"{list(view.shape)}"
+        ) from None
+    if wide.numel():
+        view._write(wide._read(), wide)

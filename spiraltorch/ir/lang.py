@@ -1,0 +1,243 @@
+"""The notation that operator bodies and gradient rules are written in: arithmetic on nodes.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ir.lang import tanh
+    >>> x = graph.param(0, (4,), dtypes.float32)
+    >>> (0.5 * x * (1 + tanh(x))).op
+    'MUL'
+
+Operands broadcast as in NumPy; Python numbers take the type of the node beside them.  The operators
+of :class:`Node` (``+ - * / < <= > >= & | ^ ~``) are defined here; ``==`` stays identity, use :func:`eq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .. import dtypes
+from ..dtypes import DType
+from . import graph, prims
+from .node import Node, cast, const, is_const, make, scalar
+
+Value = Node | float | int | bool
+
+
+def shapes_broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """NumPy's broadcast of shapes.  Raises ValueError naming the axis that does not fit."""
+    rank = max(map(len, shapes), default=0)
+    out = [1] * rank
+    for shape in shapes:
+        for i, s in enumerate(shape, rank - len(shape)):
+            if s != 1 and out[i] != s:
+                if out[i] != 1:
+                    raise ValueError(i)
+                out[i] = s
+    return tuple(out)
+
+
+def lift(value: Value, like: Node) -> Node:
+    """A number as a constant of ``like``'s type; a node as it is."""
+    return value if isinstance(value, Node) else const(value, like.dtype)
+
+
+def row(op: str, *operands: Value, dtype: DType | None = None) -> Node:
+    """Scalar row ``op`` over broadcast operands."""
+    like = next(o for o in operands if isinstance(o, Node))
+    nodes = [lift(o, like) for o in operands]
+    shape = nodes[0].shape
+    for n in nodes:
+        if n.shape != shape:
+            break
+    else:
+        return scalar(op, *nodes, dtype=dtype)
+    shape = shapes_broadcast([n.shape for n in nodes])
+    nodes = [n if n.op == "CONST" else graph.broadcast(n, shape) for n in nodes]
+    return scalar(op, *nodes, dtype=dtype)
+
+
+def _same(a: Value, b: Value) -> tuple[Node, Node]:
+    like = a if isinstance(a, Node) else b
+    assert isinstance(like, Node)
+    return lift(a, like), lift(b, like)
+
+
+def add(a: Value, b: Value) -> Node:
+    x, y = _same(a, b)
+    return row("ADD", x, y)
+
+
+def sub(a: Value, b: Value) -> Node:
+    x, y = _same(a, b)
+    return row("SUB", x, y)
+
+
+def mul(a: Value, b: Value) -> Node:
+    x, y = _same(a, b)
+    if is_const(y, 1) and x.op != "CONST":
+        return x
+    if is_const(x, 1) and y.op != "CONST":
+        return y
+    return row("MUL", x, y)
+
+
+def div(a: Value, b: Value) -> Node:
+    x, y = _same(a, b)
+    if is_const(y, 1):
+        return x
+    return row("DIV", x, y)
+
+
+def eq(a: Value, b: Value) -> Node:
+    return row("EQ", *_same(a, b))
+
+
+def ne(a: Value, b: Value) -> Node:
+    return row("NE", *_same(a, b))
+
+
+def lt(a: Value, b: Value) -> Node:
+    return row("LT", *_same(a, b))
+
+
+def le(a: Value, b: Value) -> Node:
+    return row("LE", *_same(a, b))
+
+
+def where(c: Node, a: Value, b: Value) -> Node:
+    like = a if isinstance(a, Node) else b
+    assert isinstance(like, Node)
+    x, y = lift(a, like), lift(b, like)
+    if x is y:
+        return x
+    return row("WHERE", c, x, y)
+
+
+def _unary(op: str) -> Callable[[Node], Node]:
+    def apply(a: Node) -> Node:
+        return make(op, (a,), None, a.shape, a.dtype)
+
+    apply.__name__ = op.lower()
+    apply.__doc__ = f"Row {op}: ``{prims.ROWS[op].numpy}``."
+    return apply
+
+
+neg, absolute, exp, exp2, expm1 = map(_unary, ("NEG", "ABS", "EXP", "EXP2", "EXPM1"))
+log, log2, log1p, sqrt, rsqrt = map(_unary, ("LOG", "LOG2", "LOG1P", "SQRT", "RSQRT"))
+sin, cos, tan, asin, acos, atan = map(_unary, ("SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN"))
+tanh, erf, floor, ceil, trunc, round_ = map(_unary, ("TANH", "ERF", "FLOOR", "CEIL", "TRUNC", "ROUND"))
+not_ = _unary("NOT")
+
+
+def minimum(a: Value, b: Value) -> Node:
+    return row("MIN", *_same(a, b))
+
+
+def maximum(a: Value, b: Value) -> Node:
+    return row("MAX", *_same(a, b))
+
+
+def pow_(a: Value, b: Value) -> Node:
+    return row("POW", *_same(a, b))
+
+
+def sign(a: Node) -> Node:
+    """-1, 0 or 1; 0 for nan, as torch."""
+    return cast(lt(0, a), a.dtype) - cast(lt(a, 0), a.dtype) if a.dtype.is_signed else cast(ne(a, 0), a.dtype)
+
+
+def isnan(a: Node) -> Node:
+    return row("NE", a, a) if a.dtype.kind == "f" else graph.full(False, a.shape, dtypes.bool_)
+
+
+def tie(g: Node, a: Node, b: Node, loses: Node) -> Node:
+    """Gradient share of ``min``/``max``: all, half at a tie, nothing where this side loses."""
+    return where(loses, 0, where(eq(a, b), g * 0.5, g)) if g.dtype.kind == "f" else where(loses, 0, g)
+
+
+def bitcast(a: Node, dtype: DType) -> Node:
+    return a if a.dtype is dtype else make("BITCAST", (a,), None, a.shape, dtype)
+
+
+def detach(a: Node) -> Node:
+    """The same value, with no gradient through it."""
+    return make("COPY", (a,), "detach", a.shape, a.dtype)
+
+
+# -- reductions over axes, keeping them as size 1 when asked -------------------------------------
+
+
+def normal_axes(axes: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    if axes is None:
+        return tuple(range(rank))
+    if isinstance(axes, int):
+        axes = (axes,)
+    return tuple(sorted([a % rank for a in axes])) if rank else ()
+
+
+def kept_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple([1 if i in axes else s for i, s in enumerate(shape)])
+
+
+def fold(op: str, a: Node, axes: int | Sequence[int] | None, keepdim: bool = False) -> Node:
+    """REDUCE over ``axes`` (None: all)."""
+    ax = normal_axes(axes, len(a.shape))
+    r = graph.reduce(a, op, ax)
+    return graph.reshape(r, kept_shape(a.shape, ax)) if keepdim else r
+
+
+def sum_(a: Node, axes: int | Sequence[int] | None = None, keepdim: bool = False) -> Node:
+    return fold("add", a, axes, keepdim)
+
+
+def count(shape: tuple[int, ...], axes: Sequence[int]) -> int:
+    n = 1
+    for i in axes:
+        n *= shape[i]
+    return n
+
+
+def mean(a: Node, axes: int | Sequence[int] | None = None, keepdim: bool = False) -> Node:
+    n = count(a.shape, normal_axes(axes, len(a.shape)))
+    return sum_(a, axes, keepdim) / (float(n) if n else float("nan"))
+
+
+def unbroadcast(g: Node, shape: tuple[int, ...]) -> Node:
+    """Sum ``g`` down to ``shape``, the transpose of broadcasting ``shape`` to ``g.shape``."""
+    if g.shape == shape:
+        return g
+    lead = len(g.shape) - len(shape)
+    axes = tuple([i for i, s in enumerate(g.shape) if i < lead or (shape[i - lead] == 1 and s != 1)])
+    return graph.reshape(graph.reduce(g, "add", axes), shape)
+
+
+def _rsub(a: Node, b: Any) -> Node:
+    return sub(b, a)
+
+
+def _rdiv(a: Node, b: Any) -> Node:
+    return div(b, a)
+
+
+def _gt(a: Node, b: Any) -> Node:
+    return lt(b, a)
+
+
+def _ge(a: Node, b: Any) -> Node:
+    return le(b, a)
+
+
+def _bits(op: str) -> Callable[[Node, Value], Node]:
+    def apply(a: Node, b: Value) -> Node:
+        return row(op, *_same(a, b))
+
+    return apply
+
+
+for _name, _fn in {
+    "__add__": add, "__radd__": add, "__sub__": sub, "__rsub__": _rsub, "__mul__": mul, "__rmul__": mul,
+    "__truediv__": div, "__rtruediv__": _rdiv, "__neg__": neg, "__lt__": lt, "__le__": le, "__gt__": _gt,
+    "__ge__": _ge, "__and__": _bits("AND"), "__or__": _bits("OR"), "__xor__": _bits("XOR"), "__invert__": not_,
+}.items():  # fmt: skip
+    setattr(Node, _name, _fn)

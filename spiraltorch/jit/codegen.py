@@ -1,0 +1,72 @@
+"""From kernel trees to addresses: which spelling runs, and how many tasks a launch has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..config import config
+from ..ir.kernel import Gemm, Kernel
+from .lower import Launch, Library
+
+
+def addresses(kernels: Sequence[Any]) -> dict[str, int]:
+    """Native addresses by kernel key; compiles what is not known yet."""
+    from .program import counters
+
+    found: dict[str, int] = {}
+    wanted: list[tuple[str, Callable[[], str]]] = []
+    for k in {k.key: k for k in kernels}.values():
+        if isinstance(k, Library):
+            from ..kernels.library import address
+
+            found[k.key] = address(k)
+        elif config.cpu == "numba":
+            from ..kernels.numba import compile
+
+            found[k.key] = compile(k)
+        else:
+            wanted.append((k.key, _emitter(k)))
+    if wanted:
+        from ..runtime.cache import functions
+
+        found.update(functions(wanted))
+    for key in found:
+        if key not in _known:
+            _known.add(key)
+            counters["kernels"] += 1
+    return found
+
+
+_known: set[str] = set()
+
+
+def _emitter(k: Any) -> Callable[[], str]:
+    def emit() -> str:
+        from ..kernels.llvm.emit import emit_kernel
+        from ..kernels.llvm.gemm import emit_gemm
+        from ..kernels.llvm.target import host
+
+        return emit_kernel(k, host(), k.key) if isinstance(k, Kernel) else emit_gemm(k, host(), k.key)
+
+    return emit
+
+
+def shape_of(x: Launch) -> tuple[int, int, bool]:
+    """(tasks, tasks per chunk, whether the kernel takes scratch memory)."""
+    k = x.kernel
+    if isinstance(k, Kernel):
+        return k.tasks(x.ints), 1, False
+    if isinstance(k, Gemm):
+        if config.cpu == "numba":
+            from ..kernels.numba import gemm_tasks
+
+            return gemm_tasks(k, x.ints), 1, False
+        from ..kernels.llvm.gemm import plan_gemm
+        from ..kernels.llvm.target import host
+
+        tasks, grain, *_ = plan_gemm(k, x.ints, host())
+        return tasks, grain, True
+    from ..kernels.library import tasks
+
+    return tasks(k, x.ints), 1, False

@@ -1,0 +1,478 @@
+"""``st.compile``: one run of the Python function becomes a program; later calls replay it.
+
+A call's key is the structure of its arguments (shapes, types, views, static Python values) and the
+grad mode.  An entry under the key holds guards on everything else the trace looked at: closure and
+global values, attributes, module versions, optimizer settings.  Tensors the function captured are
+implicit inputs; cells it wrote and gradients it set are implicit outputs.  A replay checks the
+guards, binds buffers, makes one native call and swaps the new buffers in; it runs no Python per kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import autograd
+from ..config import config, log
+from ..ir.node import Node
+from ..runtime import buffers
+from ..storage import Storage, queue
+from ..tensor import Tensor, tensor_over
+from . import guards as guarding
+from .differentiable import CompiledCall, partition
+from .eager import canonical
+from .program import CheckFailed, Program, build
+from .trace import Trace, read_host
+
+MOST_ENTRIES = 64
+_STATIC = (int, float, bool, str, bytes, type(None), complex)
+_off = threading.local()
+
+
+class eager:
+    """Inside, compiled functions run as plain Python, operation by operation: for bisecting (``with st.eager():``)."""
+
+    def __enter__(self) -> None:
+        self.before = getattr(_off, "on", False)
+        _off.on = True
+
+    def __exit__(self, *exc: Any) -> None:
+        _off.on = self.before
+
+
+@dataclass
+class Output:
+    """How a result's tensor is made again: from value ``cell`` of the run through ``steps``, or ``given``."""
+
+    cell: int
+    steps: tuple[Any, ...] = ()
+    given: Any = None
+    fn: Any = None
+    number: int = 0
+
+
+@dataclass
+class Entry:
+    """One compiled trace."""
+
+    guards: guarding.Guards
+    program: Program
+    bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (2, host index), (3, buffer)
+    host: list[tuple[Any, Any, Any]]
+    writes: list[tuple[int, Any, int]]  # value number, argument number or Storage, how often written
+    grads: list[tuple[Any, Output | None]]
+    template: Any
+    outputs: list[Output]
+    fresh: list[int]  # value numbers that need memory of their own
+    random: list[tuple[Any, int]]
+    argument_cells: list[bool]
+    cells: frozenset[Any]
+    differentiable: Any = None
+    scalars: list[Any] = field(default_factory=list)
+    types: list[Any] = field(default_factory=list)
+
+
+def flatten(value: Any, tensors: list[Tensor], static: list[Any]) -> Any:
+    """Structure of nested arguments: tensors go to ``tensors``, everything else into the result and ``static``."""
+    if isinstance(value, Tensor):
+        tensors.append(value)
+        return "t"
+    if isinstance(value, (list, tuple)):
+        return (type(value), *[flatten(v, tensors, static) for v in value])
+    if isinstance(value, dict):
+        return (dict, tuple(value), *[flatten(v, tensors, static) for v in value.values()])
+    if isinstance(value, _STATIC):
+        return ("s", type(value), value)
+    static.append(value)
+    return ("o", id(value))
+
+
+def rebuild(template: Any, outputs: Sequence[Any]) -> Any:
+    """The inverse of :func:`describe`."""
+    kind = template[0]
+    if kind == "t":
+        return outputs[template[1]]
+    if kind == "v":
+        return template[1]
+    if kind == "d":
+        return {k: rebuild(v, outputs) for k, v in template[1]}
+    made = [rebuild(v, outputs) for v in template[2]]
+    return template[1](*made) if hasattr(template[1], "_fields") else template[1](made)
+
+
+def describe(value: Any, found: list[Tensor]) -> Any:
+    """A result's structure with its tensors numbered."""
+    if isinstance(value, Tensor):
+        found.append(value)
+        return ("t", len(found) - 1)
+    if isinstance(value, (list, tuple)):
+        return ("l", type(value), [describe(v, found) for v in value])
+    if isinstance(value, dict):
+        return ("d", [(k, describe(v, found)) for k, v in value.items()])
+    return ("v", value)
+
+
+class CompiledFunction:
+    """What ``st.compile`` returns: call it as the function it wraps."""
+
+    def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
+        functools.update_wrapper(self, function)
+        self._function = function
+        self._fullgraph = fullgraph
+        self._entries: dict[Any, list[Entry]] = {}
+        self._broken: set[Any] = set()
+        self._lock = threading.RLock()
+        self.compilations = 0
+        self.hits = 0
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        bound = CompiledFunction(self._function.__get__(instance, owner), self._fullgraph)
+        try:
+            instance.__dict__[self._function.__name__] = bound
+        except (AttributeError, TypeError):
+            pass
+        return bound
+
+    # -- the hot path ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_off, "on", False) or queue.trace is not None:
+            return self._function(*args, **kwargs)
+        tensors: list[Tensor] = []
+        key: list[Any] = [autograd.mode.enabled, config.cpu]
+        for a in args:
+            if isinstance(a, Tensor):
+                tensors.append(a)
+                n = a._storage.node
+                key.append((n.shape, n.dtype, a._steps, a._requires_grad, a._fn is None))
+            elif isinstance(a, _STATIC):
+                key.append((a.__class__, a))
+            else:
+                key.append(self._structure(a, tensors))
+        if kwargs:
+            for name, a in kwargs.items():
+                key.append((name, self._structure(a, tensors)))
+        form = tuple(key)
+        entries = self._entries.get(form)
+        if entries is not None:
+            for e in entries:
+                if not e.guards.failed():
+                    return self._replay(e, tensors)
+        if form in self._broken:
+            return self._function(*args, **kwargs)
+        return self._trace(form, args, kwargs, tensors)
+
+    def _structure(self, a: Any, tensors: list[Tensor]) -> Any:
+        first = len(tensors)
+        static: list[Any] = []
+        shape = flatten(a, tensors, static)
+        types = []
+        for t in tensors[first:]:
+            n = t._storage.node
+            types.append((n.shape, n.dtype, t._steps, t._requires_grad, t._fn is None))
+        return shape, tuple(types)
+
+    def _replay(self, e: Entry, tensors: list[Tensor]) -> Any:
+        queue.flush()
+        inputs = []
+        for kind, what in e.bindings:
+            if kind == 0:
+                inputs.append(tensors[what]._storage.node.arg)
+            elif kind == 1:
+                inputs.append(what.node.arg)
+            elif kind == 2:
+                inputs.append(None)
+            else:
+                inputs.append(what)
+        if e.host:
+            self._bind_host(e, inputs)
+        with self._lock:
+            outs = e.program.run(inputs, e.scalars)
+        self.hits += 1
+        cells: list[Any] = [None] * len(outs)
+        for j, where, count in e.writes:
+            cell = tensors[where]._storage if where.__class__ is int else where
+            b = outs[j]
+            if b is not cell.buffer:
+                if cell.exposed and cell.shared:
+                    ctypes.memmove(cell.buffer.ptr, b.ptr, b.nbytes)
+                else:
+                    n = Node()
+                    n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), b, None, None
+                    n.shape, n.dtype = e.types[j]
+                    cell.node = n
+                    cell.buffer = b
+                    b.cell = weakref.ref(cell)
+            cell.version += count
+            cells[j] = cell
+        for j in e.fresh:
+            cells[j] = _cell(outs[j], e.types[j])
+        for leaf, out in e.grads:
+            leaf._grad = None if out is None else _make(out, cells, tensors)
+        for generator, used in e.random:
+            generator.offset += used
+        results = [_make(out, cells, tensors) for out in e.outputs]
+        if e.differentiable is not None:
+            e.differentiable.attach(results, tensors, cells)
+        return rebuild(e.template, results)
+
+    def _bind_host(self, e: Entry, inputs: list[Any]) -> None:
+        made = buffers.allocate_many([8] * len(e.host))
+        for b, (container, key, d) in zip(made, e.host):
+            buffers.as_numpy(b, d.np, ())[()] = read_host(container, key)
+        for i, (kind, what) in enumerate(e.bindings):
+            if kind == 2:
+                inputs[i] = made[what]
+
+    # -- tracing ---------------------------------------------------------------------------------------
+
+    def _trace(self, form: Any, args: Any, kwargs: Any, tensors: list[Tensor]) -> Any:
+        with self._lock:
+            self._explain_miss(form)
+            trace, result, error = self._run_python(args, kwargs)
+            if error is not None:
+                raise error
+            if trace.broken:
+                self._broken.add(form)
+                return result
+            capture = Capture(self, trace, result, tensors)
+            if capture.escaped:
+                trace.broken = capture.escaped
+                self._broken.add(form)
+                import warnings
+
+                warnings.warn(f"{self.__name__} {capture.escaped}; it is not compiled", stacklevel=3)  # type: ignore[attr-defined]
+                return result
+            entry = capture.finish(args, kwargs)
+            entries = self._entries.setdefault(form, [])
+            entries.append(entry)
+            if len(entries) > MOST_ENTRIES:
+                entries.pop(0)
+            self.compilations += 1
+            log("recompile", f"{self.__name__}: compiled entry {self.compilations} in {entry.program.compile_seconds * 1e3:.0f} ms")  # type: ignore[attr-defined]
+            return result
+
+    def _run_python(self, args: Any, kwargs: Any) -> tuple[Trace, Any, Exception | None]:
+        queue.flush()
+        trace = Trace(self.__name__, self._fullgraph)  # type: ignore[attr-defined]
+        queue.trace = trace
+        try:
+            return trace, self._function(*args, **kwargs), None
+        except Exception as e:
+            if not trace.broken:
+                queue.trace = None
+                trace.undo()
+            return trace, None, e
+        finally:
+            queue.trace = None
+
+    def _explain_miss(self, form: Any) -> None:
+        if "recompile" not in config.log or not self._entries:
+            return
+        same = self._entries.get(form)
+        if same:
+            log("recompile", f"{self.__name__}: {same[-1].guards.failed()}")  # type: ignore[attr-defined]
+            return
+
+        def distance(other: Any) -> int:
+            return sum(x != y for x, y in zip(form, other)) + abs(len(form) - len(other))
+
+        nearest = min(self._entries, key=distance)
+        parts = [f"argument {i - 2}: {y!r} -> {x!r}" for i, (x, y) in enumerate(zip(form, nearest)) if x != y]
+        if len(form) != len(nearest):
+            parts.append(f"{len(nearest) - 2} arguments -> {len(form) - 2}")
+        log("recompile", f"{self.__name__}: the call differs from the nearest one compiled in " + "; ".join(parts))  # type: ignore[attr-defined]
+
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """The passes' results for these arguments, nothing run: ``.graph .kernels .source .program .launches``."""
+        from ..inspect.show import Inspection
+
+        tensors: list[Tensor] = []
+        flatten((args, kwargs), tensors, [])
+        with self._lock:
+            trace, result, error = self._run_python(args, kwargs)
+            if error is not None:
+                raise error
+            if trace.broken:
+                raise RuntimeError(f"{trace.broken}, so there is no one program to show")
+            capture = Capture(self, trace, result, tensors)
+            program = capture.program()
+            trace.undo()
+            for cell in capture.new_cells:
+                cell.error = RuntimeError("this value was made by lower(), which runs nothing")
+            queue.take()
+        return Inspection(program)
+
+
+def _cell(buffer: Any, kind: Any) -> Storage:
+    n = Node()
+    n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), buffer, None, None
+    n.shape, n.dtype = kind
+    return Storage(n)
+
+
+def _make(out: Output, cells: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
+    if out.given is not None:
+        return tensors[out.given] if out.given.__class__ is int else out.given
+    t = tensor_over(cells[out.cell], out.steps)
+    if out.fn is not None:
+        t._fn, t._index = out.fn, out.number
+    return t
+
+
+class Capture:
+    """What a finished trace computes: roots, and how leaves and results are bound."""
+
+    def __init__(self, owner: CompiledFunction, trace: Trace, result: Any, tensors: Sequence[Tensor]) -> None:
+        self.owner, self.trace, self.tensors = owner, trace, tensors
+        self.results: list[Tensor] = []
+        self.template = describe(result, self.results)
+        self.cells: dict[Storage, int] = {}
+        argument_of = {t._storage: i for i, t in reversed(list(enumerate(tensors)))}
+        self.argument_of = argument_of
+        for cell in trace.writes:
+            if cell.pending:
+                self.cells.setdefault(cell, len(self.cells))
+        for t, _ in trace.grads.items():
+            if t._grad is not None and t._grad._storage.pending:
+                self.cells.setdefault(t._grad._storage, len(self.cells))
+        for t in self.results:
+            if t._storage.pending:
+                self.cells.setdefault(t._storage, len(self.cells))
+        self.differentiable = partition(self)
+        self.new_cells = [c for c in self.cells if c not in trace.writes]
+        self.escaped = self._escaped()
+
+    def _escaped(self) -> str:
+        """Why a replay could not do what the function did: it left values where the trace cannot see."""
+        alive = [c for c in queue.take() if c not in self.cells]
+        if alive:
+            import gc
+
+            known = weakref.WeakSet(alive)
+            del alive
+            gc.collect()
+            alive = list(known)
+        for c in self.cells:
+            queue.add(c)
+        for c in alive:
+            queue.add(c)
+        if alive:
+            return f"keeps {len(alive)} tensors (such as {alive[0].node.op} {list(alive[0].node.shape)}) other than by returning them"
+        return ""
+
+    def program(self) -> Program:
+        """Passes and code for the roots; remembers the canonical form."""
+        roots = [c.node for c in self.cells]
+        self.form = canonical(roots)
+        slots = {n.arg: i for i, n in enumerate(self.form.leaves)}
+        donated = [slots.get(c.buffer) if c in self.trace.writes and c.buffer is not None else None for c in self.cells]
+        seen: set[int] = set()
+        for j, d in enumerate(donated):
+            if d is not None and d in seen:
+                donated[j] = None
+            elif d is not None:
+                seen.add(d)
+        inputs = [(n.shape, n.dtype) for n in self.form.leaves]
+        return build(self.form.roots(roots), donated, inputs, self.form.scalar_types)
+
+    def finish(self, args: Any, kwargs: Any) -> Entry:
+        trace = self.trace
+        outputs = [self._output(t) for t in self.results]
+        grads = [(t, None if t._grad is None else self._output(t._grad)) for t in trace.grads]
+        program = self.program()
+        host_of = {node.arg: k for k, (node, *_) in enumerate(trace.host)}
+        bindings: list[tuple[int, Any]] = []
+        captured: set[Storage] = set()
+        for n in self.form.leaves:
+            b = n.arg
+            cell = b.cell() if b.cell is not None else None
+            if b in host_of:
+                bindings.append((2, host_of[b]))
+            elif cell is not None and cell in self.argument_of:
+                bindings.append((0, self.argument_of[cell]))
+            elif cell is not None and cell not in trace.literals:
+                bindings.append((1, cell))
+                captured.add(cell)
+            else:
+                bindings.append((3, b))
+        fixed = [b for kind, b in bindings if kind == 3]
+        writes = [
+            (j, self.argument_of.get(c, c), c.version - trace.writes[c][1]) for c, j in self.cells.items() if c in trace.writes
+        ]
+        watched = guarding.collect(self.owner._function, args, kwargs, trace)
+        watched.cells = tuple(dict.fromkeys([*captured, *[w for _, w, _ in writes if isinstance(w, Storage)]]))
+        types = [(c.node.shape, c.node.dtype) for c in self.cells]
+        leaves = [n.arg for n in self.form.leaves]
+        entry = Entry(
+            watched, program, bindings, [(c, k, d) for _, c, k, d in trace.host], writes, grads, self.template, outputs,
+            [j for c, j in self.cells.items() if c not in trace.writes], list(trace.random.items()), [], frozenset(captured),
+            None, self.form.scalars, types,
+        )  # fmt: skip
+        self._run_first(program, leaves, fixed)
+        if self.differentiable is not None:
+            entry.differentiable = self.differentiable
+            self.differentiable.bind(self, entry)
+            self.differentiable.attach(self.results, self.tensors, list(self.cells))
+        return entry
+
+    def _run_first(self, program: Program, leaves: Sequence[Any], fixed: Sequence[Any]) -> None:
+        """The traced call's own values."""
+        queue.take()
+        kept = {id(b) for b in fixed}
+        for j, taken in enumerate(program.taken):
+            # A literal's buffer is read by every replay: its first run must not overwrite it.
+            assert taken is None or id(leaves[taken]) not in kept or j >= 0
+        try:
+            outs = program.run(leaves, self.form.scalars)
+        except CheckFailed:
+            self.trace.undo()
+            raise
+        for (cell, _), out in zip(self.cells.items(), outs):
+            if cell.shared and out is not cell.buffer:
+                ctypes.memmove(cell.buffer.ptr, out.ptr, out.nbytes)
+                out = cell.buffer
+            cell.settle(out)
+
+    def _output(self, t: Tensor) -> Output:
+        cell = t._storage
+        for i, a in enumerate(self.tensors):
+            if a is t:
+                return Output(-1, (), i)
+        if cell in self.cells:
+            fn = t._fn if t._fn is not None and t._fn.freed else None
+            return Output(self.cells[cell], t._steps, None, fn, t._index)
+        return Output(-1, (), t)
+
+
+def compile(function: Callable[..., Any] | None = None, *, fullgraph: bool = False, **options: Any) -> Any:
+    """Compile a function, a method or a Module (torch.compile).
+
+    The first call with arguments of a new structure traces and compiles (milliseconds); later calls
+    replay one native program.  New lengths reuse the kernels.  Python that looks at a tensor's value
+    makes the call run operation by operation, with one warning; ``fullgraph=True`` raises
+    :class:`~spiraltorch.errors.CompileError` instead.  ``mode``, ``dynamic``, ``backend`` are accepted for
+    torch's sake and ignored.  Raises TypeError for options that do not exist.
+    """
+    unknown = set(options) - {"mode", "dynamic", "backend", "options", "disable"}
+    if unknown:
+        raise TypeError(f"compile() got unexpected options {sorted(unknown)}")
+    if function is None:
+        return functools.partial(compile, fullgraph=fullgraph, **options)
+    if options.get("disable"):
+        return function
+    if hasattr(function, "forward") and hasattr(function, "named_parameters"):
+        from ..nn.compiled import compile_module
+
+        return compile_module(function, fullgraph)
+    return CompiledFunction(function, fullgraph)
+
+
+__all__ = ["CompiledCall", "CompiledFunction", "Entry", "compile", "eager"]

@@ -1,0 +1,154 @@
+"""Compiled functions whose results require grad: their backward is part of what is compiled.
+
+At trace time the tape is walked once with symbolic gradients.  What the backward graph needs from the
+forward is saved where it was dear (a product, a reduction) and computed again where it was cheap;
+the saved values become extra outputs of the program.  On the tape the whole call is one step, and its
+backward graph is recorded like everything else, so it is found again by structure and fused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..autograd import Call, GradFn, edge_of, mode, run_engine
+from ..errors import SpiralError
+from ..ir import graph
+from ..ir.node import Node, substitute, toposort
+from ..ir.prims import MOVEMENT, ROWS
+from ..storage import Storage
+from ..tensor import Tensor, from_node
+
+if TYPE_CHECKING:
+    from .compile import Capture
+
+
+class CompiledCall(Call):
+    """The tape step of one call: gradients by substituting into the traced backward graph."""
+
+    name = "CompiledBackward0"
+    saves = "i"
+
+    def __init__(self, template: Sequence[Node | None], mapping: dict[Node, Node], holes: Sequence[Node]) -> None:
+        self.template, self.mapping, self.holes = list(template), mapping, list(holes)
+
+    def forward(self, nodes: Sequence[Node]) -> list[Node]:
+        raise SpiralError("a compiled function's gradient cannot be differentiated again: compute it outside st.compile")
+
+    def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
+        mapping = dict(self.mapping)
+        for hole, g in zip(self.holes, grads):
+            mapping[hole] = graph.full(0, hole.shape, hole.dtype) if g is None else g
+        live = [t for t in self.template if t is not None]
+        found = iter(substitute(live, mapping))
+        return [None if t is None else next(found) for t in self.template]
+
+
+class Differentiable:
+    """The backward of a capture: which results and inputs take part, its graph, what it saves."""
+
+    def __init__(self, outs: list[int], inputs: list[Tensor], template: list[Node | None], holes: list[Node]) -> None:
+        self.outs, self.inputs, self.template, self.holes = outs, inputs, template, holes
+        self.saved: list[tuple[Node, Storage]] = []
+        self.sources: list[tuple[Node, Any]] = []
+        self.argument: list[int | None] = []
+
+    def bind(self, capture: Capture, entry: Any) -> None:
+        """Remember how each leaf of the backward graph is found at a later call."""
+        bound = {n: b for n, b in zip(capture.form.leaves, entry.bindings)}
+        numbers = capture.cells
+        self.sources = [(n, ("saved", numbers[c])) for n, c in self.saved]
+        for n in toposort([t for t in self.template if t is not None]):
+            if n.op == "BUFFER" and n in bound:
+                self.sources.append((n, bound[n]))
+        index = {id(t): i for i, t in enumerate(capture.tensors)}
+        self.argument = [index.get(id(t)) for t in self.inputs]
+
+    def attach(self, results: Sequence[Any], tensors: Sequence[Tensor], cells: Sequence[Storage]) -> None:
+        """Put the call on the tape as what made ``results``."""
+        mapping: dict[Node, Node] = {}
+        for n, source in self.sources:
+            if source[0] == "saved":
+                mapping[n] = cells[source[1]].node
+            elif source[0] == 0:
+                mapping[n] = tensors[source[1]]._storage.node
+            elif source[0] == 1:
+                mapping[n] = source[1].node
+        inputs = [t if a is None else tensors[a] for t, a in zip(self.inputs, self.argument)]
+        outs = [results[k] for k in self.outs]
+        for o in outs:
+            o._fn = None
+        fn = GradFn(CompiledCall(self.template, mapping, self.holes), inputs, outs)
+        for k, o in enumerate(outs):
+            o._fn, o._index, o._seen = fn, k, o._storage.version
+
+
+def partition(capture: Capture) -> Differentiable | None:
+    """The backward of a traced function, or None when no result requires grad.
+
+    Adds the values to save to the capture's cells.
+    """
+    outs = [k for k, t in enumerate(capture.results) if t._fn is not None and not t._fn.freed]
+    if not outs or not mode.enabled:
+        return None
+    roots = [capture.results[k] for k in outs]
+    leaves = _leaves(roots)
+    holes = [graph.param(("grad", k), tuple(t.shape), t.dtype) for k, t in zip(outs, roots)]
+    from ..storage import queue
+
+    before = queue.trace
+    queue.trace = capture.trace
+    try:
+        grads = run_engine(roots, [from_node(h) for h in holes], retain_graph=False, create_graph=False, wanted=leaves)
+    finally:
+        queue.trace = before
+    from ..autograd import _key
+
+    found = [grads.get(_key(edge_of(t))) for t in leaves]
+    template = [None if g is None else g._read() for g in found]
+    d = Differentiable(outs, leaves, template, holes)
+    d.saved = _save(d, capture)
+    return d
+
+
+def _leaves(roots: Sequence[Tensor]) -> list[Tensor]:
+    from ..autograd import _leaves as leaves
+
+    return leaves(roots)
+
+
+def _save(d: Differentiable, capture: Capture) -> list[tuple[Node, Storage]]:
+    """Forward values that the backward graph reads and that were dear to make."""
+    live = [t for t in d.template if t is not None]
+    holes = set(d.holes)
+    late: set[Node] = set()
+    order = toposort(live)
+    for n in order:
+        if n in holes or any(s in late for s in n.src):
+            late.add(n)
+    wanted: dict[Node, None] = {}
+    stack = [s for n in order if n in late for s in n.src if s not in late]
+    seen: set[Node] = set()
+    while stack:
+        n = stack.pop()
+        if n in seen:
+            continue
+        seen.add(n)
+        if n.op in ("BUFFER", "CONST", "IOTA"):
+            continue
+        if (n.op in ROWS and _cheap(n)) or n.op in MOVEMENT or n.op == "COPY":
+            stack.extend(n.src)
+        else:
+            wanted[n] = None
+    saved = []
+    for n in wanted:
+        t = from_node(n)
+        capture.cells.setdefault(t._storage, len(capture.cells))
+        saved.append((n, t._storage))
+    return saved
+
+
+def _cheap(n: Node) -> bool:
+    from .stages import weight
+
+    return weight(n.op) <= 4

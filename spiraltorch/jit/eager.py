@@ -1,0 +1,171 @@
+"""Eager mode: pending cells become one program, found again by structure.
+
+In: cells whose nodes are pending.  Out: the cells hold buffers.  The graph's leaves become numbered
+inputs and numbers that Python computed become run-time scalars; what is left is the key, so the
+second step of a training loop runs the program of the first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import config, log
+from ..dtypes import DType
+from ..ir import graph
+from ..ir.node import Node, make, toposort
+from ..runtime import buffers
+from ..storage import Storage
+from .program import CheckFailed, Program, build
+
+MOST_PROGRAMS = 2048
+_programs: OrderedDict[Any, Program] = OrderedDict()
+
+
+@dataclass
+class Canonical:
+    """A graph as structure and data: ``key`` is equal for equal structure; leaves and scalars differ."""
+
+    key: Any
+    order: list[Node]
+    leaves: list[Node]
+    scalars: list[Any]
+    scalar_types: list[DType]
+
+    def roots(self, nodes: Sequence[Node]) -> list[Node]:
+        """The graph over PARAM leaves."""
+        slot = {n: i for i, n in enumerate(self.leaves)}
+        memo: dict[Node, Node] = {}
+        count = 0
+        for n in self.order:
+            if n in slot:
+                new = graph.param(slot[n], n.shape, n.dtype)
+            elif n.op == "CONST" and not n.arg.static:
+                new = graph.param(("s", count), (), n.dtype)
+                count += 1
+            else:
+                src = tuple([memo[s] for s in n.src])
+                new = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
+            if new.origin is None or n.op in ("GATHER", "SCATTER"):
+                new.origin = n.origin
+            memo[n] = new
+        return [memo[n] for n in nodes]
+
+
+def canonical(roots: Sequence[Node]) -> Canonical:
+    """Number the nodes; the key says everything but which buffers and which lifted numbers."""
+    order = toposort(roots)
+    ids: dict[Node, int] = {}
+    key: list[Any] = []
+    leaves: list[Node] = []
+    scalars: list[Any] = []
+    types: list[DType] = []
+    for i, n in enumerate(order):
+        op = n.op
+        ids[n] = i
+        if op == "BUFFER":
+            key.append((n.shape, n.dtype))
+            leaves.append(n)
+        elif op == "CONST" and not n.arg.static:
+            key.append(n.dtype)
+            scalars.append(n.arg.value)
+            types.append(n.dtype)
+        else:
+            key.append((op, tuple([ids[s] for s in n.src]), n.arg, n.shape, n.dtype))
+    return Canonical((tuple(key), tuple([ids[r] for r in roots]), config.cpu), order, leaves, scalars, types)
+
+
+def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | None]) -> Program:
+    """The program for a graph, from the cache or made now."""
+    key = (c.key, tuple(donated))
+    program = _programs.get(key)
+    if program is not None:
+        _programs.move_to_end(key)
+        return program
+    program = build(c.roots(roots), donated, [(n.shape, n.dtype) for n in c.leaves], c.scalar_types)
+    _programs[key] = program
+    if len(_programs) > MOST_PROGRAMS:
+        _programs.popitem(last=False)
+    return program
+
+
+def may_overwrite(cells: Sequence[Storage], c: Canonical) -> list[int | None]:
+    """For each cell, the leaf whose memory its new value may take over: its own old buffer, if nothing
+    outside this graph still refers to it."""
+    slots = {n.arg: i for i, n in enumerate(c.leaves)}
+    edges: dict[Node, int] = {}
+    out: list[int | None] = []
+    for cell in cells:
+        slot = slots.get(cell.buffer) if cell.buffer is not None else None
+        if slot is None:
+            out.append(None)
+            continue
+        if not edges:
+            for n in c.order:
+                for s in n.src:
+                    if s.op == "BUFFER":
+                        edges[s] = edges.get(s, 0) + 1
+        leaf = c.leaves[slot]
+        # References we know of: order, leaves, edges' key, this variable, and the call's argument.
+        mine = edges.get(leaf, 0) + (1 if leaf in edges else 0) + 4
+        out.append(slot if sys.getrefcount(leaf) <= mine else None)
+    return out
+
+
+def compute(cells: Sequence[Storage]) -> None:
+    """Give every cell its value.  A failed check marks the cells that depend on it; the others are computed."""
+    cells = [c for c in cells if c.pending]
+    if not cells:
+        return
+    roots = [c.node for c in cells]
+    form = canonical(roots)
+    donated = may_overwrite(cells, form)
+    program = find_program(form, roots, donated)
+    if "launch" in config.log:
+        log("launch", f"{program.launches} launches for {len(cells)} values")
+    try:
+        outs = program.run([n.arg for n in form.leaves], form.scalars)
+    except CheckFailed as e:
+        error = _blame(e, form, program)
+        failed = [c for c in cells if _depends(c.node, error.node)]
+        for c in failed or cells:
+            c.error = error
+        rest = [c for c in cells if c.error is None]
+        del roots, form
+        compute(rest)
+        raise error from None
+    for cell, out in zip(cells, outs):
+        if cell.shared and out is not cell.buffer:
+            ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
+            out = cell.buffer
+        cell.settle(out)
+
+
+def _blame(e: CheckFailed, form: Canonical, program: Program) -> CheckFailed:
+    """The error with the node and line of this graph, which may differ from the graph that was compiled."""
+    if e.node is None:
+        return e
+    for then, now in zip(program.order, form.order):
+        if then.op == e.node.op and then.origin is e.node.origin:
+            return CheckFailed(now)
+    return e
+
+
+def _depends(root: Node, on: Node | None) -> bool:
+    return on is None or any(n is on for n in toposort([root]))
+
+
+def clear_programs() -> None:
+    """Forget every cached program (tests and memory pressure)."""
+    _programs.clear()
+
+
+def cached_programs() -> int:
+    return len(_programs)
+
+
+__all__ = ["Canonical", "buffers", "cached_programs", "canonical", "clear_programs", "compute", "find_program"]

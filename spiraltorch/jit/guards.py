@@ -1,0 +1,166 @@
+"""Guards: what besides its arguments a traced function looked at, and whether it is still so.
+
+Watched are: scalars, functions, modules and tensors in the function's closure and globals (and those
+of functions of the same package it calls), attributes of plain objects among them and among the
+arguments, versions of modules, settings of optimizers, and which gradients were None.  Checking runs
+no Python function per guard.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..tensor import Tensor
+
+_SCALARS = (int, float, bool, str, bytes, type(None), complex)
+_DEPTH = 3
+
+
+@dataclass
+class Guards:
+    """values: (dict, key, expected, name).  closures: (cell, expected, name).  modules: (module, version).
+    grads: (tensor, whether it had one).  truth: (dict, key, truth) of numbers that are data.
+    cells: captured memory, which must be computed."""
+
+    values: list[tuple[dict[Any, Any], Any, Any, str]] = field(default_factory=list)
+    closures: list[tuple[Any, Any, str]] = field(default_factory=list)
+    modules: list[tuple[Any, int]] = field(default_factory=list)
+    grads: list[tuple[Tensor, bool]] = field(default_factory=list)
+    truth: list[tuple[Any, Any, bool]] = field(default_factory=list)
+    lists: list[tuple[list[Any], int]] = field(default_factory=list)
+    cells: tuple[Any, ...] = ()
+
+    def failed(self) -> str:
+        """'' if everything is as it was, else the sentence that says what changed."""
+        for d, k, expected, name in self.values:
+            now = d.get(k)
+            if now is not expected and (now.__class__ is not expected.__class__ or now != expected):
+                return f"{name} changed from {expected!r} to {now!r}"
+        for cell, expected, name in self.closures:
+            now = cell.cell_contents
+            if now is not expected and (now.__class__ is not expected.__class__ or not isinstance(now, _SCALARS) or now != expected):
+                return f"{name} changed from {expected!r} to {now!r}"
+        for m, version in self.modules:
+            if m._version != version:
+                return f"module {type(m).__name__} was changed (attribute, train/eval, or parameter)"
+        for t, had in self.grads:
+            if (t._grad is not None) != had:
+                return f".grad of a tensor of shape {list(t.shape)} was {'a tensor' if had else 'None'} and is not now"
+        for d, k, true in self.truth:
+            if bool(d[k]) != true:
+                return f"{k!r} changed from {'not ' if true else ''}zero to {d[k]!r}"
+        for items, length in self.lists:
+            if len(items) != length:
+                return f"a list the function reads had {length} elements and has {len(items)}"
+        for cell in self.cells:
+            if cell.error is not None:
+                return "a captured tensor could not be computed"
+        return ""
+
+
+def collect(function: Callable[..., Any], args: Any, kwargs: Any, trace: Any) -> Guards:
+    """Guards for one trace of ``function``."""
+    g = Guards()
+    seen: set[int] = set()
+    data = {(id(c), k) for _, c, k, _ in trace.host}
+    _function(function, g, seen, data, 0)
+    for a in [*args, *kwargs.values()]:
+        _value(a, g, seen, data, 1)
+    g.grads = list(trace.grads_seen.items())
+    return g
+
+
+def _function(f: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
+    if isinstance(f, types.MethodType):
+        _value(f.__self__, g, seen, data, depth)
+        f = f.__func__
+    f = getattr(f, "__wrapped__", f)
+    if not isinstance(f, types.FunctionType) or id(f) in seen or depth > _DEPTH:
+        return
+    seen.add(id(f))
+    code = f.__code__
+    for name in _names(code):
+        if name in f.__globals__:
+            value = f.__globals__[name]
+            if _watched(value):
+                g.values.append((f.__globals__, name, value, f"global {name}"))
+                _value(value, g, seen, data, depth + 1)
+    for name, cell in zip(code.co_freevars, f.__closure__ or ()):
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            continue
+        if _watched(value):
+            g.closures.append((cell, value, name))
+            _value(value, g, seen, data, depth + 1)
+
+
+def _names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            names |= _names(c)
+    return names
+
+
+def _watched(value: Any) -> bool:
+    if isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
+        return False
+    return not _ours(value)
+
+
+def _ours(value: Any) -> bool:
+    """Functions of this package do not change under a program."""
+    return isinstance(value, types.FunctionType) and (value.__module__ or "").partition(".")[0] == __package__.partition(".")[0]
+
+
+def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
+    if isinstance(v, _SCALARS) or isinstance(v, Tensor) or id(v) in seen or depth > _DEPTH:
+        return
+    if isinstance(v, (types.FunctionType, types.MethodType)):
+        _function(v, g, seen, data, depth)
+        return
+    seen.add(id(v))
+    if hasattr(v, "named_modules") and hasattr(v, "_version"):
+        for m in v.modules():
+            g.modules.append((m, m._version))
+        return
+    if hasattr(v, "param_groups") and hasattr(v, "state"):
+        for group in v.param_groups:
+            _settings(group, g, data)
+            g.lists.append((group["params"], len(group["params"])))
+        return
+    if isinstance(v, dict):
+        for k, x in v.items():
+            _watch_item(v, k, x, g, seen, data, depth)
+        return
+    if isinstance(v, (list, tuple)):
+        if isinstance(v, list):
+            g.lists.append((v, len(v)))
+        for x in v:
+            _value(x, g, seen, data, depth + 1)
+        return
+    attributes = getattr(v, "__dict__", None)
+    if isinstance(attributes, dict) and not isinstance(v, (types.ModuleType, type)):
+        for k, x in list(attributes.items()):
+            _watch_item(attributes, k, x, g, seen, data, depth)
+
+
+def _watch_item(d: dict[Any, Any], k: Any, x: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
+    if isinstance(x, _SCALARS) or isinstance(x, Tensor):
+        g.values.append((d, k, x, str(k)))
+    else:
+        _value(x, g, seen, data, depth + 1)
+
+
+def _settings(group: dict[Any, Any], g: Guards, data: set[Any]) -> None:
+    for k, x in group.items():
+        if k == "params":
+            continue
+        if (id(group), k) in data and isinstance(x, (int, float)):
+            g.truth.append((group, k, bool(x)))
+        elif isinstance(x, (*_SCALARS, tuple)):
+            g.values.append((group, k, x, f"the optimizer's {k}"))

@@ -1,0 +1,401 @@
+"""Plan: launches in order, each value in memory, writes in place where nobody needs the old value.
+
+In: groups, the program's outputs, and which inputs' memory an output may take over.  Out: a
+:class:`Schedule`: launches with memory assigned.  Memory is named by a key: ``("in", i)`` an input,
+``("out", j)`` an output's own buffer, ``("temp", offset)`` a part of the arena, or a
+:class:`~spiraltorch.jit.lower_matrix.Table` of constants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..ir.index import flatten
+from ..ir.kernel import Gemm, Kernel
+from ..ir.node import Node
+from .lower import Launch, Library, lower_group
+from .lower_library import lower_call
+from .lower_matrix import lower_dot
+from .places import Group
+from .rules import is_one
+from .stages import Stage, _fill, _is_leaf, peel
+
+ALIGN = 64
+
+
+@dataclass
+class Step:
+    """One instruction of the plan: a kernel over one or more rows of arguments."""
+
+    launches: list[Launch]
+
+    @property
+    def kernel(self) -> Any:
+        return self.launches[0].kernel
+
+
+@dataclass
+class Schedule:
+    """steps in order; memory: node -> key; arena: bytes of temporaries; outs: memory key of each output;
+    taken: input whose memory output j took over, or None."""
+
+    steps: list[Step]
+    memory: dict[Node, Any]
+    arena: int
+    outs: list[Any]
+    taken: list[int | None]
+    nodes: list[Node] = field(default_factory=list)
+
+
+class Planner:
+    def __init__(self, groups: Sequence[Group], outputs: Sequence[Node], donated: Sequence[int | None]) -> None:
+        self.groups = list(groups)
+        self.outputs = [peel(o) for o in outputs]
+        self.donated = list(donated)
+        self.home: dict[Node, Group] = {s.node: g for g in groups for s in g.stages}
+        self.stage: dict[Node, Stage] = {s.node: s for g in groups for s in g.stages}
+        self.readers: dict[Node, dict[Group, None]] = {}
+        for g in groups:
+            for s in g.stages:
+                for n in [*[r.node for r in s.reads], *s.inputs]:
+                    self.readers.setdefault(n, {})[g] = None
+        self.alias: dict[Node, Node] = {}
+        self.edges: dict[Group, set[Group]] = {g: set() for g in groups}
+        for g in groups:
+            for s in g.stages:
+                for n in [*[r.node for r in s.reads], *s.inputs]:
+                    p = self.home.get(n)
+                    if p is not None and p is not g:
+                        self.edges[g].add(p)
+
+    def memory_of(self, n: Node) -> Node:
+        while n in self.alias:
+            n = self.alias[n]
+        return n
+
+    # -- the pass --------------------------------------------------------------------------------------
+
+    def run(self) -> Schedule:
+        stored = set(self.outputs)
+        for n, groups in self.readers.items():
+            home = self.home.get(n)
+            if home is not None and (any(g is not home for g in groups) or home.kind == "update"):
+                stored.add(n)
+        self.checked = [g for g in self.groups if any(s.checks for s in g.stages)]
+        launches: dict[Group, list[Launch]] = {}
+        for g in self.groups:
+            if g.kind == "update":
+                self._place_update(g)
+        for g in self.groups:
+            launches[g] = self._lower(g, stored)
+            for root, leaf in zip(self.outputs, self.donated):
+                if leaf is not None and self.home.get(root) is g:
+                    self._try_in_place(g, root, leaf, launches, stored)
+        order = self._order()
+        steps = self._merge([x for g in order for x in launches[g]])
+        return self._assign(steps)
+
+    def _lower(self, g: Group, stored: set[Node]) -> list[Launch]:
+        if g.kind == "call":
+            return lower_call(g.stages[0], self.memory_of)
+        if g.kind == "dot":
+            return [lower_dot(g, stored, self.memory_of)]
+        if g.kind == "update":
+            return [*self._update_base(g), lower_group(g, stored, self.memory_of)]
+        return [lower_group(g, stored, self.memory_of)]
+
+    # -- in place ----------------------------------------------------------------------------------------
+
+    def _depends(self, g: Group, on: Group) -> bool:
+        stack, seen = [g], set()
+        while stack:
+            k = stack.pop()
+            if k is on:
+                return True
+            if k not in seen:
+                seen.add(k)
+                stack.extend(self.edges[k])
+        return False
+
+    def _overwrite(self, g: Group, old: Node) -> bool:
+        """Order every other reader of ``old`` before ``g``; False where one needs what g makes."""
+        others = [h for h in self.readers.get(old, ()) if h is not g]
+        if any(self._depends(h, g) for h in others):
+            return False
+        self.edges[g].update(others)
+        for h in self.checked:  # a failed check must leave the program's inputs as they were
+            if h is not g and _is_leaf(old):
+                if self._depends(h, g):
+                    return False
+                self.edges[g].add(h)
+        return True
+
+    def _try_in_place(self, g: Group, root: Node, leaf: int, launches: dict[Group, list[Launch]], stored: set[Node]) -> None:
+        old = next((n for n in self.readers if n.op == "PARAM" and n.arg == leaf), None)
+        if root in self.alias or g.kind in ("call", "update") or self.outputs.count(root) > 1:
+            return
+        if old is None or old.dtype is not root.dtype or old.size != root.size or old in self.alias.values():
+            return
+        if any(s.checks for s in g.stages):
+            return
+        if g in self.readers[old] and not _same_place(g, root, old):
+            return
+        if self._overwrite(g, old):
+            self.alias[root] = old
+            launches[g] = self._lower(g, stored)
+
+    def _place_update(self, g: Group) -> None:
+        """Let an UPDATE write into its base's memory when it is the last to look at it."""
+        s = g.stages[0]
+        base = peel(s.node.src[0])
+        if base in self.outputs or _fill(base):
+            return
+        if _is_leaf(base):
+            leaf = next((d for o, d in zip(self.outputs, self.donated) if o is s.node), None)
+            if leaf is None or leaf != base.arg:
+                return
+        reads_itself = any(self.memory_of(r.node) is self.memory_of(base) for r in s.reads)
+        if not reads_itself and not s.checks and self._overwrite(g, base):
+            self.alias[s.node] = base
+
+    def _update_base(self, g: Group) -> list[Launch]:
+        """What must be in an UPDATE's memory before its region is written."""
+        s = g.stages[0]
+        if s.node in self.alias:
+            return []
+        base = peel(s.node.src[0])
+        if _fill(base) and self._covered(s.node):
+            return []
+        from ..ir.node import make
+        from .fuse import fuse
+        from .stages import build_stages
+
+        copy = make("COPY", (s.node.src[0],), ("base", id(s.node)), s.node.shape, s.node.dtype)
+        (stage,) = [t for t in build_stages([copy]) if t.node is copy] if _fill(base) or _is_leaf(base) else [_copy_stage(copy, base)]
+        (group,) = fuse([stage])
+        launch = lower_group(group, {copy}, lambda n: self.memory_of(s.node) if n is copy else self.memory_of(n))
+        launch.outs = [s.node]
+        return [launch]
+
+    def _covered(self, n: Node) -> bool:
+        """Whether the chain of UPDATEs that starts at ``n`` writes every element (a concatenation)."""
+        spans: list[tuple[int, int]] = []
+        axis: int | None = None
+        chain = self._chain(n)
+        for u in chain:
+            partial = [k for k, (r, size) in enumerate(zip(u.arg, u.shape)) if r != (0, size, 1)]
+            if len(partial) > 1 or any(r[2] != 1 for r in u.arg):
+                return False
+            if partial:
+                if axis is not None and axis != partial[0]:
+                    return False
+                axis = partial[0]
+                spans.append((u.arg[axis][0], u.arg[axis][1]))
+        if axis is None:
+            return bool(chain)
+        at = 0
+        for lo, hi in sorted(spans):
+            if lo > at:
+                return False
+            at = max(at, hi)
+        return at >= n.shape[axis]
+
+    def _chain(self, n: Node) -> list[Node]:
+        """``n`` and the UPDATEs that write on in its memory before anybody reads it."""
+        out = [n]
+        while True:
+            users = list(self.readers.get(out[-1], ()))
+            if len(users) != 1 or users[0].kind != "update" or self.alias.get(users[0].stages[0].node) is not out[-1]:
+                return out
+            out.append(users[0].stages[0].node)
+
+    # -- order and merging -----------------------------------------------------------------------------
+
+    def _order(self) -> list[Group]:
+        done: set[Group] = set()
+        out: list[Group] = []
+        position = {g: k for k, g in enumerate(self.groups)}
+        stack: list[tuple[Group, bool]] = [(g, False) for g in reversed(self.groups)]
+        while stack:
+            g, ready = stack.pop()
+            if g in done:
+                continue
+            if ready:
+                done.add(g)
+                out.append(g)
+                continue
+            stack.append((g, True))
+            stack.extend([(d, False) for d in sorted(self.edges[g] - done, key=lambda d: -position[d])])
+        return out
+
+    def _merge(self, launches: Sequence[Launch]) -> list[Step]:
+        """Independent launches of one kernel become one step: optimizers, bias gradients."""
+        last_write: dict[Node, int] = {}
+        reads: dict[Node, list[int]] = {}
+        after: list[set[int]] = [set() for _ in launches]
+        before: list[set[int]] = [set() for _ in launches]
+        for k, x in enumerate(launches):
+            deps = set()
+            for n in x.reads:
+                m = self.memory_of(n)
+                if m in last_write:
+                    deps.add(last_write[m])
+            for n in x.outs:
+                m = self.memory_of(n)
+                deps.update(reads.get(m, ()))
+                if m in last_write:
+                    deps.add(last_write[m])
+            for n in x.reads:
+                reads.setdefault(self.memory_of(n), []).append(k)
+            for n in x.outs:
+                last_write[self.memory_of(n)] = k
+                reads[self.memory_of(n)] = []
+            deps.discard(k)
+            before[k] = deps
+            for d in deps:
+                after[d].add(k)
+        # As late as possible: what only the end needs meets at the end.
+        late = [0] * len(launches)
+        for k in range(len(launches) - 1, -1, -1):
+            late[k] = min([late[j] - 1 for j in after[k]], default=0)
+        sets: dict[Any, list[int]] = {}
+        for k, x in enumerate(launches):
+            mergeable = isinstance(x.kernel, Kernel) and not x.checks
+            sets.setdefault((x.kernel.key, late[k], tuple(x.scalars)) if mergeable else k, []).append(k)
+        home = {k: key for key, members in sets.items() for k in members}
+        done: set[Any] = set()
+        steps: list[Step] = []
+        stack: list[tuple[Any, bool]] = [(home[k], False) for k in range(len(launches) - 1, -1, -1)]
+        while stack:
+            key, ready = stack.pop()
+            if key in done:
+                continue
+            if ready:
+                done.add(key)
+                steps.append(Step([launches[k] for k in sets[key]]))
+                continue
+            stack.append((key, True))
+            need = {home[d] for k in sets[key] for d in before[k]} - done - {key}
+            stack.extend([(d, False) for d in sorted(need, key=lambda d: -sets[d][0])])
+        return steps
+
+    # -- memory ------------------------------------------------------------------------------------------
+
+    def _assign(self, steps: list[Step]) -> Schedule:
+        memory: dict[Node, Any] = {}
+        outs: list[Any] = []
+        taken: list[int | None] = []
+        for j, root in enumerate(self.outputs):
+            base = self.memory_of(root)
+            if _is_leaf(base):
+                memory[base] = ("in", base.arg)
+                outs.append(("in", base.arg))
+                taken.append(base.arg)
+            else:
+                memory.setdefault(base, ("out", j))
+                outs.append(memory[base])
+                taken.append(None)
+        first: dict[Node, int] = {}
+        last: dict[Node, int] = {}
+        for k, step in enumerate(steps):
+            for x in step.launches:
+                for n in [*x.reads, *x.outs]:
+                    m = self.memory_of(n)
+                    first.setdefault(m, k)
+                    last[m] = k
+        arena = Arena()
+        expiring: dict[int, list[Node]] = {}
+        for k in range(len(steps)):
+            for m in [m for m, f in first.items() if f == k and m not in memory and not _is_leaf(m)]:
+                memory[m] = ("temp", arena.take(m.nbytes))
+                expiring.setdefault(last[m], []).append(m)
+            for m in expiring.get(k, ()):
+                arena.give(memory[m][1], m.nbytes)
+        for m in first:
+            if _is_leaf(m):
+                memory[m] = ("in", m.arg)
+        for n in self.home:
+            m = self.memory_of(n)
+            if m in memory:
+                memory[n] = memory[m]
+        return Schedule(steps, memory, arena.size, outs, taken, list(self.outputs))
+
+
+class Arena:
+    """Offsets for values by lifetime: first fit among what is free, else at the end."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.free: list[tuple[int, int]] = []
+
+    def take(self, nbytes: int) -> int:
+        n = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+        best = min([(size, at) for at, size in self.free if size >= n], default=None)
+        if best is not None:
+            size, at = best
+            self.free.remove((at, size))
+            if size > n:
+                self.free.append((at + n, size - n))
+            return at
+        at = self.size
+        tail = next(((a, s) for a, s in self.free if a + s == self.size), None)
+        if tail is not None:  # grow what is free at the end
+            self.free.remove(tail)
+            at = tail[0]
+        self.size = at + n
+        return at
+
+    def give(self, at: int, nbytes: int) -> None:
+        n = max(ALIGN, -(-nbytes // ALIGN) * ALIGN)
+        for other in list(self.free):
+            a, s = other
+            if a + s == at:
+                self.free.remove(other)
+                at, n = a, n + s
+            elif at + n == a:
+                self.free.remove(other)
+                n += s
+        self.free.append((at, n))
+
+
+def _same_place(g: Group, root: Node, old: Node) -> bool:
+    """Whether the group reads ``old`` only at the element of ``root`` that it writes there."""
+    stage = next(s for s in g.stages if s.node is root)
+    place = g.places[stage]
+    if stage.kind == "reduce" or (g.kind == "dot" and old in g.stages[0].inputs):
+        return False
+    mine = flatten(stage.out_index, root.shape)
+    for s in g.stages:
+        for r in s.reads:
+            if r.node is not old:
+                continue
+            same_walk = s.atoms == stage.atoms and g.places[s].rows == place.rows and g.places[s].inner == place.inner
+            if not same_walk or r.guards or r.position != mine:
+                return False
+            if g.kind == "row" and place.inner and s is not stage:
+                return False  # another phase may read the row again after it was written
+    if g.kind == "row" and place.inner:
+        folds = [s for s in g.stages if s.kind == "reduce"]
+        return not any(r.node is old for s in folds for r in s.reads) or _is_last(g, stage)
+    return True
+
+
+def _is_last(g: Group, stage: Stage) -> bool:
+    """Whether nothing else in the group is stored or folded after ``stage``."""
+    return g.stages[-1] is stage
+
+
+def _copy_stage(copy: Node, base: Node) -> Stage:
+    from .stages import _build
+
+    return _build(copy, 0, {copy, base})
+
+
+def plan(groups: Sequence[Group], outputs: Sequence[Node], donated: Sequence[int | None]) -> Schedule:
+    """The pass."""
+    return Planner(groups, outputs, donated).run()
+
+
+__all__ = ["Gemm", "Launch", "Library", "Schedule", "Step", "is_one", "plan"]

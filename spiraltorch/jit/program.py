@@ -1,0 +1,264 @@
+"""A program: everything a plan needs to run, and the one native call that runs it.
+
+In: a canonical graph (PARAM leaves) and which inputs outputs may overwrite.  Out: :class:`Program`, whose
+``run(inputs, scalars)`` takes buffers and gives buffers.  A replay patches pointers by one NumPy
+assignment and makes one native call, whatever the number of kernels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ..config import config, log
+from ..dtypes import DType
+from ..errors import describe_origin
+from ..ir.kernel import Gemm, Kernel
+from ..ir.node import Node, toposort
+from ..runtime import buffers
+from ..runtime.plan_table import STATUS, Plan, scalar_word
+from ..runtime.plan_table import Launch as Row
+from .fuse import fuse
+from .lower import Launch, Library
+from .lower_matrix import Table
+from .plan import Schedule, Step, plan
+from .rules import simplify
+from .stages import _is_leaf, build_stages, peel
+
+SERIAL_WORK = 1 << 15  # weighted elements below which one thread is faster than a fork
+CHUNK_WORK = 1 << 14
+
+counters = {"programs": 0, "kernels": 0, "compile_seconds": 0.0, "launches": 0}
+
+
+@dataclass
+class Lowered:
+    """What the passes made of a graph; every stage can be printed."""
+
+    graph: list[Node]
+    simplified: list[Node]
+    groups: list[Any]
+    schedule: Schedule
+
+    @property
+    def steps(self) -> list[Step]:
+        return self.schedule.steps
+
+    @property
+    def kernels(self) -> list[Any]:
+        """The distinct kernel trees, in order of first launch."""
+        return list({s.kernel.key: s.kernel for s in self.steps}.values())
+
+
+def lower(roots: Sequence[Node], donated: Sequence[int | None]) -> Lowered:
+    """All passes up to the schedule; compiles nothing."""
+    from ..ir.node import make
+
+    graph = list(roots)
+    simple = simplify(graph)
+    seen: set[Node] = set()
+    for j, r in enumerate(simple):
+        base = peel(r)
+        if _is_leaf(base):
+            simple[j] = make("COPY", (base,), ("leaf", j), base.shape, base.dtype)
+        elif base in seen:
+            simple[j] = make("COPY", (base,), ("twin", j), base.shape, base.dtype)
+        else:
+            seen.add(base)
+    if config.verify:
+        from ..ir.verify import verify_graph
+
+        verify_graph(simple)
+    groups = fuse(build_stages(simple))
+    schedule = plan(groups, simple, donated)
+    if config.verify:
+        from ..ir.verify import verify_kernel
+
+        for step in schedule.steps:
+            verify_kernel(step.kernel)
+    return Lowered(graph, simple, groups, schedule)
+
+
+@dataclass
+class Program:
+    """A runnable plan.  ``out_types``: (shape, dtype) of each output.  ``taken``: the input whose memory
+    output j is written to, or None for memory of its own."""
+
+    lowered: Lowered
+    inputs: list[tuple[tuple[int, ...], DType]]
+    scalar_types: list[DType]
+    out_types: list[tuple[tuple[int, ...], DType]]
+    taken: list[int | None]
+    arena: int
+    table: Any = None
+    positions: Any = None
+    sources: Any = None
+    offsets: Any = None
+    scalar_positions: list[int] = field(default_factory=list)
+    scalar_order: list[int] = field(default_factory=list)
+    constants: list[np.ndarray] = field(default_factory=list)
+    order: list[Node] = field(default_factory=list)
+    compile_seconds: float = 0.0
+
+    def run(self, inputs: Sequence[Any], scalars: Sequence[Any] = ()) -> list[Any]:
+        """Run on input buffers; the output buffers.  Raises IndexError when an index was out of range;
+        the inputs are then as they were."""
+        outs = [
+            inputs[t] if t is not None else buffers.allocate(n) for t, n in zip(self.taken, self._out_bytes)
+        ]
+        arena = buffers.allocate(self.arena) if self.arena else None
+        if config.cpu == "reference":
+            from .interpret import run_steps
+
+            run_steps(self, inputs, outs, arena, scalars)
+            return outs
+        words = [b.ptr for b in inputs]
+        words += [b.ptr for b in outs]
+        words.append(arena.ptr if arena is not None else 0)
+        values = np.array(words, np.int64)[self.sources]
+        values += self.offsets
+        if self.scalar_positions:
+            extra = [scalar_word(scalars[k], self.scalar_types[k]) for k in self.scalar_order]
+            values = np.concatenate([values, np.array(extra, np.int64)])
+        done, status = self.table.run(self.positions, values)
+        counters["launches"] += done
+        if status:
+            raise self._failed(done, status)
+        return outs
+
+    def _failed(self, done: int, status: int) -> Exception:
+        for step in reversed(self.lowered.steps[:done]):
+            for x in step.launches:
+                if status in x.checks:
+                    return CheckFailed(x.checks[status])
+        return CheckFailed(None)
+
+    def __post_init__(self) -> None:
+        self._out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
+
+    @property
+    def launches(self) -> int:
+        return len(self.lowered.steps)
+
+
+class CheckFailed(IndexError):
+    """An index was out of range at ``node``."""
+
+    def __init__(self, node: Node | None) -> None:
+        where = describe_origin(node.origin) if node is not None else ""
+        size = "" if node is None else f": an index is not in [0, {_indexed_size(node)})"
+        super().__init__(f"index out of range in self{size}" + (f"; the operation was recorded at {where}" if where else ""))
+        self.node = node
+
+
+def _indexed_size(n: Node) -> int:
+    axis = n.arg
+    if isinstance(axis, tuple):  # SCATTER (axis, op), GATHER ("along", axis)
+        axis = axis[1] if n.op == "GATHER" else axis[0]
+    return n.src[0].shape[axis]
+
+
+def work_of(x: Launch) -> int:
+    """Elements touched, weighted by how dear their rows are: decides about threads and chunks."""
+    from .stages import weight
+
+    if isinstance(x.kernel, Kernel):
+        total = 0
+        sizes = [x.ints[a.index] for a in x.kernel.axes]
+        rows = int(np.prod(sizes[: x.kernel.rows], dtype=np.int64))
+        for p in x.kernel.phases:
+            n = rows
+            for k in p.axes:
+                n *= sizes[k]
+            ops = sum(weight(m.op) for m in toposort(list(p.exprs())) if m.src and m.op not in ("LOAD",))
+            total += n * max(1, ops // 8)
+        return total
+    return sum(n.size for n in x.outs)
+
+
+def build(roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType]) -> Program:
+    """Passes, code generation and the plan's table for a canonical graph."""
+    start = time.perf_counter()
+    lowered = lower(roots, donated)
+    schedule = lowered.schedule
+    program = Program(
+        lowered, list(inputs), list(scalar_types), [(r.shape, r.dtype) for r in roots], schedule.taken, schedule.arena
+    )
+    program.order = toposort(roots)
+    if config.cpu != "reference":
+        _link(program)
+    program.compile_seconds = time.perf_counter() - start
+    counters["programs"] += 1
+    counters["compile_seconds"] += program.compile_seconds
+    if config.log:
+        log("kernels", f"program of {len(lowered.steps)} launches, {len(lowered.kernels)} kernels, {program.compile_seconds * 1e3:.1f} ms")
+        if "source" in config.log:
+            from ..inspect.show import source
+
+            log("source", "\n\n".join(source(k) for k in lowered.kernels))
+    if config.dump:
+        from ..inspect.show import dump
+
+        dump(lowered)
+    return program
+
+
+def _link(program: Program) -> None:
+    """Compile what is not compiled yet and lay out the table of instructions."""
+    from .codegen import addresses, shape_of
+
+    steps = program.lowered.steps
+    found = addresses([s.kernel for s in steps])
+    n_in, n_out = len(program.inputs), len(program.out_types)
+    rows: list[Row] = []
+    pointer_words: list[tuple[int, int, int, int, int]] = []  # launch, instance, word, source, offset
+    scalar_words: list[tuple[int, int, int, int]] = []
+    memory = program.lowered.schedule.memory
+    for k, step in enumerate(steps):
+        args_rows, tasks = [], []
+        grain, parallel, scratch = 1, False, False
+        work = 0
+        for inst, x in enumerate(step.launches):
+            words: list[Any] = []
+            for p in x.params:
+                if isinstance(p, str):
+                    words.append(STATUS)
+                elif isinstance(p, Table):
+                    array = p.offsets()
+                    program.constants.append(array)
+                    words.append(int(array.ctypes.data))
+                else:
+                    kind, value = memory[p]
+                    source = value if kind == "in" else n_in + value if kind == "out" else n_in + n_out
+                    pointer_words.append((k, inst, len(words), source, value if kind == "temp" else 0))
+                    words.append(0)
+            words.extend(x.ints)
+            for s in x.scalars:
+                scalar_words.append((k, inst, len(words), s))
+                words.append(0)
+            count, grain, scratch = shape_of(x)
+            tasks.append(count)
+            args_rows.append(words)
+            work += work_of(x)
+        if isinstance(step.kernel, Kernel):
+            total = max(1, sum(tasks))
+            parallel = work >= SERIAL_WORK
+            grain = max(1, min(total, CHUNK_WORK * total // max(1, work)))
+        else:
+            parallel = True
+        checks = any(x.checks for x in step.launches)
+        rows.append(Row(found[step.kernel.key], args_rows, tasks, grain, parallel, checks, scratch))
+    program.table = Plan(rows)
+    at = [program.table.position(k, w, i) for k, i, w, _, _ in pointer_words]
+    program.scalar_positions = [program.table.position(k, w, i) for k, i, w, _ in scalar_words]
+    program.scalar_order = [s for *_, s in scalar_words]
+    program.positions = np.array(at + program.scalar_positions, np.int64)
+    program.sources = np.array([s for _, _, _, s, _ in pointer_words], np.int64)
+    program.offsets = np.array([o for *_, o in pointer_words], np.int64)
+
+
+__all__ = ["CheckFailed", "Gemm", "Library", "Lowered", "Program", "build", "counters", "lower"]

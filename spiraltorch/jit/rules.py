@@ -1,0 +1,154 @@
+"""Simplify: rules that make a graph smaller or plainer without changing one bit of its results.
+
+In: roots of a canonical graph.  Out: roots of an equal one.  Nothing here may reorder float
+arithmetic; what does (splitting a long reduction) depends on sizes alone, so it is the same for
+every run and every number of threads.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..ir import graph, lang
+from ..ir.node import Node, is_const, make
+from ..ir.rewrite import rewrite, rule, rules_of
+
+# A reduction with fewer rows than this and more elements than that is done in two steps, so that
+# there is work for every core.
+FEW_ROWS = 32
+LONG = 1 << 16
+
+
+@rule("COPY")
+def markers_are_transparent(n: Node) -> Node | None:
+    """A COPY that only marked something for autograd is its operand."""
+    return n.src[0] if n.arg is not None else None
+
+
+@rule("REDUCE")
+def empty_reduction_is_identity(n: Node) -> Node | None:
+    if n.src[0].size or not n.size:
+        return None
+    op = n.arg[0]
+    kind = n.dtype.kind
+    if op in ("add", "mul"):
+        return graph.full(0 if op == "add" else 1, n.shape, n.dtype)
+    low = -math.inf if kind == "f" else -(1 << (n.dtype.bits - 1)) if kind == "i" else 0
+    high = math.inf if kind == "f" else (1 << (n.dtype.bits - (kind == "i"))) - 1 if kind != "b" else 1
+    return graph.full(low if op == "max" else high, n.shape, n.dtype)
+
+
+@rule("REDUCE")
+def size_one_axes_are_dropped(n: Node) -> Node | None:
+    """Folding an axis of one element is a reshape."""
+    (x,) = n.src
+    op, axes = n.arg
+    ones = [a for a in axes if x.shape[a] == 1]
+    if not ones:
+        return None
+    shape = tuple([s for i, s in enumerate(x.shape) if i not in ones])
+    rest = tuple([a - sum(o < a for o in ones) for a in axes if a not in ones])
+    return graph.reduce(graph.reshape(x, shape), op, rest)
+
+
+@rule("DOT")
+def empty_dot_is_zero(n: Node) -> Node | None:
+    if not n.size or all(n.src[0].shape[i] for i in n.arg[2]):
+        return None
+    return graph.full(0, n.shape, n.dtype)
+
+
+@rule("DOT")
+def integer_dot_is_multiply_and_add(n: Node) -> Node | None:
+    """Only floats have a matrix kernel; integers are multiplied and folded."""
+    if n.dtype.kind == "f":
+        return None
+    a, b = n.src
+    ba, bb, ca, cb = n.arg
+    fa = [i for i in range(len(a.shape)) if i not in ba and i not in ca]
+    fb = [i for i in range(len(b.shape)) if i not in bb and i not in cb]
+    left = graph.permute(a, (*ba, *fa, *ca))
+    right = graph.permute(b, (*bb, *fb, *cb))
+    nb, na, nf, nk = len(ba), len(fa), len(fb), len(ca)
+    left = graph.reshape(left, left.shape[: nb + na] + (1,) * nf + left.shape[nb + na :])
+    right = graph.reshape(right, right.shape[:nb] + (1,) * na + right.shape[nb:])
+    full = lang.mul(left, right)
+    return graph.reduce(full, "add", tuple(range(nb + na + nf, nb + na + nf + nk)))
+
+
+@rule("CAST")
+def cast_of_cast(n: Node) -> Node | None:
+    """A widening float cast that is undone at once is nothing."""
+    (x,) = n.src
+    if x.dtype is n.dtype:
+        return x
+    if x.op == "CAST" and x.src[0].dtype is n.dtype and x.dtype.kind == "f" == n.dtype.kind and x.dtype.itemsize > n.dtype.itemsize:
+        return x.src[0]
+    return None
+
+
+@rule("MUL")
+def multiply_by_one(n: Node) -> Node | None:
+    a, b = n.src
+    if is_one(b) and a.shape == n.shape:
+        return a
+    if is_one(a) and b.shape == n.shape:
+        return b
+    return None
+
+
+def is_one(n: Node) -> bool:
+    """The constant 1, however it is broadcast."""
+    while n.op in ("EXPAND", "RESHAPE", "PERMUTE", "SLICE"):
+        n = n.src[0]
+    return is_const(n, 1)
+
+
+@rule("UPDATE")
+def full_update_is_value(n: Node) -> Node | None:
+    base, value = n.src
+    return value if value.shape == base.shape and all(r[2] == 1 for r in n.arg) else None
+
+
+@rule("REDUCE")
+def long_reduction_in_two_steps(n: Node) -> Node | None:
+    """Few results from many elements: fold pieces first, then the pieces' results."""
+    (x,) = n.src
+    op, axes = n.arg
+    folded = math.prod(x.shape[a] for a in axes)
+    if n.size >= FEW_ROWS or folded <= LONG:
+        return None
+    axis = max(axes, key=lambda a: (x.shape[a], -a))
+    size = x.shape[axis]
+    pieces = _divisor(size, 64)
+    if pieces == 1 and size > 128:
+        head = size - size % 64
+        ranges = [(0, s, 1) for s in x.shape]
+        ranges[axis] = (0, head, 1)
+        first = graph.reduce(graph.slice_(x, tuple(ranges)), op, axes)
+        ranges[axis] = (head, size, 1)
+        return lang.row({"add": "ADD", "mul": "MUL", "max": "MAX", "min": "MIN"}[op], first, graph.reduce(graph.slice_(x, tuple(ranges)), op, axes))
+    if pieces == 1:
+        return None
+    shape = x.shape[:axis] + (pieces, size // pieces) + x.shape[axis + 1 :]
+    inner = tuple([a + (a >= axis) for a in axes])
+    part = make("REDUCE", (graph.reshape(x, shape),), (op, inner), tuple([s for i, s in enumerate(shape) if i not in inner]), x.dtype)
+    at = axis - sum(a < axis for a in axes)
+    return graph.reduce(part, op, (at,))
+
+
+def _divisor(n: int, most: int) -> int:
+    """The largest divisor of ``n`` that is at most ``most``."""
+    return next((d for d in range(min(most, n), 0, -1) if n % d == 0), 1)
+
+
+RULES = rules_of(
+    markers_are_transparent, empty_reduction_is_identity, size_one_axes_are_dropped, empty_dot_is_zero,
+    integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one, full_update_is_value, long_reduction_in_two_steps,
+)  # fmt: skip
+
+
+def simplify(roots: Sequence[Node]) -> list[Node]:
+    """The pass: every rule, everywhere, to a fixed point."""
+    return rewrite(roots, RULES)

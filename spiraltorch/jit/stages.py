@@ -1,0 +1,534 @@
+"""Stages: which values get a loop nest of their own, and what each of them reads, where.
+
+In: the nodes of a simplified graph and its roots.  Out: one :class:`Stage` per value that is a root, a
+reduction, a contraction, a library call, or worth keeping because several stages read it.  Everything
+else is inlined into its readers.  A stage's expression is a tree of scalar rows over
+
+    READ   arg Read(node, index, guards)   another stage's value, or a leaf, at a linear index
+    AT     arg Affine                      an index as a number
+    GUARD  arg guards                      whether all guards hold
+    CONST, SCALAR
+
+with indices in the stage's own *atoms*: its domain's axes, split where a reshape needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dtypes import bool_, int64, uint32, uint64
+from ..ir import graph
+from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, flatten, reindex
+from ..ir.node import Node, cast, const, make, scalar, toposort
+from ..ir.prims import MOVEMENT, ROWS
+
+# A guard: (form, lo, hi) holds where lo <= form < hi; (form, "every", k) where form % k == 0.
+Guard = tuple[Affine, Any, int]
+
+MOST_INLINED = 64  # rows inlined into one stage before a value is kept instead
+RECOMPUTE_WEIGHT = 4  # a value this cheap, that reads no more than it is large, is recomputed by each reader
+EXPAND_WEIGHT = 8  # a value dearer than this is not recomputed for every element it is broadcast to
+
+_DEAR = {"DIV": 4, "SQRT": 4, "RSQRT": 4, "IDIV": 8, "REM": 16, "POW": 24}
+OPAQUE = frozenset(("DOT", "SCAN", "SORT", "SCATTER", "CALL"))
+
+
+def weight(op: str) -> int:
+    """Relative cost of a scalar row."""
+    if op in _DEAR:
+        return _DEAR[op]
+    return 10 if ROWS[op].ulp else 1
+
+
+@dataclass(frozen=True)
+class Read:
+    """``node`` at ``index`` (one form per axis of the node); not touched where a guard fails."""
+
+    node: Node
+    index: tuple[Affine, ...]
+    guards: tuple[Guard, ...] = ()
+    flat: bool = False  # index is one form: the flat position
+
+    @property
+    def position(self) -> Affine:
+        """Flat position in the node's memory."""
+        return self.index[0] if self.flat else flatten(self.index, self.node.shape)
+
+
+@dataclass(frozen=True)
+class View:
+    """A matrix operand: one read, in atoms of its own; ``parts`` are the atoms of each of its axes."""
+
+    read: Read
+    atoms: tuple[int, ...]
+    parts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(eq=False)
+class Stage:
+    """One loop nest.  kind: 'map', 'reduce', 'update', 'dot' or 'call'.
+
+    atoms: sizes of the domain's axes after splitting.  domain: the node-level axes of the walk as forms in
+    atoms.  kept: atoms of the result's axes (a reduction's others are folded).  expr: the value at a point.
+    checks: (condition, GATHER node) pairs to verify.  reads: every Read in expr.
+    """
+
+    node: Node
+    kind: str
+    order: int
+    atoms: list[int] = field(default_factory=list)
+    domain: tuple[Affine, ...] = ()
+    out_index: tuple[Affine, ...] = ()
+    kept: list[int] = field(default_factory=list)
+    folded: list[int] = field(default_factory=list)
+    expr: Node | None = None
+    checks: list[tuple[Node, Node]] = field(default_factory=list)
+    reads: list[Read] = field(default_factory=list)
+    inputs: list[Node] = field(default_factory=list)
+    views: tuple[View, ...] = ()
+
+    @property
+    def lane(self) -> str:
+        """'inner' when a reduction folds the innermost axis of what it reads, else 'row'."""
+        if not self.folded:
+            return ""
+        return "inner" if self.folded[-1] > (self.kept[-1] if self.kept else -1) else "row"
+
+
+def peel(n: Node) -> Node:
+    """Below reshapes and copies: what must be in memory for ``n`` to be."""
+    while n.op == "RESHAPE" or (n.op == "COPY" and n.arg is None and not _is_leaf(n.src[0])):
+        n = n.src[0]
+    return n
+
+
+def build_stages(roots: Sequence[Node]) -> list[Stage]:
+    """The pass.  Raises VerifyError for a graph that is not well formed."""
+    order = toposort(roots)
+    kept = _boundaries(order, roots)
+    while True:
+        stages: list[Stage] = []
+        try:
+            for n in order:
+                if n in kept:
+                    stages.append(_build(n, len(stages), kept))
+            return _reachable(stages, roots)
+        except NotAffine as e:
+            assert e.node is not None and e.node not in kept, "a value that is in memory has a linear index"
+            kept.add(e.node)
+
+
+def _reachable(stages: list[Stage], roots: Sequence[Node]) -> list[Stage]:
+    """Drop stages that nobody reads in the end (a candidate may have been inlined away)."""
+    by_node = {s.node: s for s in stages}
+    live: set[Node] = set()
+    stack = [peel(r) for r in roots]
+    while stack:
+        n = stack.pop()
+        if n in live or n not in by_node:
+            continue
+        live.add(n)
+        s = by_node[n]
+        stack.extend([r.node for r in s.reads])
+        stack.extend(s.inputs)
+    kept = [s for s in stages if s.node in live]
+    for i, s in enumerate(kept):
+        s.order = i
+    return kept
+
+
+def _is_leaf(n: Node) -> bool:
+    return n.op in ("PARAM", "BUFFER")
+
+
+def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
+    readers: dict[Node, int] = {}
+    for n in reversed(order):
+        if n.op in MOVEMENT or n.op == "COPY":
+            s = n.src[0]
+            readers[s] = readers.get(s, 0) + max(1, readers.get(n, 0))
+        else:
+            for s in dict.fromkeys(n.src):
+                readers[s] = readers.get(s, 0) + 1
+    kept: set[Node] = set()
+    for r in roots:
+        kept.add(peel(r))
+    for n in order:
+        if n.op == "REDUCE" or n.op in OPAQUE or n.op == "UPDATE":
+            kept.add(n)
+        if n.op in OPAQUE:
+            for s in n.src:
+                base = operand_base(s, kept) if n.op == "DOT" else s
+                if not _is_leaf(base):
+                    kept.add(base if n.op == "DOT" else _memory_node(base))
+        if n.op == "UPDATE" and not _is_leaf(n.src[0]):
+            base = _memory_node(n.src[0])
+            if not _fill(base):
+                kept.add(base)
+    # Cost of each value if it were inlined: (rows, bytes read); values kept anyway cost one read.
+    cost: dict[Node, tuple[int, int]] = {}
+    for n in order:
+        if n in kept or _is_leaf(n):
+            cost[n] = (0, n.nbytes)
+            continue
+        if n.op in MOVEMENT or n.op == "COPY":
+            w, b = cost[n.src[0]]
+            dear = w > EXPAND_WEIGHT or (w and n.src[0].op in ROWS and readers.get(n.src[0], 0) > 1 and w > RECOMPUTE_WEIGHT)
+            if n.op in ("EXPAND", "WINDOW") and dear and n.size >= 8 * max(1, n.src[0].size):
+                base = _memory_node(n.src[0])
+                if base.op in ROWS or base.op == "GATHER":
+                    kept.add(base)
+                    cost[base] = (0, base.nbytes)
+                    w, b = 0, base.nbytes
+            cost[n] = (w, min(b, n.nbytes) if n.op in ("SLICE", "EXPAND") else b)
+            continue
+        if n.op in ("CONST", "IOTA"):
+            cost[n] = (0, 0)
+            continue
+        if n.op == "RANDOM":
+            cost[n] = (40, 0)
+        else:
+            w = sum(cost[s][0] for s in dict.fromkeys(n.src))
+            b = sum(cost[s][1] for s in dict.fromkeys(n.src))
+            cost[n] = (w + (weight(n.op) if n.op in ROWS else 2), b)
+        w, b = cost[n]
+        shared = readers.get(n, 0) > 1 and (w > RECOMPUTE_WEIGHT or b > n.nbytes)
+        if n.size > 1 and (shared or w > MOST_INLINED) and (n.op in ROWS or n.op == "GATHER" or n.op == "RANDOM"):
+            kept.add(n)
+            cost[n] = (0, n.nbytes)
+    return {n for n in kept if not _is_leaf(n)}
+
+
+def _memory_node(n: Node) -> Node:
+    """The node to keep so that ``n`` is in memory."""
+    return peel(n)
+
+
+def _fill(n: Node) -> bool:
+    while n.op in ("EXPAND", "RESHAPE"):
+        n = n.src[0]
+    return n.op == "CONST"
+
+
+def operand_base(n: Node, kept: set[Node]) -> Node:
+    """What a matrix operand is read from: below movement that a packing loop can follow, and casts."""
+    while n not in kept:
+        if n.op in MOVEMENT and n.op != "PAD":
+            n = n.src[0]
+        elif n.op == "COPY" and not _is_leaf(n.src[0]):
+            n = n.src[0]
+        elif n.op == "CAST" and n.dtype.kind == "f" == n.src[0].dtype.kind and n.dtype.itemsize > n.src[0].dtype.itemsize:
+            n = n.src[0]
+        else:
+            break
+    return n
+
+
+# -- one stage ---------------------------------------------------------------------------------------
+
+
+def _build(n: Node, order: int, kept: set[Node]) -> Stage:
+    if n.op == "DOT":
+        return _build_dot(n, order, kept)
+    if n.op in OPAQUE:
+        return Stage(n, "call", order, inputs=[_memory_node(x) for x in n.src])
+    if n.op == "REDUCE":
+        shape, kind, target = n.src[0].shape, "reduce", n.src[0]
+    elif n.op == "UPDATE":
+        shape, kind, target = n.src[1].shape, "update", n.src[1]
+    else:
+        shape, kind, target = n.shape, "map", n
+    split: list[list[int]] = [[s] if s != 1 else [] for s in shape]
+    while True:
+        s = Stage(n, kind, order)
+        _domain(s, shape, split)
+        try:
+            walk = Walk(s, kept)
+            s.expr = walk.value(target, s.domain, ())
+            s.checks = walk.checks
+            s.reads = list(walk.reads)
+            break
+        except NeedSplit as e:
+            _split(split, e)
+    if kind == "reduce":
+        axes = n.arg[1]
+        at = 0
+        for i, parts in enumerate(split):
+            (s.folded if i in axes else s.kept).extend(range(at, at + len(parts)))
+            at += len(parts)
+        s.out_index = tuple([f for i, f in enumerate(s.domain) if i not in axes])
+    else:
+        s.kept = list(range(len(s.atoms)))
+        s.out_index = s.domain
+        if kind == "update":
+            s.inputs = [_memory_node(n.src[0])] if not _fill(_memory_node(n.src[0])) else []
+            s.out_index = tuple([f * r[2] + r[0] for f, r in zip(s.domain, n.arg)])
+    return s
+
+
+def _build_dot(n: Node, order: int, kept: set[Node]) -> Stage:
+    a, b = n.src
+    va, vb = operand_view(a, kept), operand_view(b, kept)
+    ba, bb, ca, cb = n.arg
+    cut = [[va.atoms[k] for k in va.parts[i]] for i in range(len(a.shape))]
+    cut_b = [[vb.atoms[k] for k in vb.parts[i]] for i in range(len(b.shape))]
+    split: list[list[int]] = []
+    for i, j in zip(ba, bb):
+        split.append(nested([cut[i], cut_b[j]], n))
+    split += [cut[i] for i in range(len(a.shape)) if i not in ba and i not in ca]
+    split += [cut_b[i] for i in range(len(b.shape)) if i not in bb and i not in cb]
+    s = Stage(n, "dot", order, inputs=[va.read.node, vb.read.node], views=(va, vb))
+    _domain(s, n.shape, split)
+    s.kept = list(range(len(s.atoms)))
+    s.out_index = s.domain
+    return s
+
+
+def nested(lists: Sequence[Sequence[int]], n: Node) -> list[int]:
+    """Common cut of a batch axis.  Raises NotAffine (to copy the second operand) when there is none."""
+    from .places import refine
+
+    found = refine(lists)
+    if found is None:
+        problem = NotAffine("the operands' batch axes do not nest")
+        problem.node = n.src[1]
+        raise problem
+    return found
+
+
+def operand_view(x: Node, kept: set[Node]) -> View:
+    """How matrix operand ``x`` is read.  Raises NotAffine (naming x) when that is not one linear view."""
+    base = operand_base(x, kept)
+    split: list[list[int]] = [[s] if s != 1 else [] for s in x.shape]
+    while True:
+        stage = Stage(x, "operand", 0)
+        _domain(stage, x.shape, split)
+        try:
+            e = Walk(stage, {base}).value(x, stage.domain, ())
+        except NeedSplit as need:
+            _split(split, need)
+            continue
+        except NotAffine as problem:
+            problem.node = x
+            raise
+        while e.op == "CAST":
+            e = e.src[0]
+        parts, at = [], 0
+        for p in split:
+            parts.append(tuple(range(at, at + len(p))))
+            at += len(p)
+        return View(e.arg, tuple(stage.atoms), tuple(parts))
+
+
+def _domain(s: Stage, shape: Sequence[int], split: Sequence[Sequence[int]] | None = None) -> None:
+    split = split if split is not None else [[n] if n != 1 else [] for n in shape]
+    atoms: list[int] = []
+    domain = []
+    for parts in split:
+        form = ZERO
+        for size in parts:
+            form = form * size + Affine.axis(len(atoms))
+            atoms.append(size)
+        domain.append(form)
+    s.atoms, s.domain = atoms, tuple(domain)
+
+
+def _split(split: list[list[int]], e: NeedSplit) -> None:
+    at = 0
+    for parts in split:
+        if e.axis < at + len(parts):
+            k = e.axis - at
+            size = parts[k]
+            parts[k : k + 1] = [size // e.inner, e.inner]
+            return
+        at += len(parts)
+    raise AssertionError("split of an axis that is not there")
+
+
+class Walk:
+    """Expression of a value at an index: movement becomes index arithmetic, kept values become reads."""
+
+    def __init__(self, stage: Stage, kept: set[Node]) -> None:
+        self.stage, self.kept = stage, kept
+        self.memo: dict[Any, Node] = {}
+        self.reads: dict[Read, None] = {}
+        self.checks: list[tuple[Node, Node]] = []
+
+    def value(self, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+        key = (n, index, guards)
+        found = self.memo.get(key)
+        if found is None:
+            found = self.memo[key] = self._value(n, index, guards)
+        return found
+
+    def _value(self, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+        if n.op == "CONST":
+            return n
+        own = n is self.stage.node and self.stage.kind == "map"
+        if _is_leaf(n) or (n in self.kept and not own):
+            if n.op == "PARAM" and isinstance(n.arg, tuple):
+                return make("SCALAR", (), n.arg[1], (), n.dtype)
+            read = Read(n, index, guards)
+            self.reads[read] = None
+            return make("READ", (), read, (), n.dtype)
+        if n.op in ROWS:
+            src = tuple([self.value(s, index if s.shape else (), guards) for s in n.src])
+            return make(n.op, src, n.arg, (), n.dtype)
+        return _WALK[n.op](self, n, index, guards)
+
+
+_Step = Callable[[Walk, Node, tuple[Affine, ...], "tuple[Guard, ...]"], Node]
+
+
+def _iota(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    return make("AT", (), index[n.arg], (), int64)
+
+
+def _reshape(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    (x,) = n.src
+    try:
+        return w.value(x, tuple(reindex(index, n.shape, x.shape, w.stage.atoms)), guards)
+    except NotAffine as e:
+        base = peel(x)
+        if e.node is None and (_is_leaf(base) or (base in w.kept and base is not w.stage.node)):
+            read = Read(base, (flatten(index, n.shape),), guards, flat=True)
+            w.reads[read] = None
+            return make("READ", (), read, (), n.dtype)
+        if e.node is None:
+            # Not a linear map: the reshape is done through memory.
+            e.node = _keepable(x, w.kept, n)
+        raise
+
+
+def _keepable(x: Node, kept: set[Node], fallback: Node) -> Node:
+    base = peel(x)
+    if base in kept or _is_leaf(base) or base.op == "CONST":
+        return fallback
+    return base
+
+
+def _permute(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    at = [ZERO] * len(index)
+    for i, k in enumerate(n.arg):
+        at[k] = index[i]
+    return w.value(n.src[0], tuple(at), guards)
+
+
+def _expand(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    (x,) = n.src
+    return w.value(x, tuple([ZERO if s == 1 else a for a, s in zip(index, x.shape)]), guards)
+
+
+def _slice(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    return w.value(n.src[0], tuple([a * r[2] + r[0] for a, r in zip(index, n.arg)]), guards)
+
+
+def _window(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    axis, _, stride, dilation = n.arg
+    at = list(index[:-1])
+    at[axis] = at[axis] * stride + index[-1] * dilation
+    return w.value(n.src[0], tuple(at), guards)
+
+
+def _pad(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    (x,) = n.src
+    at, new = [], list(guards)
+    for a, (before, after, interior), size in zip(index, n.arg, x.shape):
+        form = a + -before
+        if before or after:
+            lo, hi = form.bounds(w.stage.atoms)
+            end = (size - 1) * (interior + 1) + 1
+            if form.dyn or lo < 0 or hi >= end:
+                new.append((form, 0, end))
+        if interior:
+            form = _every(w, form, interior + 1, new)
+        at.append(form)
+    held = tuple(dict.fromkeys(new))
+    if held == guards:
+        return w.value(x, tuple(at), guards)
+    inner = w.value(x, tuple(at), held)
+    ok = make("GUARD", (), held[len(guards) :], (), bool_)
+    return make("WHERE", (ok, inner, const(0, n.dtype)), None, (), n.dtype)
+
+
+def _every(w: Walk, form: Affine, k: int, guards: list[Guard]) -> Affine:
+    """``form / k`` where it divides; a guard says so where that is not certain."""
+    if form.const % k == 0 and all(c % k == 0 for _, c in form.terms) and not form.dyn:
+        return Affine(form.const // k, tuple([(a, c // k) for a, c in form.terms]))
+    guards.append((form, "every", k))
+    quotient = scalar("IDIV", make("AT", (), form, (), int64), const(k, int64))
+    return Affine(0, (), ((quotient, 1),))
+
+
+def _gather(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    x, which = n.src
+    along = not isinstance(n.arg, int)
+    axis, rank = (n.arg[1], 1) if along else (n.arg, len(which.shape))
+    size = x.shape[axis]
+    i = cast(w.value(which, index if along else index[axis : axis + rank], guards), int64)
+    last = make("AT", (), Affine(size - 1), (), int64)
+    ok = scalar("AND", scalar("LE", const(0, int64), i), scalar("LE", i, last))
+    if guards:
+        ok = scalar("OR", ok, scalar("NOT", make("GUARD", (), guards, (), bool_)))
+    if not any(c is ok for c, _ in w.checks):
+        w.checks.append((ok, n))
+    clamped = scalar("MIN", scalar("MAX", i, const(0, int64)), last)
+    at = (*index[:axis], Affine(0, (), ((clamped, 1),)), *index[axis + rank :])
+    return w.value(x, at, guards)
+
+
+def _random(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    key, counter = (w.value(s, (), ()) for s in n.src)
+    flat = make("AT", (), flatten(index, n.shape), (), int64)
+    at = scalar("ADD", counter, cast(flat, uint64))
+    return philox(cast_bits(key), cast_bits(at))
+
+
+def _copy(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    return w.value(n.src[0], index, guards)
+
+
+def cast_bits(n: Node) -> tuple[Node, Node]:
+    """Low and high 32 bits of a uint64."""
+    return cast(scalar("AND", n, const(0xFFFFFFFF, uint64)), uint32), cast(scalar("SHR", n, const(32, uint64)), uint32)
+
+
+def philox(key: tuple[Node, Node], counter: tuple[Node, Node]) -> Node:
+    """Word 0 of Philox4x32-10 (Salmon et al., SC 2011) for a 64-bit counter under a 64-bit key."""
+    zero = const(0, uint32)
+    c = [counter[0], counter[1], zero, zero]
+    k0, k1 = key
+    m0, m1 = const(0xD2511F53, uint32), const(0xCD9E8D57, uint32)
+    for r in range(10):
+        hi0, lo0 = scalar("MULHI", m0, c[0]), scalar("MUL", m0, c[0])
+        hi1, lo1 = scalar("MULHI", m1, c[2]), scalar("MUL", m1, c[2])
+        c = [scalar("XOR", scalar("XOR", hi1, c[1]), k0), lo1, scalar("XOR", scalar("XOR", hi0, c[3]), k1), lo0]
+        k0 = scalar("ADD", k0, const(0x9E3779B9, uint32))
+        k1 = scalar("ADD", k1, const(0xBB67AE85, uint32))
+    return c[0]
+
+
+_WALK: dict[str, _Step] = {
+    "IOTA": _iota, "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "WINDOW": _window,
+    "PAD": _pad, "GATHER": _gather, "RANDOM": _random, "COPY": _copy,
+}  # fmt: skip
+
+
+def reads_in(expr: Node) -> Iterable[Read]:
+    """Every read in an expression, those inside run-time indices included."""
+    seen: set[Node] = set()
+    stack = [expr]
+    while stack:
+        for n in toposort([stack.pop()]):
+            if n in seen:
+                continue
+            seen.add(n)
+            if n.op == "READ":
+                yield n.arg
+                for form in n.arg.index:
+                    stack.extend([v for v, _ in form.dyn])
+
+
+__all__ = ["Guard", "Read", "Stage", "View", "Walk", "build_stages", "graph", "operand_base", "peel", "philox", "reads_in", "weight"]

@@ -1,0 +1,241 @@
+"""Matrix multiplication: a Gemm's own function, and how its work is cut into tasks.
+
+In: a :class:`~spiraltorch.ir.kernel.Gemm`.  Out: LLVM IR text of ``void name(args, lo, hi, scratch)``, and
+for given sizes the number of tasks and the words that stand in ``args`` after the scalars:
+
+    text = emit_gemm(gemm, host(), gemm.key)
+    tasks, grain, words = plan_gemm(gemm, ints, host())
+    Launch(address, [(*pointers, *ints, *scalars, *words)], [tasks], grain, scratch=True)
+
+A Gemm's own code is small: it describes its operands to the machine's shared core (:mod:`.gemm_core`) and
+contains the epilogue, which reads the sums of a strip of the result, row by row, in vectors along n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...dtypes import DType
+from ...ir.kernel import Coef, Gemm, Kernel, Operand, Slot
+from ...runtime import cache
+from ...runtime.threads import get_num_threads
+from . import gemm_core, rows
+from .emit import Module, _Writer
+from .gemm_core import DESC, PLAN, PANELS_A, PANELS_B, SUMS, compute_type, room, shape_of
+from .routine import Routine
+from .rows import Unit, register
+from .target import Target
+
+_DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
+_SERIAL_WORK = 1 << 18  # multiply-adds that are not worth a second thread
+
+
+# ---------------------------------------------------------------- code
+
+
+class _Epilogue(_Writer):
+    """Writes ``void name(args, sums, ld, batch indices, m0, rows, n0, columns)``."""
+
+    def __init__(self, unit: Unit, gemm: Gemm, name: str) -> None:
+        rank = len(gemm.axes)
+        kernel = Kernel(
+            gemm.axes, rank, "row", 1, gemm.params, gemm.scalars, gemm.slots, (gemm.epilogue,)
+        )
+        super().__init__(unit, kernel, name)
+        self.gemm = gemm
+        self.sum_type = compute_type(gemm.acc)
+        self.lanes = min(self.lanes, shape_of(unit.target, self.sum_type).lanes)
+
+    def text(self) -> str:
+        code, rank = self.here, len(self.gemm.axes)
+        self.scopes[0].axes = (1 << (rank - 2)) - 1
+        for axis in range(rank - 2):
+            p = code.let(f"getelementptr i64, ptr %batch, i64 {axis}")
+            self.index[axis] = code.let(f"load i64, ptr {p}")
+        end = code.let("add i64 %m0, %rows")
+        self.loop(1 << (rank - 2), "%m0", end, 1, self._row)
+        code.do("ret void")
+        body = "\n".join(["entry:", *self.allocas, *code.lines])
+        params = "ptr noalias %args, ptr noalias %sums, i64 %ld, ptr noalias %batch, i64 %m0, i64 %rows, i64 %n0, i64 %columns"
+        return f"define internal void @{self.name}({params}) {self.unit.target.attributes} {{\n{body}\n}}\n"
+
+    def _row(self, m: str) -> None:
+        code, n_axis = self.here, len(self.gemm.axes) - 1
+        self.index[n_axis - 1] = m
+        offset = code.let(f"mul i64 {code.let(f'sub i64 {m}, %m0')}, %ld")
+        sums = code.let(f"getelementptr {register(self.sum_type)}, ptr %sums, i64 {offset}")
+        (phase,) = self.kernel.phases
+        order = self._order(phase)
+        end = code.let("add i64 %n0, %columns")
+
+        def point() -> None:
+            self.results[0] = self.gemm.acc, [self._sum(sums, self.index[n_axis], u) for u in range(self.unroll)]
+            self._point(phase, order, {})
+
+        self._lane_loop(n_axis, "%n0", end, min(2, self._unroll(order, False)), point)
+
+    def _sum(self, row: str, n: str, u: int) -> str:
+        """Vector ``u`` of the sums at column ``n``, as a value of type ``acc``."""
+        code, one = self.here, register(self.sum_type)
+        at = code.let(f"add i64 {code.let(f'sub i64 {n}, %n0')}, {u * self.lanes}")
+        p = code.let(f"getelementptr {one}, ptr {row}, i64 {at}")
+        value = code.let(f"load {register(self.sum_type, self.lanes)}, ptr {p}, align {self.sum_type.itemsize}")
+        return rows.cast(code, value, self.sum_type, self.gemm.acc, self.lanes)
+
+
+def _entry(unit: Unit, gemm: Gemm, name: str, epilogue: str) -> str:
+    """The function itself: makes the description on the stack and calls the core."""
+    f = Routine(unit, "void", name, ("ptr noalias %args", "i64 %lo", "i64 %hi", "ptr noalias %scratch"))
+    n_params = len(gemm.params)
+    plan_at = n_params + gemm.slots + len(gemm.scalars)
+    batch = gemm.axes[:-2]
+    desc = f.array("i64", len(DESC) + 3 * len(batch))
+
+    def word(k: int) -> str:
+        return f.load("i64", f.at("i64", "%args", k))
+
+    def coef(c: Coef) -> str:
+        return word(n_params + c.index) if isinstance(c, Slot) else str(c)
+
+    def side(o: Operand) -> list[str]:
+        pointer = f.load("ptr", f.at("i64", "%args", o.param))
+        pointer = f.at(rows.memory(gemm.params[o.param].dtype), pointer, coef(o.offset))
+        out = [f.let(f"ptrtoint ptr {pointer} to i64")]
+        for c in (o.outer, o.inner):
+            out += ["0", word(int(c[1:]))] if isinstance(c, str) else [coef(c), "0"]
+        return out
+
+    values = [word(plan_at + k) for k in range(len(PLAN))]
+    values += [f.let("ptrtoint ptr %args to i64"), f.let(f"ptrtoint ptr @{epilogue} to i64")]
+    values += [coef(s) for s in (*gemm.axes[-2:], gemm.depth)]
+    values += side(gemm.a) + side(gemm.b) + [str(len(batch))]
+    for j, size in enumerate(batch):
+        values += [coef(size)] + [coef(o.batch[j]) if j < len(o.batch) else "0" for o in (gemm.a, gemm.b)]
+    for k, value in enumerate(values):
+        f.store("i64", value, f.at("i64", desc, k))
+    core = f.let(f"inttoptr i64 {values[0]} to ptr")
+    f.do(f"call void {core}(ptr {desc}, i64 %lo, i64 %hi, ptr %scratch)")
+    f.do("ret void")
+    return f.text()
+
+
+def emit_gemm(gemm: Gemm, target: Target, name: str) -> str:
+    """LLVM IR of a module with function ``name``; its machine's core is not part of it.
+
+    Raises ValueError for more than 16 batch axes.
+    """
+    if len(gemm.axes) - 2 > gemm_core.MAX_BATCH:
+        raise ValueError(f"a Gemm has at most {gemm_core.MAX_BATCH} batch axes, got {len(gemm.axes) - 2}")
+    module = Module(target)
+    epilogue = f"{name}_epilogue"
+    module.functions.append(_Epilogue(module.unit, gemm, epilogue).text())
+    module.functions.append(_entry(module.unit, gemm, name, epilogue))
+    return module.text()
+
+
+# ---------------------------------------------------------------- plan
+
+
+class Blocks(NamedTuple):
+    """Sizes of a block and how many there are."""
+
+    mc: int
+    nc: int
+    kc: int
+    m_blocks: int
+    n_blocks: int
+    k_steps: int
+
+
+class GemmPlan(NamedTuple):
+    """tasks in all, tasks per chunk, and the words after the scalars."""
+
+    tasks: int
+    grain: int
+    words: tuple[int, ...]
+
+
+def _ceil(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def blocks(m: int, n: int, k: int, batch: int, shape: gemm_core.Shape, itemsize: int, threads: int) -> Blocks:
+    """Cut m x n x k so that packed panels fit the caches and every thread has work.
+
+    The steps of k depend on k alone, since they decide the result's bits.
+    """
+    k_steps = max(1, _ceil(k, _DEPTH))
+    kc = max(1, _ceil(_ceil(k, k_steps), shape.lanes) * shape.lanes if k_steps > 1 else k)
+    k_steps = max(1, _ceil(k, kc))
+    m_tiles, n_tiles = _ceil(m, shape.rows), _ceil(n, shape.columns)
+    most_m = max(1, 256 // shape.rows)
+    most_n = max(1, 2048 // itemsize // shape.columns)
+    m_blocks, n_blocks = _ceil(m_tiles, most_m), _ceil(n_tiles, most_n)
+    want = threads if m * n * k * batch > _SERIAL_WORK else 1
+    # Cutting n costs packing A again, cutting m costs packing B again: cut the longer side.
+    while batch * m_blocks * n_blocks < 2 * want and (m_blocks < m_tiles or n_blocks < n_tiles) and want > 1:
+        if n_blocks < n_tiles and (n * m_blocks >= m * n_blocks or m_blocks >= m_tiles):
+            n_blocks = min(n_tiles, n_blocks * 2)
+        else:
+            m_blocks = min(m_tiles, m_blocks * 2)
+    mc, nc = _ceil(m_tiles, m_blocks) * shape.rows, _ceil(n_tiles, n_blocks) * shape.columns
+    return Blocks(mc, nc, kc, _ceil(m, mc), _ceil(n, nc), k_steps)
+
+
+def _value(c: Coef | str, ints: Sequence[int]) -> int | None:
+    """A coefficient's value; None for a table."""
+    return None if isinstance(c, str) else ints[c.index] if isinstance(c, Slot) else c
+
+
+def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
+    """How sizes ``ints`` are cut into tasks.  Compiles the shared core if this process has not yet."""
+    compute = compute_type(gemm.acc)
+    shape = shape_of(target, compute)
+    *batch_sizes, m, n = [ints[s.index] for s in gemm.axes]
+    k = ints[gemm.depth.index]
+    batch = 1
+    for size in batch_sizes:
+        batch *= size
+    if batch * m * n == 0:
+        return GemmPlan(0, 1, (0,) * len(PLAN))
+    b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads())
+    depth = b.kc * b.k_steps * compute.itemsize
+    keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
+    direct = (
+        gemm.params[gemm.b.param].dtype is compute
+        and _value(gemm.b.outer, ints) == 1
+        and _value(gemm.b.inner, ints) is not None
+        and m <= 4 * shape.rows
+    )
+    # Elements to pack when the next task is the next block of n, or of m.
+    along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
+    along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
+    chosen: dict[str, int] = {
+        "core": _core(target, compute),
+        "pack_a": _packer(target, gemm, gemm.a, compute, ints),
+        "pack_b": _packer(target, gemm, gemm.b, compute, ints),
+        **b._asdict(),
+        "m_first": along_m < along_n,
+        "keep_a": keep_a,
+        "keep_b": keep_b,
+        "direct_b": direct,
+    }
+    tasks = batch * b.m_blocks * b.n_blocks
+    return GemmPlan(tasks, 1, tuple([int(chosen[word]) for word in PLAN]))
+
+
+def _core(target: Target, compute: DType) -> int:
+    name = gemm_core.core_name(compute)
+    return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
+
+
+def _packer(target: Target, gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> int:
+    source = gemm.params[o.param].dtype
+    names = gemm_core.pack_names(source, compute)
+    found = cache.load(names[0], names, lambda: gemm_core.pack_text(target, source, compute))
+    along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
+    return found[names[along]]
+
+
+__all__ = ["Any", "GemmPlan", "SUMS", "blocks", "emit_gemm", "plan_gemm"]

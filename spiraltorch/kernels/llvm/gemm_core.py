@@ -1,0 +1,494 @@
+"""The part of matrix multiplication that all Gemms of a machine share: micro-kernels, packing and loops.
+
+In: a description of the operands as int64 words (``DESC`` below), which a Gemm's own function makes.
+Out: LLVM IR of two kinds of modules, compiled once per machine:
+
+    core_text(target, float32)            gemm_core_float32(desc, lo, hi, scratch)
+    pack_text(target, bfloat16, float32)  gemm_across_..., gemm_along_...
+
+A task is a block of ``mc`` x ``nc`` results of one batch.  For each step of ``kc`` values of k, its rows of A
+are packed into panels as high as a micro-kernel, its columns of B into panels as wide, both cast
+to the compute type; a micro-kernel keeps a ``rows`` x ``vectors`` tile of sums in registers:
+
+    for p in steps of k:           panel of A: kc x 14 values      C: the block's sums, row-major
+      pack A(block, p)             panel of B: kc x 32 values         per panel of B
+      for j in panels of B:
+        pack B(j, p)
+        for i in panels of A:  C[i, j] (+)= A[i] * B[j]
+        after the last step: the Gemm's own epilogue reads panel j of C
+
+A sum starts from zero at every step of k, and the steps are added in order, so its bits depend on K alone.
+Rows and columns that a panel has beyond the matrix hold any values: their sums are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ...dtypes import DType, int32, int64
+from ...runtime.native import SCRATCH_BYTES
+from . import rows
+from .points import iota
+from .routine import Routine
+from .rows import Unit, memory, register, splat, vector
+from .target import Target
+
+# Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
+PLAN = (
+    "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
+    "m_first", "keep_a", "keep_b", "direct_b",
+)  # fmt: skip
+SIDE = ("pointer", "outer", "outer_table", "inner", "inner_table")
+DESC = (
+    *PLAN, "args", "epilogue", "m", "n", "k",
+    *[f"a_{s}" for s in SIDE], *[f"b_{s}" for s in SIDE], "batch_rank",
+)  # fmt: skip
+# Then, for each batch axis: its size, A's stride and B's stride.
+MAX_BATCH = 16
+
+# A thread's scratch memory, in bytes: offsets of the block's rows and columns, sums, panels.
+OFFSETS_A, OFFSETS_B, SUMS, PANELS_A, PANELS_B = 0, 16 << 10, 64 << 10, 4 << 20, 10 << 20
+_SLACK = 4096  # packing stores whole vectors, so it may write a little past a panel
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The micro-kernel of a compute type: ``rows`` x ``vectors`` vectors of ``lanes`` values.
+
+    ``heights`` are the panel heights there are micro-kernels for, ascending.
+    """
+
+    lanes: int
+    rows: int
+    vectors: int
+    heights: tuple[int, ...]
+
+    @property
+    def columns(self) -> int:
+        return self.lanes * self.vectors
+
+
+def shape_of(target: Target, compute: DType) -> Shape:
+    """Tiles that fill the registers: 28 sums of 32 registers, or 12 of 16."""
+    lanes = target.vector_bits // compute.bits
+    if target.vector_bits == 512 or not target.is_x86:
+        return Shape(lanes, 14, 2, (1, 2, 4, 8, 14))
+    return Shape(lanes, 6, 2, (1, 2, 4, 6))
+
+
+def compute_type(acc: DType) -> DType:
+    """The type sums are kept in: float32 for 16-bit floats, a 32-bit integer for narrower ones."""
+    if acc.kind == "f":
+        return acc.acc
+    return int64 if acc.bits == 64 else int32
+
+
+def room(area: int) -> int:
+    """Bytes of a scratch area that panels may use."""
+    end = {SUMS: PANELS_A, PANELS_A: PANELS_B, PANELS_B: SCRATCH_BYTES}[area]
+    return end - area - _SLACK
+
+
+# ---------------------------------------------------------------- micro-kernels
+
+
+def _has_fma(target: Target) -> bool:
+    return not target.is_x86 or target.has("fma") or target.has("avx512f")
+
+
+def _multiply_add(f: Routine, compute: DType, lanes: int, a: str, b: str, c: str) -> str:
+    ty = register(compute, lanes)
+    if compute.kind == "f" and _has_fma(f.unit.target):
+        return f.intrinsic("fma", ty, a, b, c)
+    kind = "f" if compute.kind == "f" else ""
+    return f.let(f"{kind}add {ty} {c}, {f.let(f'{kind}mul {ty} {a}, {b}')}")
+
+
+def _micro_kernel(unit: Unit, compute: DType, shape: Shape, height: int, vectors: int) -> str:
+    """``C[height][vectors * lanes] (+)= sum over k of A[k][height] * B[k * ldb ...]``."""
+    name = _micro_name(height, vectors)
+    params = ("i64 %k", "ptr noalias %a", "ptr noalias %b", "i64 %ldb", "ptr noalias %c", "i1 %add")
+    f = Routine(unit, "void", name, params, "internal")
+    one, lanes, size = register(compute), shape.lanes, compute.itemsize
+    ty = vector(one, lanes)
+    zero = "zeroinitializer" if lanes > 1 else "0"
+    tiles = [[f.var(ty, zero) for _ in range(vectors)] for _ in range(height)]
+    pa, pb = f.var("ptr", "%a"), f.var("ptr", "%b")
+    with f.loop(0, "%k"):
+        a, b = f.load("ptr", pa), f.load("ptr", pb)
+        right = [f.load(ty, f.at(one, b, v * lanes), size) for v in range(vectors)]
+        for i in range(height):
+            left = splat(f, f.load(one, f.at(one, a, i), size), one, lanes)
+            for v in range(vectors):
+                f.store(ty, _multiply_add(f, compute, lanes, left, right[v], f.load(ty, tiles[i][v])), tiles[i][v])
+        f.store("ptr", f.at(one, a, height), pa)
+        f.store("ptr", f.at(one, b, "%ldb"), pb)
+    plus = "fadd" if compute.kind == "f" else "add"
+    with f.when("%add"):
+        for i in range(height):
+            for v in range(vectors):
+                old = f.load(ty, f.at(one, "%c", (i * vectors + v) * lanes), size)
+                f.store(ty, f.let(f"{plus} {ty} {old}, {f.load(ty, tiles[i][v])}"), tiles[i][v])
+    for i in range(height):
+        for v in range(vectors):
+            f.store(ty, f.load(ty, tiles[i][v]), f.at(one, "%c", (i * vectors + v) * lanes), size)
+    f.do("ret void")
+    return f.text()
+
+
+def _micro_name(height: int, vectors: int) -> str:
+    return f"micro_{height}x{vectors}"
+
+
+# ---------------------------------------------------------------- the loops
+
+
+def _tables(shape: Shape) -> list[str]:
+    """For r rows left: the height of the panel that takes them; and the micro-kernel of (height, vectors)."""
+    height = [min(h for h in shape.heights if h >= r) for r in range(1, shape.rows + 1)]
+    by_height = [
+        f"ptr @{_micro_name(h, v)}" if h in shape.heights else "ptr null"
+        for h in range(shape.rows + 1)
+        for v in range(1, shape.vectors + 1)
+    ]
+    return [
+        f"@heights = internal constant [{shape.rows + 1} x i64] [i64 0, {', '.join([f'i64 {h}' for h in height])}]",
+        f"@micros = internal constant [{len(by_height)} x ptr] [{', '.join(by_height)}]",
+    ]
+
+
+class _Core(Routine):
+    """Writes ``gemm_core_*``."""
+
+    def __init__(self, unit: Unit, compute: DType, shape: Shape) -> None:
+        params = ("ptr noalias %desc", "i64 %lo", "i64 %hi", "ptr noalias %scratch")
+        super().__init__(unit, "void", core_name(compute), params)
+        self.one, self.shape = register(compute), shape
+        self.size = compute.itemsize
+        self.words = {name: self.load("i64", self.at("i64", "%desc", k)) for k, name in enumerate(DESC)}
+
+    def pointer(self, word: str) -> str:
+        return self.let(f"inttoptr i64 {self.words[word]} to ptr")
+
+    def area(self, offset: int) -> str:
+        return self.at("i8", "%scratch", offset)
+
+    def write(self) -> str:
+        w, shape = self.words, self.shape
+        self.indices = self.array("i64", MAX_BATCH)
+        self.last_a, self.last_b = [[self.var("i64", "-1"), self.var("i64", "0")] for _ in "ab"]
+        with self.loop("%lo", "%hi") as task:
+            m_first = self.test("ne", w["m_first"], 0)
+            fast = self.choose(m_first, w["m_blocks"], w["n_blocks"])
+            slow = self.choose(m_first, w["n_blocks"], w["m_blocks"])
+            digits = self.rem(task, fast), self.rem(self.div(task, fast), slow)
+            m_block, n_block = self.choose(m_first, *digits), self.choose(m_first, *digits[::-1])
+            batch_a, batch_b = self._batch(self.div(task, self.mul(fast, slow)))
+            self.m0, self.n0 = self.mul(m_block, w["mc"]), self.mul(n_block, w["nc"])
+            self.rows = self.min(w["mc"], self.sub(w["m"], self.m0))
+            self.columns = self.min(w["nc"], self.sub(w["n"], self.n0))
+            new_a = self._offsets("a", self.last_a, self.m0, self.rows, batch_a, OFFSETS_A, shape.rows)
+            new_b = self._offsets("b", self.last_b, self.n0, self.columns, batch_b, OFFSETS_B, shape.columns)
+            height = self.add(self.rows, shape.rows - 1)
+            self.padded = self.sub(height, self.rem(height, shape.rows))
+            with self.loop(0, w["k_steps"]) as step:
+                self._step(step, new_a, new_b)
+        self.do("ret void")
+        return self.text()
+
+    def _batch(self, batch: str) -> tuple[str, str]:
+        """Where the operands of a batch start, in elements; its indices are left for the epilogue."""
+        rank = self.words["batch_rank"]
+        rest, a, b = self.var("i64", batch), self.var("i64", "0"), self.var("i64", "0")
+        with self.loop(0, rank) as j:
+            axis = self.sub(self.sub(rank, 1), j)
+            entry = self.at("i64", "%desc", self.add(self.mul(axis, 3), len(DESC)))
+            size = self.load("i64", entry)
+            now = self.load("i64", rest)
+            index = self.rem(now, size)
+            self.store("i64", self.div(now, size), rest)
+            self.store("i64", index, self.at("i64", self.indices, axis))
+            for k, total in enumerate((a, b)):
+                stride = self.load("i64", self.at("i64", entry, k + 1))
+                self.store("i64", self.add(self.load("i64", total), self.mul(index, stride)), total)
+        return self.load("i64", a), self.load("i64", b)
+
+    def _offsets(
+        self, side: str, last: list[str], start: str, count: str, batch: str, area: int, panel: int
+    ) -> str:
+        """List where each row (column) of the block starts; i1: it is not the block of the task before.
+
+        The list goes on a panel and a vector beyond the block, with its last entry.
+        """
+        changed = [self.test("ne", self.load("i64", v), x) for v, x in zip(last, (start, batch))]
+        new = self.let(f"or i1 {changed[0]}, {changed[1]}")
+        outer, table = self.words[f"{side}_outer"], self.words[f"{side}_outer_table"]
+        with self.when(new):
+            self.store("i64", start, last[0])
+            self.store("i64", batch, last[1])
+            to = self.area(area)
+            top = self.sub(count, 1)
+            end = self.add(count, panel + self.shape.lanes)
+            strided = self.test("eq", table, 0)
+            with self.when(strided):
+                with self.loop(0, end) as i:
+                    row = self.add(start, self.min(i, top))
+                    self.store("i64", self.add(self.mul(row, outer), batch), self.at("i64", to, i))
+            with self.when(self.let(f"xor i1 {strided}, true")):
+                offsets = self.let(f"inttoptr i64 {table} to ptr")
+                with self.loop(0, end) as i:
+                    row = self.add(start, self.min(i, top))
+                    offset = self.load("i64", self.at("i64", offsets, row))
+                    self.store("i64", self.add(offset, batch), self.at("i64", to, i))
+        return new
+
+    def _step(self, step: str, new_a: str, new_b: str) -> None:
+        """One step of k over the block."""
+        w, shape = self.words, self.shape
+        k0 = self.mul(step, w["kc"])
+        depth = self.min(w["kc"], self.sub(w["k"], k0))
+        slots_a, slots_b = [self.choose(self.test("ne", w[k], 0), step, 0) for k in ("keep_a", "keep_b")]
+        start_a = self.mul(self.mul(slots_a, w["kc"]), self.padded)
+        panels_a = self.at(self.one, self.area(PANELS_A), start_a)
+        again = self.test("eq", w["keep_a"], 0)
+        with self.when(self.let(f"or i1 {again}, {new_a}")):
+            with self.loop(0, self.rows, shape.rows) as i:
+                height = self._height(i)
+                to = self.at(self.one, panels_a, self.mul(i, depth))
+                self._pack("a", to, OFFSETS_A, i, height, self.min(height, self.sub(self.rows, i)), k0, depth)
+        wide = self.add(self.columns, shape.columns - 1)
+        wide = self.sub(wide, self.rem(wide, shape.columns))
+        start_b = self.mul(self.mul(slots_b, w["kc"]), wide)
+        panels_b = self.at(self.one, self.area(PANELS_B), start_b)
+        single = self.test("eq", w["k_steps"], 1)
+        last = self.test("eq", self.add(step, 1), w["k_steps"])
+        adding = self.test("ne", step, 0)
+        pack_b = self.let(f"or i1 {self.test('eq', w['keep_b'], 0)}, {new_b}")
+        with self.loop(0, self.columns, shape.columns) as j:
+            left = self.sub(self.columns, j)
+            vectors = self.min(self.div(self.add(left, shape.lanes - 1), shape.lanes), shape.vectors)
+            width = self.mul(vectors, shape.lanes)
+            b, ldb = self.var("ptr", self.at(self.one, panels_b, self.mul(j, depth))), self.var("i64", width)
+            direct = self.let(f"and i1 {self.test('ne', w['direct_b'], 0)}, {self.test('sge', left, width)}")
+            with self.when(direct):
+                first = self.load("i64", self.at("i64", self.area(OFFSETS_B), j))
+                at = self.add(first, self.mul(k0, w["b_inner"]))
+                self.store("ptr", self.at(self.one, self.pointer("b_pointer"), at), b)
+                self.store("i64", w["b_inner"], ldb)
+            with self.when(self.let(f"and i1 {pack_b}, {self.let(f'xor i1 {direct}, true')}")):
+                self._pack("b", self.load("ptr", b), OFFSETS_B, j, width, self.min(width, left), k0, depth)
+            sums = self.at(self.one, self.area(SUMS), self.mul(self.choose(single, 0, j), self.padded))
+            from_b, stride = self.load("ptr", b), self.load("i64", ldb)
+            with self.loop(0, self.rows, shape.rows) as i:
+                index = self.add(self.mul(self._height(i), shape.vectors), self.sub(vectors, 1))
+                micro = self.load("ptr", self.at("ptr", "@micros", index))
+                a = self.at(self.one, panels_a, self.mul(i, depth))
+                c = self.at(self.one, sums, self.mul(i, width))
+                operands = f"i64 {depth}, ptr {a}, ptr {from_b}, i64 {stride}, ptr {c}, i1 {adding}"
+                self.do(f"call void {micro}({operands})")
+            with self.when(last):
+                n0, columns = self.add(self.n0, j), self.min(width, left)
+                operands = f"ptr {self.pointer('args')}, ptr {sums}, i64 {width}, ptr {self.indices}"
+                block = f"i64 {self.m0}, i64 {self.rows}, i64 {n0}, i64 {columns}"
+                self.do(f"call void {self.pointer('epilogue')}({operands}, {block})")
+
+    def _height(self, i: str) -> str:
+        """The height of the panel that starts at row ``i`` of the block."""
+        left = self.min(self.sub(self.rows, i), self.shape.rows)
+        return self.load("i64", self.at("i64", "@heights", left))
+
+    def _pack(self, side: str, to: str, area: int, first: str, width: str, valid: str, k0: str, depth: str) -> None:
+        w = self.words
+        offsets = self.at("i64", self.area(area), first)
+        where = f"ptr {to}, ptr {self.pointer(side + '_pointer')}, ptr {offsets}, i64 {width}, i64 {valid}"
+        inner = f"i64 {w[side + '_inner']}, ptr {self.pointer(side + '_inner_table')}, i64 {k0}, i64 {depth}"
+        self.do(f"call void {self.pointer('pack_' + side)}({where}, {inner})")
+
+
+def core_name(compute: DType) -> str:
+    return f"gemm_core_{compute.name}"
+
+
+def core_text(target: Target, compute: DType) -> str:
+    """The module with ``core_name(compute)``: ``void (ptr desc, i64 lo, i64 hi, ptr scratch)``."""
+    unit = Unit(target)
+    shape = shape_of(target, compute)
+    functions = [
+        _micro_kernel(unit, compute, shape, h, v) for h in shape.heights for v in range(1, shape.vectors + 1)
+    ]
+    functions.append(_Core(unit, compute, shape).write())
+    return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])
+
+
+# ---------------------------------------------------------------- packing
+
+
+def pack_names(source: DType, compute: DType) -> tuple[str, str]:
+    """The packing functions of an element type: 'across' for any layout, 'along' where k has stride 1."""
+    return f"gemm_across_{source.name}_{compute.name}", f"gemm_along_{source.name}_{compute.name}"
+
+
+_PACK_PARAMS = (
+    "ptr noalias %to", "ptr noalias %from", "ptr noalias %offsets", "i64 %width", "i64 %valid",
+    "i64 %inner", "ptr noalias %table", "i64 %k0", "i64 %depth",
+)  # fmt: skip
+
+
+class _Pack(Routine):
+    """Writes a packing function: ``to[k][width] = cast(from[offsets[i] + inner(k0 + k)])``.
+
+    A vector is stored whole, past the panel's width: rows of k go upwards, and within the width the
+    last vector goes first, so what is too much is overwritten.
+    """
+
+    def __init__(self, unit: Unit, source: DType, compute: DType, name: str) -> None:
+        super().__init__(unit, "void", name, _PACK_PARAMS)
+        self.source, self.compute = source, compute
+        self.lanes = shape_of(unit.target, compute).lanes
+        self.element = memory(source)
+        self.indices = vector("i64", self.lanes)
+
+    def value(self, loaded: str) -> str:
+        """A loaded vector in the compute type."""
+        return rows.cast(self, rows.from_memory(self, loaded, self.source, self.lanes), self.source, self.compute, self.lanes)  # noqa: E501
+
+    def put(self, vector_: str, k: str, column: str) -> None:
+        to = self.at(register(self.compute), "%to", self.add(self.mul(k, "%width"), column))
+        self.store(register(self.compute, self.lanes), vector_, to, self.compute.itemsize)
+
+    def step(self, k: str) -> str:
+        """The offset of depth ``k``: from the table, or by the stride."""
+        at = self.add("%k0", k)
+        offset = self.var("i64", self.mul(at, "%inner"))
+        with self.when(self.let("icmp ne ptr %table, null")):
+            self.store("i64", self.load("i64", self.at("i64", "%table", at)), offset)
+        return self.load("i64", offset)
+
+    def gather(self, offsets: str, k: str, inner: str, column: str) -> None:
+        """Row ``k`` of one vector's columns, element by element."""
+        base = self.at(self.element, "%from", inner)
+        pointers = self.let(f"getelementptr {self.element}, ptr {base}, {self.indices} {offsets}")
+        ty = memory(self.source, self.lanes)
+        loaded = self.call(
+            f"@llvm.masked.gather.{rows.mangled(ty)}.v{self.lanes}p0", ty,
+            (vector("ptr", self.lanes), pointers), ("i32 immarg", str(self.source.itemsize)),
+            (vector("i1", self.lanes), "splat (i1 true)"), (ty, "poison"),
+        )  # fmt: skip
+        self.put(self.value(loaded), k, column)
+
+    def last_column(self) -> str:
+        """Where the last vector of the panel starts."""
+        before = self.sub("%width", 1)
+        return self.sub(before, self.rem(before, self.lanes))
+
+
+def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
+    """Vectors run across the panel: whole loads where its columns are neighbours, else gathers."""
+    f = _Pack(unit, source, compute, name)
+    lanes, size = f.lanes, source.itemsize
+    ty, bits, count = memory(source, lanes), vector("i1", lanes), f"<{iota('i64', lanes)[1:-1]}>"
+    last = f.last_column()
+    base = f.load("i64", "%offsets")
+    apart = f.var("i1", "false")
+    with f.loop(0, "%width", lanes) as column:
+        offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
+        left = splat(f, f.sub("%valid", column), "i64", lanes)
+        run = f.let(f"add {f.indices} {splat(f, f.add(base, column), 'i64', lanes)}, {count}")
+        stray = f.let(f"icmp ne {f.indices} {run}, {offsets}")
+        stray = f.let(f"and {bits} {stray}, {f.let(f'icmp slt {f.indices} {count}, {left}')}")
+        some = f.call(f"@llvm.vector.reduce.or.{rows.mangled(bits)}", "i1", (bits, stray))
+        f.store("i1", f.let(f"or i1 {f.load('i1', apart)}, {some}"), apart)
+    scattered = f.load("i1", apart)
+    together = f.let(f"xor i1 {scattered}, true")
+    panel = shape_of(unit.target, compute).columns
+    full = f.test("eq", "%valid", panel)
+    start = f.at(f.element, "%from", base)
+    with f.when(f.let(f"and i1 {together}, {full}")):  # a whole panel of B: its vectors side by side
+        with f.loop(0, "%depth") as k:
+            p = f.at(f.element, start, f.step(k))
+            for column in range(0, panel, lanes):
+                f.put(f.value(f.load(ty, f.at(f.element, p, column), size)), k, str(column))
+    with f.when(f.let(f"and i1 {together}, {f.let(f'xor i1 {full}, true')}")):
+        with f.loop(0, "%width", lanes) as back:
+            column = f.sub(last, back)
+            left = splat(f, f.sub("%valid", column), "i64", lanes)
+            mask = f.let(f"icmp slt {f.indices} {count}, {left}")
+            p = f.at(f.element, start, column)
+            with f.loop(0, "%depth") as k:
+                loaded = f.call(
+                    f"@llvm.masked.load.{rows.mangled(ty)}.p0", ty, ("ptr", f.at(f.element, p, f.step(k))),
+                    ("i32 immarg", str(size)), (bits, mask), (ty, "zeroinitializer"),
+                )  # fmt: skip
+                f.put(f.value(loaded), k, column)
+    with f.when(scattered):
+        with f.loop(0, "%width", lanes) as back:
+            column = f.sub(last, back)
+            offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
+            with f.loop(0, "%depth") as k:
+                f.gather(offsets, k, f.step(k), column)
+    f.do("ret void")
+    return f.text()
+
+
+def _transpose(f: Routine, ty: str, vectors: Sequence[str], bits: int) -> list[str]:
+    """The transpose of ``lanes`` vectors: interleave within 128-bit parts, then exchange the parts."""
+    n = len(vectors)
+    part = min(n, 128 // bits)
+    now = list(vectors)
+
+    def shuffle(a: str, b: str, picks: Sequence[int]) -> str:
+        mask = ", ".join([f"i32 {p}" for p in picks])
+        return f.let(f"shufflevector {ty} {a}, {ty} {b}, <{n} x i32> <{mask}>")
+
+    step = part // 2
+    while step >= 1:
+        # Vectors i and i + step exchange blocks of `step` lanes, as in a 2 x 2 transpose.
+        now = _exchange(now, n, step, shuffle)
+        step //= 2
+    step = part
+    while step < n:
+        now = _exchange(now, n, step, shuffle)
+        step *= 2
+    return now
+
+
+def _exchange(now: list[str], n: int, step: int, shuffle: Callable[[str, str, list[int]], str]) -> list[str]:
+    out = list(now)
+    for i in range(n):
+        if not i & step:
+            a, b = now[i], now[i + step]
+            low = [j if not j & step else j - step + n for j in range(n)]
+            high = [j + step if not j & step else j + n for j in range(n)]
+            out[i], out[i + step] = shuffle(a, b, low), shuffle(a, b, high)
+    return out
+
+
+def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
+    """Vectors run along k, which has stride 1, and squares of them are transposed in registers."""
+    f = _Pack(unit, source, compute, name)
+    lanes, ty, size = f.lanes, memory(source, f.lanes), source.itemsize
+    whole = f.let(f"and i64 %depth, {-lanes}")
+    last = f.last_column()
+    with f.loop(0, "%width", lanes) as back:
+        column = f.sub(last, back)
+        each = [f.load("i64", f.at("i64", "%offsets", f.add(column, i))) for i in range(lanes)]
+        starts = [f.at(f.element, "%from", f.add(e, "%k0")) for e in each]
+        with f.loop(0, whole, lanes) as k:
+            square = [f.value(f.load(ty, f.at(f.element, s, k), size)) for s in starts]
+            for t, v in enumerate(_transpose(f, register(compute, lanes), square, compute.bits)):
+                f.put(v, f.add(k, t), column)
+        offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
+        with f.loop(whole, "%depth") as k:
+            f.gather(offsets, k, f.add("%k0", k), column)
+    f.do("ret void")
+    return f.text()
+
+
+def pack_text(target: Target, source: DType, compute: DType) -> str:
+    """The module with ``pack_names(source, compute)``."""
+    unit = Unit(target)
+    across, along = pack_names(source, compute)
+    functions = [_across(unit, source, compute, across), _along(unit, source, compute, along)]
+    return "\n".join([*unit.globals.values(), "", *functions])
+

@@ -1,0 +1,96 @@
+"""``POW``: a logarithm with twice the bits, times the exponent, exponentiated.
+
+In: two nodes of float32 or float64.  Out: a node of basic rows, as :mod:`.math` makes them.
+A pair ``(high, low)`` of nodes is their unrounded sum; FMA gives the rounding error of a product.
+"""
+
+from __future__ import annotations
+
+from ...dtypes import float32, float64
+from ...ir.lang import absolute, bitcast, eq, lt, ne, row, trunc, where
+from ...ir.node import Node, cast, const
+from .math import F64, INF, NAN, fma, format_of, log2, mantissa_exponent, polynomial, scaled
+
+Pair = tuple[Node, Node]
+
+_THIRD = (0.3333333333333333, 1.850371707708594e-17)
+_TWO_LOG2E = (2.8853900817779268, 4.0710547481862066e-17)
+# (atanh s / s - 1 - z/3 - z^2/5) / z^3 in z = s^2, |s| <= (sqrt2 - 1) / (sqrt2 + 1): 2^-72.8
+_ATANH = (0.1428571428571659, 0.11111111110002088, 0.09090909303415287, 0.07692286391420809, 0.06667884136300319,
+          0.05842462638217176, 0.05956014619871336)  # fmt: skip
+
+
+def _sum(a: Node, b: Node) -> Pair:
+    """a + b for |a| >= |b| or a = 0."""
+    high = a + b
+    return high, b - (high - a)
+
+
+def _product(a: Pair, b: Pair) -> Pair:
+    high = a[0] * b[0]
+    error = fma(a[0], b[0], row("NEG", high))
+    return _sum(high, error + fma(a[0], b[1], a[1] * b[0]))
+
+
+def _log2_pair(x: Node) -> Pair:
+    """log2 of a positive finite float64, to about 2^-64 of its size: 2 log2(e) atanh(s) + e."""
+    m, _, e = mantissa_exponent(x)
+    f = m - 1.0
+    high = m + 1.0
+    low = where(lt(m, 1.0), m - (high - 1.0), 1.0 - (high - m))
+    inverse = 1.0 / high
+    s0 = f * inverse
+    s1 = fma(row("NEG", s0), low, fma(row("NEG", s0), high, f)) * inverse
+    s = _sum(s0, s1)
+    z = _product(s, s)
+    third = _product(z, (const(_THIRD[0], float64), const(_THIRD[1], float64)))
+    rest = z[0] * z[0] * fma(z[0], polynomial(_ATANH, z[0]), 0.2)
+    tail = _product(s, _sum(third[0], third[1] + rest))
+    sum_high, sum_low = _sum(s[0], tail[0])
+    total = _sum(sum_high, sum_low + (s[1] + tail[1]))
+    scaled_log = _product(total, (const(_TWO_LOG2E[0], float64), const(_TWO_LOG2E[1], float64)))
+    whole = _sum(e, scaled_log[0])
+    return _sum(whole[0], whole[1] + scaled_log[1])
+
+
+def _exp2_pair(p: Node, low: Node) -> Node:
+    """2^(p + low); far outside the range the low part is not a number one can use."""
+    magic = F64.magic + 2 * F64.bias
+    far = lt(1100.0, absolute(p))
+    p = where(far, where(lt(p, 0.0), const(-1100.0, float64), const(1100.0, float64)), p)
+    t = p + magic
+    r = (p - (t - magic)) + where(far, 0.0, low)
+    return scaled(F64, fma(polynomial(F64.exp2_poly, r), r, 1.0), t)
+
+
+def _positive(x: Node, y: Node) -> Node:
+    """x^y for a positive finite x."""
+    if x.dtype is float32:
+        p = cast(y, float64) * log2(cast(x, float64))
+        return cast(_exp2_pair(p, const(0.0, float64)), float32)
+    high, low = _log2_pair(x)
+    p = y * high
+    return _exp2_pair(p, fma(y, low, fma(y, high, row("NEG", p))))
+
+
+def power(x: Node, y: Node) -> Node:
+    """x^y with IEEE 754's special cases, which are C's and NumPy's."""
+    k = format_of(x)
+    a = absolute(x)
+    below = lt(a, 1.0)
+    down = lt(y, 0.0)
+    zero, inf, one = [const(v, k.dtype) for v in (0.0, INF, 1.0)]
+    value = _positive(a, y)
+    value = where(eq(a, 0.0), where(down, inf, zero), value)
+    value = where(eq(a, INF), where(down, zero, inf), value)
+    at_infinity = where(eq(a, 1.0), one, where(below ^ down, zero, inf))
+    value = where(eq(absolute(y), INF), at_infinity, value)
+    # The sign: odd integers keep it, other integers lose it, fractions of negative numbers are nan.
+    whole = eq(trunc(y), y)
+    half = y * 0.5
+    odd = whole & ne(trunc(half), half) & lt(absolute(y), INF)
+    negative = lt(bitcast(x, k.bits), 0)
+    value = where(negative & odd, row("NEG", value), value)
+    value = where(lt(x, 0.0) & ne(x, -INF) & ~whole, NAN, value)
+    value = where(ne(x, x) | ne(y, y), NAN, value)
+    return where(eq(x, 1.0) | eq(y, 0.0), one, value)

@@ -1,0 +1,150 @@
+"""The machine that code is made for, and the way from LLVM IR text to callable addresses.
+
+In: LLVM IR text (:mod:`.emit`).  Out: object code as bytes, which may be kept on disk, and the
+addresses of its functions once loaded.
+
+    target = host()
+    obj = compile_module(emit_kernel(kernel, target, "f"), target)
+    address = load_object(obj, ["f"])["f"]
+
+The kernels' text is already vector code, so the only pass is SROA, which turns the emitter's
+stack variables into registers; instruction selection does the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+_lock = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A CPU: everything that the generated code depends on, so it may be part of a cache's key.
+
+    ``vector_bits`` is the width of the registers the code is written for.
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+
+    def has(self, feature: str) -> bool:
+        """Whether LLVM feature ``feature`` is switched on."""
+        return f"+{feature}" in self.features.split(",")
+
+    @property
+    def is_x86(self) -> bool:
+        return self.triple.startswith(("x86_64", "i686", "amd64"))
+
+    @property
+    def has_half(self) -> bool:
+        """Whether the CPU converts between float16 and float32."""
+        return not self.is_x86 or self.has("f16c") or self.has("avx512f")
+
+    @property
+    def attributes(self) -> str:
+        """Attributes of every function, so that LLVM uses the registers we write for."""
+        bits = self.vector_bits
+        return f'nounwind "prefer-vector-width"="{bits}" "min-legal-vector-width"="{bits}" "no-trapping-math"="true"'
+
+
+@cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@cache
+def host() -> Target:
+    """The machine we run on, with its widest registers."""
+    llvm = _llvm()
+    features = llvm.get_host_cpu_features()
+    triple = llvm.get_process_triple()
+    wide = all(features.get(f"avx512{part}") for part in ("f", "bw", "dq", "vl"))
+    bits = 512 if wide else 256 if features.get("avx2") and features.get("fma") else 128
+    return Target("host", triple, llvm.get_host_cpu_name(), features.flatten(), bits)
+
+
+def avx2() -> Target:
+    """An x86-64 with AVX2, FMA and F16C (the x86-64-v3 level)."""
+    return Target("avx2", host().triple, "x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt", 256)
+
+
+def sse2() -> Target:
+    """The oldest x86-64: no FMA, no rounding instructions, no float16."""
+    return Target("sse2", host().triple, "x86-64", "+sse2", 128)
+
+
+@cache
+def target_machine(target: Target) -> Any:
+    """llvmlite's TargetMachine.  The objects are position independent: JITLink keeps one object's
+    sections together, so the small code model is safe."""
+    with _lock:
+        return (
+            _llvm()
+            .Target.from_triple(target.triple)
+            .create_target_machine(
+                cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small", jit=True
+            )
+        )
+
+
+def compile_module(text: str, target: Target) -> bytes:
+    """Object code of an LLVM IR module.  Raises RuntimeError when the text is not valid IR."""
+    llvm = _llvm()
+    machine = target_machine(target)
+    with _lock:
+        with llvm.parse_assembly(text, llvm.create_context()) as module:
+            module.triple = target.triple
+            module.verify()
+            options = llvm.create_pipeline_tuning_options(speed_level=1)
+            builder = llvm.create_pass_builder(machine, options)
+            passes = llvm.create_new_module_pass_manager()
+            passes.add_sroa_pass()
+            passes.run(module, builder)
+            return bytes(machine.emit_object(module))
+
+
+def assembly(text: str, target: Target) -> str:
+    """What :func:`compile_module` makes, as assembly for people."""
+    llvm = _llvm()
+    machine = target_machine(target)
+    with _lock:
+        with llvm.parse_assembly(text, llvm.create_context()) as module:
+            module.triple = target.triple
+            passes = llvm.create_new_module_pass_manager()
+            passes.add_sroa_pass()
+            passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1)))
+            return str(machine.emit_assembly(module))
+
+
+@cache
+def _linker() -> Any:
+    return _llvm().create_lljit_compiler(target_machine(host()), use_jit_link=True)
+
+
+_loaded: list[Any] = []  # the code of every object stays for the life of the process
+
+
+def load_object(obj: bytes, names: Sequence[str]) -> dict[str, int]:
+    """Load object code made for this machine; the address of each function named.
+
+    Raises RuntimeError when the bytes are no object or lack a name.
+    """
+    with _lock:
+        library = _llvm().JITLibraryBuilder().add_object_img(obj).add_current_process()
+        for name in names:
+            library.export_symbol(name)
+        tracker = library.link(_linker(), f"spiraltorch{len(_loaded)}")
+        _loaded.append(tracker)
+        return {name: tracker[name] for name in names}

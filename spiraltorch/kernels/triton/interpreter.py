@@ -1,0 +1,150 @@
+"""Generated Triton kernels run on host memory by Triton's interpreter: a test oracle, not a back end.
+
+    >>> interpret(kernel, [x, out], ints=[4, 7, 7])     # doctest: +SKIP
+
+Three things of the stock interpreter are replaced while a kernel runs: it only takes tensors of
+torch (here: anything with an address), it gets bfloat16 wrong (conversions truncate, products
+multiply the bits), and it folds block by block in Python (here: halves, as a GPU does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import triton.language as tl
+from triton.runtime import interpreter as stock
+
+from ...dtypes import DType, bool_, from_numpy_dtype, int32
+from ...ir.kernel import Gemm, Kernel
+from .. import reference
+from .emit import Tile
+from .gemm import GemmTile
+from .module import constants, function, plan, programs, source
+from .rows import LIBRARY
+
+
+class _HostExecutor(stock.GridExecutor):
+    """Arguments are on the host already: nothing is copied in or out."""
+
+    def _init_args_hst(self, args_dev: Any, kwargs: Any) -> Any:
+        return list(args_dev), dict(kwargs)
+
+    def _restore_args_dev(self, *args: Any) -> None:
+        pass
+
+
+class _Pointer:
+    """An address and an element type, which is all that a kernel needs of a tensor."""
+
+    def __init__(self, array: np.ndarray[Any, Any], dtype: DType) -> None:
+        self.array = array
+        self.dtype = tl.int8 if dtype is bool_ else getattr(tl, dtype.name)
+
+    def data_ptr(self) -> int:
+        return int(self.array.ctypes.data)
+
+
+# ---------------------------------------------------------------- libdevice
+
+
+def _elementwise(f: Callable[..., Any]) -> Callable[..., Any]:
+    def apply(*operands: Any) -> Any:
+        dtype = operands[0].type.scalar
+        data = np.asarray(f(*[o.handle.data for o in operands])).astype(operands[0].handle.data.dtype)
+        block = any(o.type.is_block() for o in operands)
+        return tl.tensor(stock.TensorHandle(data, dtype), tl.block_type(dtype, list(data.shape)) if block else dtype)
+
+    return apply
+
+
+def _row(op: str) -> Callable[..., Any]:
+    """A library function by its row's definition."""
+
+    def apply(*operands: np.ndarray[Any, Any]) -> Any:
+        return reference.apply_row(op, operands, from_numpy_dtype(operands[0].dtype))
+
+    return _elementwise(apply)
+
+
+_LIBDEVICE = SimpleNamespace(**{name: _row(op) for op, name in LIBRARY.items()})
+
+
+# ---------------------------------------------------------------- repairs
+
+
+def _decoded(handle: Any) -> np.ndarray[Any, Any]:
+    """The numbers in a handle; bfloat16 is kept as uint16 bits there."""
+    is_bf16 = handle.dtype.scalar == tl.bfloat16
+    return handle.data.view(ml_dtypes.bfloat16).astype(np.float32) if is_bf16 else handle.data
+
+
+def _cast(src: Any, target: Any) -> Any:
+    data, scalar = _decoded(src), target.scalar
+    if scalar == tl.bfloat16:
+        bits = data.astype(np.float32).astype(ml_dtypes.bfloat16).view(np.uint16)
+        return stock.TensorHandle(bits, scalar)
+    return stock.TensorHandle(data.astype(stock._get_np_dtype(target)), scalar)
+
+
+def _dot(a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: Any) -> Any:
+    product = np.matmul(_decoded(a), _decoded(b), dtype=d.data.dtype)
+    return stock.TensorHandle(product + d.data, d.dtype.scalar)
+
+
+def _tree_reduce(self: Any, inputs: Any) -> list[Any]:
+    """Fold the upper half onto the lower until one element is left."""
+    (value,) = inputs
+    data, axis = value.handle.data, self.axis
+    while (n := data.shape[axis]) > 1:
+        low, high = np.split(data, [n // 2], axis)
+        halves = [self.to_tensor(np.ascontiguousarray(half), value.dtype) for half in (low, high)]
+        data = self.combine_fn.fn(*halves).handle.data
+    data = data if self.keep_dims else data.squeeze(axis)
+    return [self.to_tensor(data if data.shape else data.item(), value.dtype)]
+
+
+@contextmanager
+def _repaired() -> Iterator[None]:
+    builder, folds = stock.interpreter_builder, stock.ReduceOps
+    stock_reduce = folds.generic_reduce
+    builder.cast_impl, builder.create_dot = _cast, _dot
+    folds.generic_reduce = _tree_reduce
+    try:
+        yield
+    finally:
+        del builder.cast_impl, builder.create_dot
+        folds.generic_reduce = stock_reduce
+
+
+def interpret(
+    k: Kernel | Gemm,
+    arrays: Sequence[np.ndarray[Any, Any]],
+    ints: Sequence[int],
+    scalars: Sequence[Any] = (),
+    tile: Tile | GemmTile | None = None,
+) -> None:
+    """Run every program over flat host arrays, one per param; outputs are written in place."""
+    tile = tile or plan(k, ints)
+    count = programs(k, tile, ints)
+    if count == 0:
+        return
+    fn = function(source(k, tile), k.key, libdevice=_LIBDEVICE).fn
+    wrapped = stock.InterpretedFunction(fn)
+    pointers = [_Pointer(a, p.dtype) for a, p in zip(arrays, k.params)]
+    numbers = [host_scalar(value, d) for value, d in zip(scalars, k.scalars)]
+    blocks = constants(tile)
+    with _repaired(), np.errstate(all="ignore"):
+        run = _HostExecutor(wrapped.rewrite(), wrapped.arg_names, (count,))
+        run(*pointers, *[int(i) for i in ints], *numbers, **blocks)
+
+
+def host_scalar(value: Any, d: DType) -> Any:
+    """A run-time scalar as a typed Triton scalar."""
+    carried = d.acc if d.is_floating_point or d.bits >= 32 else int32
+    name = getattr(tl, carried.name)
+    return tl.tensor(stock.TensorHandle(np.array([value], carried.np), name), name)

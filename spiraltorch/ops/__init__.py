@@ -1,0 +1,27 @@
+"""The operators: importing this package fills :data:`OPS` with every record.
+
+    >>> from spiraltorch.ops import OPS
+    >>> "lerp" in OPS and OPS["lerp"].inplace
+    True
+"""
+
+from . import (
+    activation,
+    conv,
+    create,
+    elementwise,
+    index,
+    loss,
+    matmul,
+    norm,
+    random,
+    rearrange,
+    reduce,
+    view,
+)
+from .registry import OPS, Op, op
+
+__all__ = [
+    "OPS", "Op", "activation", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op", "random",
+    "rearrange", "reduce", "view",
+]  # fmt: skip

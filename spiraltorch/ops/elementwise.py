@@ -1,0 +1,663 @@
+"""Operators that act on each element by itself, and comparisons and selection among them.
+
+In: nodes and numbers that broadcast.  Out: one node of the broadcast shape.  Where the whole body is one
+scalar row the record says so (``row``), and its derivative is the row's own.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> x = graph.param(0, (2, 1), dtypes.float32)
+    >>> OPS["add"].apply([x, graph.param(1, (3,), dtypes.float64)], {}).shape
+    (2, 3)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..dtypes import FLOAT, DType
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.node import Node, cast, const, is_const, make
+from . import samples as s
+from .registry import op, raise_dtype, result_type
+
+
+def number(value: Any, like: Node) -> Node:
+    """A number of the caller as data of ``like``'s type: another value is not another program."""
+    return const(value, like.dtype, static=False)
+
+
+def lifted(value: Any, like: Node) -> Node:
+    """A tensor as it is, a number as :func:`number`."""
+    return value if isinstance(value, Node) else number(value, like)
+
+
+def together(*operands: Any) -> list[Node]:
+    """Tensors and numbers converted to their common type."""
+    common = result_type(operands)
+    return [cast(a, common) if isinstance(a, Node) else const(a, common, static=False) for a in operands]
+
+
+def zero_gradient(g: Node, out: Node, *args: Any, **kwargs: Any) -> list[Node | None]:
+    """The gradient of a step function: zeros, as torch gives, for every tensor argument."""
+    return [graph.full(0, a.shape, g.dtype) for a in args if isinstance(a, Node)]
+
+
+# -- arithmetic -----------------------------------------------------------------------------------
+
+
+def _scaled(other: Node, alpha: Any) -> Node:
+    if alpha == 1:
+        return other
+    if other.dtype.category < FLOAT and isinstance(alpha, float):
+        raise SpiralError("For integral input tensors, argument alpha must not be a floating point number.")
+    return _times(other, number(alpha, other))
+
+
+def _plus(a: Node, b: Node) -> Node:
+    return lang.row("OR" if a.dtype is dtypes.bool_ else "ADD", a, b)
+
+
+def _times(a: Node, b: Node) -> Node:
+    return lang.row("AND" if a.dtype is dtypes.bool_ else "MUL", a, b)
+
+
+@op("add", operands=2, promote="arith", row="ADD", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
+def add(input: Node, other: Node, *, alpha: Any = 1) -> Node:
+    """``input + alpha * other``, broadcast, in the operands' common type; for bool it is *or*.  (torch.add)"""
+    return _plus(input, _scaled(other, alpha))
+
+
+@op("sub", operands=2, promote="arith", row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
+def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
+    """``input - alpha * other``, broadcast, in the operands' common type; not for bool.  (torch.sub)"""
+    if input.dtype is dtypes.bool_:
+        raise SpiralError(
+            "Subtraction, the `-` operator, with two bool tensors is not supported. "
+            "Use the `^` or `logical_xor()` operator instead."
+        )
+    return lang.row("SUB", input, _scaled(other, alpha))
+
+
+@op("mul", operands=2, promote="arith", row="MUL", inplace=True, samples=s.binary())
+def mul(input: Node, other: Node) -> Node:
+    """``input * other``, broadcast, in the operands' common type; for bool it is *and*.  (torch.mul)"""
+    return _times(input, other)
+
+
+def _floating(a: Node) -> Node:
+    return cast(a, dtypes.get_default_dtype()) if a.dtype.category < FLOAT else a
+
+
+def _opposite_signs(a: Node, b: Node) -> Node:
+    return lang.lt(a, 0) ^ lang.lt(b, 0)
+
+
+def floor_quotient(a: Node, b: Node) -> Node:
+    """``floor(a / b)`` of the exact quotient, which the rounded one may overshoot."""
+    if a.dtype.kind == "u":
+        return lang.row("IDIV", a, b)
+    rest = lang.row("REM", a, b)
+    short = lang.ne(rest, 0) & _opposite_signs(rest, b)
+    if a.dtype.kind == "i":
+        return lang.row("IDIV", a, b) - cast(short, a.dtype)
+    quotient = (a - rest) / b
+    quotient = lang.where(short, quotient - 1, quotient)
+    whole = lang.floor(quotient)
+    whole = lang.where(lang.lt(0.5, quotient - whole), whole + 1, whole)
+    whole = lang.where(lang.eq(quotient, 0), lang.mul(a / b, 0), whole)
+    return lang.floor(lang.where(lang.eq(b, 0), a / b, whole))  # FLOOR last: it stops the gradient
+
+
+@op("div", operands=2, promote="arith", row="DIV", inplace=True, samples=s.more(
+    s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
+    s.binary(second="positive", rounding_mode="trunc")))  # fmt: skip
+def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
+    """``input / other``, broadcast; integers give floats.  ``rounding_mode`` 'trunc' or 'floor' rounds the
+    quotient and keeps integers; its gradient is zero.  (torch.div)"""
+    if rounding_mode is None:
+        return lang.row("DIV", _floating(input), _floating(other))
+    if rounding_mode not in ("trunc", "floor"):
+        raise SpiralError(
+            f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
+        )
+    if input.dtype is dtypes.bool_:
+        raise_dtype(div, input.dtype)
+    if rounding_mode == "floor":
+        return floor_quotient(input, other)
+    if input.dtype.kind != "f":
+        return lang.row("IDIV", input, other)
+    return lang.trunc(lang.row("DIV", input, other))
+
+
+@op("true_divide", operands=2, promote="float", row="DIV", kinds="f", inplace=True, samples=s.binary(second="positive"))
+def true_divide(input: Node, other: Node) -> Node:
+    """``input / other``, broadcast; integers give floats.  (torch.true_divide)"""
+    return lang.row("DIV", input, other)
+
+
+@op("floor_divide", operands=2, promote="arith", kinds="uif", inplace=True, differentiable=False,
+    samples=s.binary(second="positive"))  # fmt: skip
+def floor_divide(input: Node, other: Node) -> Node:
+    """``floor(input / other)``, broadcast, in the operands' common type.  (torch.floor_divide)"""
+    return floor_quotient(input, other)
+
+
+@op("fmod", operands=2, promote="arith", row="REM", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+def fmod(input: Node, other: Node) -> Node:
+    """``input - trunc(input / other) * other``: the rest has the sign of ``input``.  (torch.fmod)"""
+    return lang.row("REM", input, other)
+
+
+@op("remainder", operands=2, promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+def remainder(input: Node, other: Node) -> Node:
+    """``input - floor(input / other) * other``: the rest has the sign of ``other``.  (torch.remainder)"""
+    rest = lang.row("REM", input, other)
+    if input.dtype.kind == "u":
+        return rest
+    return lang.where(lang.ne(rest, 0) & _opposite_signs(rest, other), rest + other, rest)
+
+
+def _int_power(base: Node, exponent: Node) -> Node:
+    """Square and multiply over the exponent's bits; a negative exponent gives 0 but for bases 1 and -1."""
+    if is_const(exponent):
+        k = exponent.arg.value
+        if k < 0:
+            raise SpiralError("Integers to negative integer powers are not allowed.")
+        result = graph.full(1, base.shape, base.dtype)
+        while k:
+            if k & 1:
+                result = lang.row("MUL", result, base)
+            base, k = lang.row("MUL", base, base), k >> 1
+        return result
+    odd = lang.ne(exponent & 1, 0)
+    unit = lang.where(lang.eq(base, 1), 1, lang.where(odd, base, lang.row("MUL", base, base)))
+    negative = lang.where(lang.eq(base, 1) | lang.eq(lang.row("MUL", base, base), 1), unit, 0)
+    total = lang.where(odd, base, 1)
+    square = base
+    for bit in range(1, exponent.dtype.bits - exponent.dtype.is_signed):
+        square = lang.row("MUL", square, square)
+        total = lang.where(lang.ne(exponent & (1 << bit), 0), lang.row("MUL", total, square), total)
+    return lang.where(lang.lt(exponent, 0), negative, total) if exponent.dtype.is_signed else total
+
+
+@op("pow", operands=2, promote="arith", kinds="uif", inplace=True, samples=s.more(
+    s.binary("positive", "unit"),
+    s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
+    s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
+            s.call(s.T(5, dtype=dtypes.int64), s.T(5, fill="positive", dtype=dtypes.int64)))))  # fmt: skip
+def pow_(input: Node, exponent: Node) -> Node:
+    """``input ** exponent``, broadcast, in the operands' common type.  (torch.pow)"""
+    if input.dtype.kind != "f":
+        return _int_power(input, exponent)
+    if is_const(exponent, 2):
+        return lang.row("MUL", input, input)
+    if is_const(exponent, 3):
+        return lang.row("MUL", lang.row("MUL", input, input), input)
+    if is_const(exponent, 0.5):
+        return lang.sqrt(input)
+    if is_const(exponent, 1):
+        return input
+    return lang.row("POW", input, exponent)
+
+
+# -- one operand: a row, or a few -----------------------------------------------------------------
+
+_FLOAT_ROWS: dict[str, tuple[str, str]] = {
+    "exp": ("e ** input", "normal"), "exp2": ("2 ** input", "normal"),
+    "expm1": ("e ** input - 1, exact near 0", "normal"), "log": ("natural logarithm", "positive"),
+    "log2": ("logarithm to base 2", "positive"), "log1p": ("log(1 + input), exact near 0", "positive"),
+    "sqrt": ("square root", "positive"), "rsqrt": ("1 / sqrt(input)", "positive"),
+    "sin": ("sine (radians)", "normal"), "cos": ("cosine (radians)", "normal"), "tan": ("tangent (radians)", "unit"),
+    "asin": ("inverse sine, -pi/2 to pi/2", "unit"), "acos": ("inverse cosine, 0 to pi", "unit"),
+    "atan": ("inverse tangent, -pi/2 to pi/2", "normal"), "erf": ("error function", "normal"),
+}  # fmt: skip
+
+
+def _float_row(name: str, meaning: str, fill: str) -> None:
+    row = name.upper()
+
+    def body(input: Node) -> Node:
+        return make(row, (input,), None, input.shape, input.dtype)
+
+    body.__name__ = name
+    body.__doc__ = f"{meaning[0].upper()}{meaning[1:]}, for each element; integers give floats.  (torch.{name})"
+    op(name, operands=1, promote="float", kinds="f", row=row, inplace=True, samples=s.unary(fill))(body)
+
+
+for _name, (_meaning, _fill) in _FLOAT_ROWS.items():
+    _float_row(_name, _meaning, _fill)
+
+
+@op("tanh", operands=1, promote="float", kinds="f", row="TANH", inplace=True, where=("", "Tensor", "nn.functional"),
+    samples=s.unary())  # fmt: skip
+def tanh(input: Node) -> Node:
+    """Hyperbolic tangent, for each element; integers give floats.  (torch.tanh)"""
+    return lang.tanh(input)
+
+
+def _half_exp(a: Node) -> Node:
+    """``exp(|a| / 2)``: its square is ``exp(|a|)``, also where that alone would overflow."""
+    return lang.exp(lang.absolute(a) * 0.5)
+
+
+def _cosh(a: Node) -> Node:
+    h = _half_exp(a)
+    return 0.5 * h * h + 0.5 / h / h
+
+
+def _sinh(a: Node) -> Node:
+    h = _half_exp(a)
+    m = lang.expm1(lang.absolute(a))
+    size = lang.where(lang.lt(lang.absolute(a), 20), 0.5 * (m + m / (m + 1)), 0.5 * h * h)
+    return lang.where(lang.lt(a, 0), -size, lang.where(lang.eq(a, 0), a, size))
+
+
+def _sinh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    return [g * _cosh(input)]
+
+
+@op("sinh", operands=1, promote="float", kinds="f", grad=_sinh_grad, inplace=True, samples=s.unary())
+def sinh(input: Node) -> Node:
+    """``(exp(input) - exp(-input)) / 2``.  (torch.sinh)"""
+    return _sinh(input)
+
+
+def _cosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    return [g * _sinh(input)]
+
+
+@op("cosh", operands=1, promote="float", kinds="f", grad=_cosh_grad, inplace=True, samples=s.unary())
+def cosh(input: Node) -> Node:
+    """``(exp(input) + exp(-input)) / 2``.  (torch.cosh)"""
+    return _cosh(input)
+
+
+def _log10_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    return [g / (input * math.log(10))]
+
+
+@op("log10", operands=1, promote="float", kinds="f", grad=_log10_grad, inplace=True, samples=s.unary("positive"))
+def log10(input: Node) -> Node:
+    """Logarithm to base 10; exact for powers of ten.  (torch.log10)"""
+    y = lang.log(input) * (1 / math.log(10))
+    whole = lang.round_(y)
+    near = lang.lt(lang.absolute(y - whole), lang.absolute(whole) * float(2.5 * np.finfo(input.dtype.np).eps))
+    return lang.where(near, whole, y)
+
+
+def _reciprocal_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    return [-g * out * out]
+
+
+@op("reciprocal", operands=1, promote="float", kinds="f", grad=_reciprocal_grad, saves="o", inplace=True,
+    samples=s.unary("positive"))  # fmt: skip
+def reciprocal(input: Node) -> Node:
+    """``1 / input``; integers give floats.  (torch.reciprocal)"""
+    return lang.row("DIV", lang.lift(1, input), input)
+
+
+@op("square", inplace=True, samples=s.unary())
+def square(input: Node) -> Node:
+    """``input * input``; bool gives int64.  (torch.square)"""
+    if input.dtype is dtypes.bool_:
+        input = cast(input, dtypes.int64)
+    return lang.row("MUL", input, input)
+
+
+@op("neg", operands=1, promote="arith", kinds="uif", row="NEG", acc=False, inplace=True, samples=s.unary())
+def neg(input: Node) -> Node:
+    """``-input``; unsigned integers wrap; not for bool.  (torch.neg)"""
+    return lang.neg(input)
+
+
+@op("abs", operands=1, promote="arith", kinds="uif", row="ABS", acc=False, inplace=True, samples=s.unary())
+def abs_(input: Node) -> Node:
+    """``|input|``; the gradient at 0 is 0.  (torch.abs)"""
+    return lang.absolute(input)
+
+
+@op("sign", acc=False, grad=zero_gradient, saves="", inplace=True, samples=s.unary())
+def sign(input: Node) -> Node:
+    """-1, 0 or 1 with the type of ``input``; 0 for nan.  (torch.sign)"""
+    return lang.sign(input)
+
+
+def _rounding(name: str, meaning: str) -> None:
+    row = name.upper()
+
+    def body(input: Node) -> Node:
+        return make(row, (input,), None, input.shape, input.dtype) if input.dtype.kind == "f" else input
+
+    body.__name__ = name
+    body.__doc__ = f"{meaning}; integers stay as they are.  (torch.{name})"
+    op(name, operands=1, promote="arith", kinds="uif", acc=False, grad=zero_gradient, saves="", inplace=True,
+       samples=s.unary())(body)  # fmt: skip
+
+
+_rounding("floor", "The largest integer not above each element")
+_rounding("ceil", "The smallest integer not below each element")
+_rounding("trunc", "The integer part of each element")
+
+
+@op("round", operands=1, promote="arith", kinds="uif", grad=zero_gradient, saves="", inplace=True,
+    samples=s.more(s.unary(), s.unary(decimals=2), s.unary(decimals=-1)))  # fmt: skip
+def round_(input: Node, *, decimals: int = 0) -> Node:
+    """Nearest integer, halves to even; or nearest multiple of ``10 ** -decimals``.  (torch.round)"""
+    if input.dtype.kind != "f":
+        if decimals:
+            raise_dtype(round_, input.dtype)
+        return input
+    if decimals == 0:
+        return lang.round_(input)
+    scale = 10.0 ** abs(decimals)
+    if decimals < 0:
+        return lang.round_(input / scale) * scale
+    return lang.round_(input * scale) / scale
+
+
+def _logit_grad(g: Node, out: Node, input: Node, eps: float | None = None) -> list[Node | None]:
+    slope = g / (input * (1 - input))
+    if eps is None:
+        return [lang.where(lang.lt(input, 0) | lang.lt(1, input), float("nan"), slope)]
+    return [lang.where(lang.lt(input, eps) | lang.lt(1 - eps, input), 0, slope)]
+
+
+@op("logit", operands=1, promote="float", kinds="f", grad=_logit_grad, inplace=True,
+    samples=s.more(s.unary("open"), s.unary("open", eps=0.1)))  # fmt: skip
+def logit(input: Node, eps: float | None = None) -> Node:
+    """``log(input / (1 - input))``, with ``input`` clamped to ``[eps, 1 - eps]`` when given.  (torch.logit)"""
+    if eps is not None:
+        input = lang.minimum(lang.maximum(input, eps), 1 - eps)
+    return lang.log(input / (1 - input))
+
+
+@op("clone", acc=False, saves="", samples=s.unary())
+def clone(input: Node) -> Node:
+    """The same values in memory of their own.  (torch.clone)"""
+    return graph.copy(input)
+
+
+@op("to_dtype", acc=False, saves="", where=(), samples=s.more(
+    s.unary(dtype=dtypes.float64), s.unary(dtype=dtypes.bool_), s.unary(dtype=dtypes.bfloat16),
+    s.calls(s.call(s.T(7, fill="positive"), dtype=dtypes.int32))))  # fmt: skip
+def to_dtype(input: Node, dtype: DType) -> Node:
+    """The values converted: floats to integers cut, everything to bool by ``!= 0``.  (torch.Tensor.to)"""
+    return cast(input, dtype)
+
+
+# -- limits ---------------------------------------------------------------------------------------
+
+
+def _clamp_grad(g: Node, out: Node, input: Node, min: Any = None, max: Any = None) -> list[Node | None]:
+    low = None if min is None else lang.lt(input, min)
+    high = None if max is None else lang.lt(max, input)
+    outside = low if high is None else high if low is None else low | high
+    assert outside is not None
+    grads: list[Node | None] = [lang.where(outside, 0, g)]
+    if low is not None and isinstance(min, Node):
+        grads.append(lang.where(low if max is None else low & lang.lt(min, max), g, 0))
+    if high is not None and isinstance(max, Node):
+        grads.append(lang.where(high if min is None else high | lang.lt(max, min), g, 0))
+    return grads
+
+
+@op("clamp", operands=3, promote="arith", kinds="uif", grad=_clamp_grad, inplace=True, samples=s.more(
+    s.unary(min=-1, max=1), s.unary(min=0.5), s.unary(max=0),
+    s.calls(s.call(s.T(2, 3), s.T(3), s.T(2, 1)), s.call(s.T(2, 3), None, s.T(3)), s.call(s.T(4), s.T(4), None))))  # fmt: skip
+def clamp(input: Node, min: Any = None, max: Any = None) -> Node:
+    """``min(max(input, min), max)``; either limit may be a number, a tensor or absent.  (torch.clamp)"""
+    if min is None and max is None:
+        raise SpiralError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if min is not None:
+        input = lang.maximum(input, min)
+    return input if max is None else lang.minimum(input, max)
+
+
+def _clamp_min_grad(g: Node, out: Node, input: Node, min: Node) -> list[Node | None]:
+    return _clamp_grad(g, out, input, min)
+
+
+@op("clamp_min", operands=2, promote="arith", kinds="uif", grad=_clamp_min_grad, inplace=True,
+    samples=s.more(s.unary(min=0.5), s.binary()))  # fmt: skip
+def clamp_min(input: Node, min: Node) -> Node:
+    """``max(input, min)``.  (torch.clamp_min)"""
+    return lang.maximum(input, min)
+
+
+def _clamp_max_grad(g: Node, out: Node, input: Node, max: Node) -> list[Node | None]:
+    return _clamp_grad(g, out, input, None, max)
+
+
+@op("clamp_max", operands=2, promote="arith", kinds="uif", grad=_clamp_max_grad, inplace=True,
+    samples=s.more(s.unary(max=0.5), s.binary()))  # fmt: skip
+def clamp_max(input: Node, max: Node) -> Node:
+    """``min(input, max)``.  (torch.clamp_max)"""
+    return lang.minimum(input, max)
+
+
+@op("maximum", operands=2, promote="arith", row="MAX", samples=s.binary())
+def maximum(input: Node, other: Node) -> Node:
+    """The larger of two elements, nan if one is; a tie shares the gradient.  (torch.maximum)"""
+    return lang.maximum(input, other)
+
+
+@op("minimum", operands=2, promote="arith", row="MIN", samples=s.binary())
+def minimum(input: Node, other: Node) -> Node:
+    """The smaller of two elements, nan if one is; a tie shares the gradient.  (torch.minimum)"""
+    return lang.minimum(input, other)
+
+
+@op("nan_to_num", acc=False, inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
+def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Node:
+    """nan, inf and -inf replaced: by 0 and the type's largest and smallest number unless said.  (torch.nan_to_num)"""
+    if input.dtype.kind != "f":
+        return input
+    most = float(dtypes_limits(input).max)
+    high = number(most if posinf is None else posinf, input)
+    low = number(-most if neginf is None else neginf, input)
+    inf = float("inf")
+    out = lang.where(lang.eq(input, inf), high, lang.where(lang.eq(input, -inf), low, input))
+    return lang.where(lang.isnan(input), number(0.0 if nan is None else nan, input), out)
+
+
+def dtypes_limits(a: Node) -> Any:
+    """NumPy's finfo of a node's type, bfloat16 included."""
+    import ml_dtypes
+
+    return ml_dtypes.finfo(a.dtype.np)
+
+
+# -- two and three operands -----------------------------------------------------------------------
+
+
+@op("atan2", operands=2, promote="float", kinds="f", row="ATAN2", inplace=True, samples=s.binary())
+def atan2(input: Node, other: Node) -> Node:
+    """The angle of the point (other, input), -pi to pi.  (torch.atan2)"""
+    return lang.row("ATAN2", input, other)
+
+
+def _hypot_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
+    return [g * (input / out), g * (other / out)]
+
+
+@op("hypot", operands=2, promote="arith", kinds="f", grad=_hypot_grad, saves="io", inplace=True, samples=s.binary())
+def hypot(input: Node, other: Node) -> Node:
+    """``sqrt(input**2 + other**2)`` without overflow on the way.  (torch.hypot)"""
+    x, y = lang.absolute(input), lang.absolute(other)
+    large, small = lang.maximum(x, y), lang.minimum(x, y)
+    ratio = lang.where(lang.eq(large, 0), 0, small / large)
+    inf = float("inf")
+    size = large * lang.sqrt(1 + ratio * ratio)
+    return lang.where(lang.eq(x, inf) | lang.eq(y, inf), inf, size)
+
+
+def _logaddexp_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
+    return [g / (1 + lang.exp(other - input)), g / (1 + lang.exp(input - other))]
+
+
+@op("logaddexp", operands=2, promote="arith", kinds="f", grad=_logaddexp_grad, samples=s.binary())
+def logaddexp(input: Node, other: Node) -> Node:
+    """``log(exp(input) + exp(other))`` without overflow on the way.  (torch.logaddexp)"""
+    large = lang.maximum(input, other)
+    total = large + lang.log1p(lang.exp(-lang.absolute(input - other)))
+    return lang.where(lang.eq(input, other) & lang.eq(lang.absolute(input), float("inf")), large, total)
+
+
+_LERP = s.calls(
+    s.call(s.T(2, 3), s.T(3), 0.25), s.call(s.T(4), s.T(4), 0.75), s.call(s.T(2, 3), s.T(2, 3), s.T(2, 1, fill="open")),
+    s.call(s.T(), s.T(), 0.5), s.call(s.T(0, 3), s.T(3), 0.1),
+)  # fmt: skip
+
+
+@op("lerp", inplace=True, samples=_LERP)
+def lerp(input: Node, end: Node, weight: Any) -> Node:
+    """``input + weight * (end - input)``, broadcast, floats of one type; exact at both ends.  (torch.lerp)"""
+    if input.dtype.kind != "f":
+        raise_dtype(lerp, input.dtype)
+    if end.dtype is not input.dtype:
+        raise SpiralError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
+    way = end - input
+    if not isinstance(weight, Node):
+        near = input + number(weight, input) * way
+        return near if abs(weight) < 0.5 else end - way * number(1 - weight, input)
+    weight = cast(weight, input.dtype)
+    return lang.where(lang.lt(lang.absolute(weight), 0.5), input + weight * way, end - way * (1 - weight))
+
+
+_TRIPLES = s.calls(
+    s.call(s.T(2, 3), s.T(2, 3), s.T(2, 3, fill="positive")), s.call(s.T(2, 3), s.T(3), s.T(2, 1, fill="positive")),
+    s.call(s.T(2, 3), s.T(2, 3), s.T(2, 3, fill="positive"), value=3), s.call(s.T(), s.T(4), s.T(fill="positive")),
+    s.call(s.T(0, 3), s.T(3), s.T(1, fill="positive")),
+)  # fmt: skip
+
+
+@op("addcmul", operands=3, promote="arith", kinds="uif", inplace=True, samples=_TRIPLES)
+def addcmul(input: Node, tensor1: Node, tensor2: Node, *, value: Any = 1) -> Node:
+    """``input + value * tensor1 * tensor2``, broadcast.  (torch.addcmul)"""
+    product = lang.mul(tensor1, tensor2)
+    return input + (product if value == 1 else product * number(value, product))
+
+
+@op("addcdiv", operands=3, promote="arith", inplace=True, samples=_TRIPLES)
+def addcdiv(input: Node, tensor1: Node, tensor2: Node, *, value: Any = 1) -> Node:
+    """``input + value * tensor1 / tensor2``, broadcast, for floats.  (torch.addcdiv)"""
+    if input.dtype.kind != "f":
+        raise SpiralError(
+            "Integer division with addcdiv is no longer supported; use (input + value * torch.true_divide("
+            "tensor1, tensor2)).to(input.dtype)"
+        )
+    top = tensor1 if value == 1 else tensor1 * number(value, tensor1)
+    return input + top / tensor2
+
+
+# -- comparisons ----------------------------------------------------------------------------------
+
+
+def _comparison(name: str, sign: str, row: str | None) -> None:
+    spell = getattr(lang, name, None) or (lang._gt if name == "gt" else lang._ge)
+
+    def body(input: Node, other: Node) -> Node:
+        return spell(input, other)  # type: ignore[no-any-return]
+
+    body.__name__ = name
+    body.__doc__ = f"``input {sign} other`` as bool, broadcast, compared in the common type.  (torch.{name})"
+    op(name, operands=2, promote="arith", row=row, acc=False, differentiable=False, inplace=True,
+       samples=s.binary())(body)  # fmt: skip
+
+
+for _name, _sign, _row in (("eq", "==", "EQ"), ("ne", "!=", "NE"), ("lt", "<", "LT"), ("le", "<=", "LE"),
+                           ("gt", ">", None), ("ge", ">=", None)):  # fmt: skip
+    _comparison(_name, _sign, _row)
+
+
+@op("isnan", acc=False, differentiable=False, samples=s.unary())
+def isnan(input: Node) -> Node:
+    """Whether each element is not a number, as bool.  (torch.isnan)"""
+    return lang.isnan(input)
+
+
+@op("isinf", acc=False, differentiable=False, samples=s.unary())
+def isinf(input: Node) -> Node:
+    """Whether each element is infinite, as bool.  (torch.isinf)"""
+    if input.dtype.kind != "f":
+        return graph.full(False, input.shape, dtypes.bool_)
+    return lang.eq(lang.absolute(input), float("inf"))
+
+
+@op("isfinite", acc=False, differentiable=False, samples=s.unary())
+def isfinite(input: Node) -> Node:
+    """Whether each element is neither infinite nor nan, as bool.  (torch.isfinite)"""
+    if input.dtype.kind != "f":
+        return graph.full(True, input.shape, dtypes.bool_)
+    return lang.lt(lang.absolute(input), float("inf"))
+
+
+def truth(a: Node) -> Node:
+    """``a != 0``."""
+    return cast(a, dtypes.bool_)
+
+
+def _logical(name: str, row: str, meaning: str) -> None:
+    def body(input: Node, other: Node) -> Node:
+        return lang.row(row, truth(input), truth(other))
+
+    body.__name__ = name
+    body.__doc__ = f"``{meaning}`` of two truth values (an element is true if not 0), broadcast.  (torch.{name})"
+    op(name, acc=False, differentiable=False, inplace=True, samples=s.binary())(body)
+
+
+_logical("logical_and", "AND", "and")
+_logical("logical_or", "OR", "or")
+_logical("logical_xor", "XOR", "xor")
+
+
+@op("logical_not", acc=False, differentiable=False, inplace=True, samples=s.unary())
+def logical_not(input: Node) -> Node:
+    """Whether each element is 0, as bool.  (torch.logical_not)"""
+    return lang.not_(truth(input))
+
+
+def _bitwise(name: str, row: str, meaning: str) -> None:
+    def body(input: Node, other: Node) -> Node:
+        return lang.row(row, input, other)
+
+    body.__name__ = name
+    body.__doc__ = f"Bitwise *{meaning}* of integers or bools, broadcast.  (torch.{name})"
+    op(name, operands=2, promote="arith", kinds="bui", row=row, differentiable=False, inplace=True,
+       samples=s.binary())(body)  # fmt: skip
+
+
+_bitwise("bitwise_and", "AND", "and")
+_bitwise("bitwise_or", "OR", "or")
+_bitwise("bitwise_xor", "XOR", "exclusive or")
+
+
+@op("bitwise_not", operands=1, promote="arith", kinds="bui", row="NOT", differentiable=False, inplace=True,
+    samples=s.unary())  # fmt: skip
+def bitwise_not(input: Node) -> Node:
+    """All bits flipped; for bool the logical *not*.  (torch.bitwise_not)"""
+    return lang.not_(input)
+
+
+@op("where", acc=False, where=("",), samples=s.calls(
+    s.call(s.T(2, 3, fill="mask"), s.T(2, 3), s.T(2, 3)), s.call(s.T(3, fill="mask"), s.T(2, 1), s.T()),
+    s.call(s.T(fill="mask"), s.T(2, 3), 0.5), s.call(s.T(2, 3, fill="mask"), 1, s.T(3)),
+    s.call(s.T(2, 3, fill="mask"), 1.0, 2.0), s.call(s.T(0, 3, fill="mask"), s.T(3), s.T(1)),
+    s.value_only(s.T(14, fill="mask"), s.T(14, fill="special"), s.T(14))))  # fmt: skip
+def where(condition: Node, input: Any, other: Any) -> Node:
+    """``input`` where ``condition`` (bool), else ``other``; broadcast, in the common type.  (torch.where)"""
+    if condition.dtype not in (dtypes.bool_, dtypes.uint8):
+        raise SpiralError(
+            f"where expected condition to be a boolean tensor, but got a tensor with dtype {condition.dtype.name}"
+        )
+    a, b = together(input, other)
+    return lang.row("WHERE", truth(condition), a, b)
+
+
+__all__ = ["ShapeError", "floor_quotient", "lifted", "number", "together", "truth", "zero_gradient"]

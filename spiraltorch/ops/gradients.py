@@ -1,0 +1,299 @@
+"""Reverse-mode differentiation of graphs: what each primitive's transpose is.
+
+In: output nodes, the input nodes to stop at, a gradient node for each output.  Out: a gradient node
+for each input, or None where no gradient flows.  The results are ordinary nodes, so they fuse with
+everything else and can be differentiated again.
+
+Scalar rows say their derivative in ``prims.ROWS``; the structural operations are here.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import SpiralError
+from ..ir import graph, lang, prims
+from ..ir.graph import slice_length
+from ..ir.node import Node, cast, scalar, toposort
+
+Grads = Sequence[Node | None]
+
+_WORDS: dict[str, Any] = {
+    "neg": lang.neg, "exp": lang.exp, "log": lang.log, "sin": lang.sin, "cos": lang.cos, "rsqrt": lang.rsqrt,
+    "trunc": lang.trunc, "sign": lang.sign, "where": lang.where, "pow": lang.pow_, "tie": lang.tie,
+    "cast_like": lambda g, a: cast(g, a.dtype),
+}  # fmt: skip
+
+
+class _Equality(ast.NodeTransformer):
+    """``a == b`` in a derivative means the row EQ, not Python identity of nodes."""
+
+    def visit_Compare(self, n: ast.Compare) -> ast.AST:
+        self.generic_visit(n)
+        if isinstance(n.ops[0], ast.Eq):
+            name = ast.Name("eq", ast.Load())
+            return ast.copy_location(ast.Call(name, [n.left, n.comparators[0]], []), n)
+        return n
+
+
+@functools.cache
+def _derivative(op: str) -> tuple[Callable[..., Node] | None, ...]:
+    out: list[Callable[..., Node] | None] = []
+    for text in prims.ROWS[op].derivative:
+        if text is None:
+            out.append(None)
+            continue
+        tree = _Equality().visit(ast.parse(f"lambda a, b, c, out, g: {text}", mode="eval"))
+        code = compile(ast.fix_missing_locations(tree), f"<derivative of {op}>", "eval")
+        out.append(eval(code, {**_WORDS, "eq": lang.eq}))
+    return tuple(out)
+
+
+@functools.cache
+def derivative_names(op: str) -> tuple[frozenset[str], ...]:
+    """Per operand, which of ``a b c out`` its derivative looks at: what the tape must save."""
+    names = []
+    for text in prims.ROWS[op].derivative:
+        found = {n.id for n in ast.walk(ast.parse(text, mode="eval")) if isinstance(n, ast.Name)} if text else set()
+        names.append(frozenset(found & {"a", "b", "c", "out"}))
+    return tuple(names)
+
+
+def _row(n: Node, g: Node) -> Grads:
+    rules = _derivative(n.op)
+    src = n.src
+    full = [s if s.op == "CONST" else graph.expand(s, n.shape) for s in src]
+    a, b, c = (full + [None, None])[:3]  # type: ignore[list-item]
+    grads: list[Node | None] = []
+    for rule, s in zip(rules, src):
+        if rule is None or s.dtype.kind != "f":
+            grads.append(None)
+        else:
+            grads.append(lang.unbroadcast(graph.expand(rule(a, b, c, n, g), n.shape), s.shape))
+    return grads + [None] * (len(src) - len(grads))
+
+
+def _reduce(n: Node, g: Node) -> Grads:
+    (x,) = n.src
+    op, axes = n.arg
+    kept = lang.kept_shape(x.shape, axes)
+    wide = graph.expand(graph.reshape(g, kept), x.shape)
+    if op == "add":
+        return [wide]
+    out = graph.expand(graph.reshape(n, kept), x.shape)
+    if op == "mul":
+        # Exact where at most one element is zero: the product of the others is out/x, or found anew.
+        zero = lang.eq(x, 0)
+        zeros = lang.fold("add", cast(zero, x.dtype), axes, keepdim=True)
+        others = lang.fold("mul", lang.where(zero, 1, x), axes, keepdim=True)
+        alone = lang.where(lang.eq(zeros, 1), others, 0)
+        return [lang.where(zero, wide * alone, lang.where(lang.eq(zeros, 0), wide * out / x, 0))]
+    hit = lang.eq(x, out) | (lang.isnan(x) & lang.isnan(out))
+    share = lang.fold("add", cast(hit, x.dtype), axes, keepdim=True)
+    return [lang.where(hit, wide / graph.expand(share, x.shape), 0)]
+
+
+def _reshape(n: Node, g: Node) -> Grads:
+    return [graph.reshape(g, n.src[0].shape)]
+
+
+def _permute(n: Node, g: Node) -> Grads:
+    inverse = [0] * len(n.arg)
+    for i, k in enumerate(n.arg):
+        inverse[k] = i
+    return [graph.permute(g, tuple(inverse))]
+
+
+def _expand(n: Node, g: Node) -> Grads:
+    return [lang.unbroadcast(g, n.src[0].shape)]
+
+
+def _slice(n: Node, g: Node) -> Grads:
+    widths, flips = [], []
+    for (start, stop, step), size in zip(n.arg, n.src[0].shape):
+        length = slice_length((start, stop, step))
+        flips.append((length - 1, -1, -1) if step < 0 else (0, length, 1))
+        first, last = (start, start + (length - 1) * step)[:: 1 if step > 0 else -1] if length else (0, -1)
+        widths.append((first, size - 1 - last, abs(step) - 1))
+    return [graph.pad(graph.slice_(g, tuple(flips)), tuple(widths))]
+
+
+def unpad_ranges(widths: Sequence[tuple[int, int, int]], shape: Sequence[int]) -> tuple[graph.Range, ...]:
+    """The slice that takes out what ``pad`` with ``widths`` put a tensor of ``shape`` into."""
+    return tuple([(b, b + max(0, (s - 1) * (i + 1) + 1) if s else b, i + 1) for (b, _, i), s in zip(widths, shape)])
+
+
+def _pad(n: Node, g: Node) -> Grads:
+    return [graph.slice_(g, unpad_ranges(n.arg, n.src[0].shape))]
+
+
+def _window(n: Node, g: Node) -> Grads:
+    axis, size, stride, dilation = n.arg
+    length, count = n.src[0].shape[axis], n.shape[axis]
+    total: Node | None = None
+    for k in range(size):
+        at = tuple([(0, s, 1) for s in n.shape[:-1]]) + ((k, k + 1, 1),)
+        piece = graph.reshape(graph.slice_(g, at), n.shape[:-1])
+        before = k * dilation
+        after = length - before - ((count - 1) * stride + 1)
+        widths = [(0, 0, 0)] * (len(n.shape) - 1)
+        widths[axis] = (before, after, stride - 1)
+        piece = graph.pad(piece, tuple(widths))
+        total = piece if total is None else total + piece
+    return [total]
+
+
+def _gather(n: Node, g: Node) -> Grads:
+    x, index = n.src
+    zeros = graph.full(0, x.shape, x.dtype)
+    if not isinstance(n.arg, int):
+        place = graph.reshape(_flat_position(x.shape, index, n.arg[1]), (index.size,))
+        flat = graph.scatter_add(graph.reshape(zeros, (x.size,)), place, graph.reshape(g, (index.size,)), 0)
+        return [graph.reshape(flat, x.shape), None]
+    axis, rank = n.arg, len(index.shape)
+    # SCATTER adds along the axis; an index of rank != 1 is flattened into one axis first.
+    flat = g.shape[:axis] + (index.size,) + g.shape[axis + rank :]
+    return [graph.scatter_add(zeros, graph.reshape(index, (index.size,)), graph.reshape(g, flat), axis), None]
+
+
+def _scatter(n: Node, g: Node) -> Grads:
+    index = n.src[1]
+    axis, op = n.arg
+    kept = g if op == "add" else graph.scatter(g, index, graph.full(0, n.src[2].shape, g.dtype), axis, "set")
+    return [kept, None, graph.gather(g, index, axis)]
+
+
+def _update(n: Node, g: Node) -> Grads:
+    base, values = n.src
+    return [graph.update(g, n.arg, graph.full(0, values.shape, g.dtype)), graph.slice_(g, n.arg)]
+
+
+def _dot(n: Node, g: Node) -> Grads:
+    a, b = n.src
+    ba, bb, ca, cb = n.arg
+    nb = len(ba)
+    fa = [i for i in range(len(a.shape)) if i not in ba and i not in ca]
+    fb = [i for i in range(len(b.shape)) if i not in bb and i not in cb]
+    g_batch = tuple(range(nb))
+    g_a = tuple(range(nb, nb + len(fa)))
+    g_b = tuple(range(nb + len(fa), nb + len(fa) + len(fb)))
+    # d a: contract g's b-axes with b's free axes -> axes (batch, free a, contracted of b in b's order)
+    da = graph.dot(g, b, g_batch, bb, g_b, tuple(fb))
+    order_b = sorted(range(len(cb)), key=lambda i: cb[i])
+    place = list(ba) + fa + [ca[i] for i in order_b]
+    da = graph.permute(da, tuple([place.index(i) for i in range(len(a.shape))]))
+    db = graph.dot(a, g, ba, g_batch, tuple(fa), g_a)
+    order_a = sorted(range(len(ca)), key=lambda i: ca[i])
+    place = list(bb) + [cb[i] for i in order_a] + fb
+    db = graph.permute(db, tuple([place.index(i) for i in range(len(b.shape))]))
+    return [da, db]
+
+
+def _copy(n: Node, g: Node) -> Grads:
+    return [None if n.arg == "detach" else g]
+
+
+def _scan(n: Node, g: Node) -> Grads:
+    op, axis, reverse = n.arg
+    if op != "add":
+        raise SpiralError(f"the gradient of a running '{op}' is not defined on this level")
+    return [graph.scan(g, op, axis, not reverse)]
+
+
+def _sort(n: Node, g: Node) -> Grads:
+    what, axis, descending = n.arg
+    if what == "indices":
+        return [None]
+    index = graph.sort(n.src[0], "indices", axis, descending)
+    inverse = graph.sort(index, "indices", axis, False)
+    return [take_along(g, inverse, axis)]
+
+
+def take_along(x: Node, index: Node, axis: int) -> Node:
+    """``x[.., index[.., i, ..], ..]`` with ``index`` of x's rank (torch.gather)."""
+    return graph.gather_along(x, index, axis)
+
+
+def _flat_position(shape: Sequence[int], index: Node, axis: int) -> Node:
+    """Flat positions in an array of ``shape`` that a gather along ``axis`` at ``index`` reads."""
+    position: Node | None = None
+    stride = 1
+    for ax in range(len(shape) - 1, -1, -1):
+        at = index if ax == axis else graph.iota(index.shape, ax)
+        term = at * stride if stride != 1 else at
+        position = term if position is None else position + term
+        stride *= shape[ax]
+    assert position is not None
+    return position
+
+
+def _none(n: Node, g: Node) -> Grads:
+    return [None] * len(n.src)
+
+
+_RULES: dict[str, Callable[[Node, Node], Grads]] = {
+    "REDUCE": _reduce, "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
+    "WINDOW": _window, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot, "COPY": _copy,
+    "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
+}  # fmt: skip
+
+
+def vjp(
+    outputs: Sequence[Node], inputs: Sequence[Node], grads: Sequence[Node | None], known: dict[Node, Node] | None = None
+) -> list[Node | None]:
+    """Gradients of ``sum(grads * outputs)`` with respect to ``inputs``.
+
+    ``known`` maps a node to another that has the same value (a saved output), which derivatives that
+    look at the node's own result then read instead of computing it again.
+    """
+    stop = set(inputs)
+    order = _between(outputs, stop)
+    total: dict[Node, Node] = {}
+
+    def accumulate(n: Node, g: Node | None) -> None:
+        if g is not None:
+            total[n] = total[n] + g if n in total else g
+
+    for out, g in zip(outputs, grads):
+        accumulate(out, g)
+    for n in reversed(order):
+        if n in stop or n not in total or not n.src:
+            continue
+        g = total.pop(n)
+        rule = _RULES.get(n.op)
+        parts = rule(n, g) if rule else _row(n, g)
+        for s, part in zip(n.src, parts):
+            if part is not None and s.dtype.kind == "f":
+                accumulate(s, part)
+    found: list[Node | None] = [total.get(n) for n in inputs]
+    if known:
+        from ..ir.node import substitute
+
+        live = [f for f in found if f is not None]
+        swapped = iter(substitute(live, known))
+        found = [None if f is None else next(swapped) for f in found]
+    return found
+
+
+def _between(outputs: Sequence[Node], stop: set[Node]) -> list[Node]:
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(o, False) for o in reversed(outputs)]
+    while stack:
+        n, ready = stack.pop()
+        if ready:
+            order.append(n)
+            continue
+        if n in seen:
+            continue
+        seen.add(n)
+        stack.append((n, True))
+        if n not in stop:
+            stack.extend([(s, False) for s in reversed(n.src) if s not in seen])
+    return order
+
+
+__all__ = ["derivative_names", "scalar", "take_along", "toposort", "unpad_ranges", "vjp"]

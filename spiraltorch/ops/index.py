@@ -1,0 +1,371 @@
+"""Operators that take or put elements at positions given by tensors.
+
+In: data and integer index nodes.  Out: nodes over the primitives GATHER (take along one axis) and SCATTER
+(add or set along one axis); several index tensors become one by flat positions.  A position out of range
+raises when the value is computed, as indices are data.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> x, i = graph.param(0, (5, 3), dtypes.float32), graph.param(1, (2, 2), dtypes.int64)
+    >>> OPS["index_tensors"].apply([x, [i, None]], {}).shape
+    (2, 2, 3)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .. import dtypes
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.node import Node, cast
+from . import samples as s
+from .elementwise import lifted
+from .registry import op, wrap_dim
+
+T = s.T
+Index = Node | None
+
+
+def _positions(name: str, index: Node) -> Node:
+    if index.dtype not in (dtypes.int64, dtypes.int32):
+        raise SpiralError(f"{name}(): Expected dtype int32/int64 for index")
+    return cast(index, dtypes.int64)
+
+
+def _strides(shape: Sequence[int]) -> list[int]:
+    return [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+
+
+def checked(position: Node, index: Node, size: int) -> Node:
+    """``position`` where ``index`` is inside 0 to ``size`` - 1, else -1, which no gather accepts."""
+    return lang.where(lang.le(0, index) & lang.lt(index, size), position, -1)
+
+
+def flat_position(index: Node, shape: tuple[int, ...], axis: int) -> Node:
+    """Flat positions in a tensor of ``shape``: ``index`` along ``axis``, the index's own place along the others."""
+    total: Node | None = None
+    for a, stride in enumerate(_strides(shape)):
+        at = index if a == axis else graph.iota(index.shape, a)
+        term = at * stride if stride != 1 else at
+        total = term if total is None else total + term
+    assert total is not None
+    return checked(total, index, shape[axis]) if len(shape) > 1 else total
+
+
+def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
+    """A 0-d input or index as a vector of one."""
+    axis = wrap_dim(dim, len(input.shape))
+    if max(1, len(index.shape)) != max(1, len(input.shape)):
+        raise ShapeError("Index tensor must have the same number of dimensions as input tensor")
+    return graph.reshape(input, input.shape or (1,)), graph.reshape(index, index.shape or (1,)), axis
+
+
+@op("gather", acc=False, samples=s.calls(
+    s.call(T(4, 3), 0, T(2, 3, fill="index", high=4)), s.call(T(4, 3), -1, T(4, 5, fill="index", high=3)),
+    s.call(T(4, 3, 2), 1, T(3, 2, 1, fill="index", high=3)), s.call(T(5), 0, T(7, fill="index", high=5)), s.call(T(), 0, T(fill="index", high=1)),
+    s.call(T(4, 3), 0, T(0, 3, fill="index", high=4)), s.call(T(4, 3), 0, T(2, 2, fill="index", high=4, dtype=dtypes.int32))))  # fmt: skip
+def gather(input: Node, dim: int, index: Node) -> Node:
+    """``out[i][j] = input[index[i][j]][j]`` for ``dim`` 0, and so on; shape of ``index``.  (torch.gather)"""
+    wide = _positions("gather", index)
+    x, at, axis = _same_rank(input, dim, wide)
+    for a, (n, have) in enumerate(zip(at.shape, x.shape)):
+        if a != axis and n > have:
+            raise ShapeError(
+                f"Size does not match at dimension {a} expected index {list(index.shape)} to be no larger than self "
+                f"{list(input.shape)} apart from dimension {axis}"
+            )
+    return graph.reshape(graph.gather_along(x, at, axis), index.shape)
+
+
+def _scattered(name: str, input: Node, dim: int, index: Node, src: Any, how: str) -> Node:
+    wide = _positions(name, index)
+    if isinstance(src, Node) and src.dtype is not input.dtype:
+        raise SpiralError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    x, at, axis = _same_rank(input, dim, wide)
+    if isinstance(src, Node):
+        values = graph.reshape(src, src.shape or (1,))
+        for a, n in enumerate(at.shape):
+            if len(values.shape) != len(at.shape) or (a != axis and n > x.shape[a]) or n > values.shape[a]:
+                raise ShapeError(
+                    f"Expected index {list(index.shape)} to be no larger than self {list(input.shape)} apart from "
+                    f"dimension {axis} and to be no larger size than src {list(src.shape)}"
+                )
+        values = graph.slice_(values, tuple([(0, n, 1) for n in at.shape]))
+    else:
+        values = graph.expand(lifted(src, x), at.shape)
+    flat = graph.reshape(flat_position(at, x.shape, axis), (at.size,))
+    out = graph.scatter(graph.reshape(x, (x.size,)), flat, graph.reshape(values, (at.size,)), 0, how)
+    return graph.reshape(out, input.shape)
+
+
+_SCATTER = s.calls(
+    s.call(T(4, 3), 0, T(2, 3, fill="index", high=4), T(2, 3)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), T(4, 6)),
+    s.call(T(5), -1, T(7, fill="index", high=5), T(7)), s.call(T(), 0, T(fill="index", high=1), T()),
+    s.call(T(4, 3), 0, T(0, 3, fill="index", high=4), T(0, 3)),
+)  # fmt: skip
+
+
+@op("scatter_add", inplace=True, samples=_SCATTER)
+def scatter_add(input: Node, dim: int, index: Node, src: Node) -> Node:
+    """``input`` with ``src[i][j]`` added at ``[index[i][j]][j]`` for ``dim`` 0, and so on, in order.
+    (torch.scatter_add)"""
+    return _scattered("scatter_add", input, dim, index, src, "add")
+
+
+def _one_each(*shape: int) -> T:
+    """Index samples along axis 0 without repeats: which of two equal positions wins is not torch's promise."""
+    return T(*shape, fill="index", high=1)
+
+
+@op("scatter", acc=False, inplace=True, samples=s.calls(
+    s.call(T(4, 3), 0, _one_each(1, 3), T(1, 3)), s.call(T(4, 3), 0, _one_each(1, 2), 2.0),
+    s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1)))  # fmt: skip
+def scatter(input: Node, dim: int, index: Node, src: Any) -> Node:
+    """``input`` with ``src[i][j]`` (or a number) put at ``[index[i][j]][j]`` for ``dim`` 0, and so on; of equal
+    positions the last stays.  (torch.scatter)"""
+    return _scattered("scatter", input, dim, index, src, "set")
+
+
+@op("index_select", acc=False, samples=s.calls(
+    s.call(T(4, 3), 0, T(5, fill="index", high=4)), s.call(T(4, 3, 2), -2, T(2, fill="index", high=3)), s.call(T(4), 0, T(fill="index", high=4)),
+    s.call(T(4, 3), 1, T(0, fill="index", high=3)), s.call(T(), 0, T(1, fill="index", high=1))))  # fmt: skip
+def index_select(input: Node, dim: int, index: Node) -> Node:
+    """Positions ``index`` (a vector) along ``dim``.  (torch.index_select)"""
+    if len(index.shape) > 1:
+        raise IndexError("index_select(): Index is supposed to be a vector")
+    at = graph.reshape(_positions("index_select", index), (index.size,))
+    axis = wrap_dim(dim, len(input.shape))
+    out = graph.gather(graph.reshape(input, input.shape or (1,)), at, axis)
+    return out if input.shape else graph.reshape(out, ())
+
+
+@op("index_add", inplace=True, samples=s.calls(
+    s.call(T(4, 3), 0, T(5, fill="index", high=4), T(5, 3)), s.call(T(4, 3), -1, T(2, fill="index", high=3), T(4, 2), alpha=2),
+    s.call(T(4), 0, T(0, fill="index", high=4), T(0))))  # fmt: skip
+def index_add(input: Node, dim: int, index: Node, source: Node, *, alpha: Any = 1) -> Node:
+    """``input`` with ``alpha`` times the k-th slice of ``source`` added at ``index[k]`` along ``dim``, in order.
+    (torch.index_add)"""
+    axis = wrap_dim(dim, len(input.shape))
+    if source.dtype is not input.dtype:
+        raise SpiralError("index_add_(): self and source must have the same scalar type")
+    if len(index.shape) > 1:
+        raise IndexError("index_add_(): Index is supposed to be a vector")
+    if source.shape and index.size != source.shape[axis]:
+        raise ShapeError(
+            f"index_add_(): Number of indices ({index.size}) should be equal to source.size(dim): "
+            f"({source.shape[axis]}), for dim: {axis}"
+        )
+    wanted = input.shape[:axis] + (index.size,) + input.shape[axis + 1 :]
+    if source.shape != wanted and source.shape:
+        raise ShapeError(
+            "source tensor shape must match self tensor shape, excluding the specified dimension. "
+            f"Got self.shape = {list(input.shape)} source.shape = {list(source.shape)}"
+        )
+    x = graph.reshape(input, input.shape or (1,))
+    values = graph.reshape(source, wanted or (1,))
+    values = values if alpha == 1 else lang.mul(values, lifted(alpha, values))
+    at = graph.reshape(_positions("index_add", index), (index.size,))
+    return graph.reshape(graph.scatter_add(x, at, values, axis), input.shape)
+
+
+def _embedding_grad(g: Node, out: Node, input: Node, weight: Node, padding_idx: int | None = None,
+                    **options: Any) -> list[Node | None]:  # fmt: skip
+    at = graph.reshape(cast(input, dtypes.int64), (input.size,))
+    rows = graph.reshape(g, (input.size, weight.shape[1]))
+    if padding_idx is not None:
+        skipped = lang.eq(graph.reshape(at, (input.size, 1)), padding_idx % weight.shape[0])
+        rows = lang.where(skipped, 0, rows)
+    return [None, graph.scatter_add(graph.full(0, weight.shape, g.dtype), at, rows, 0)]
+
+
+@op("embedding", grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 3, fill="index", high=5), T(5, 4)), s.call(T(7, fill="index", high=5), T(5, 4), 2),
+    s.call(T(7, fill="index", high=5), T(5, 4), padding_idx=-1), s.call(T(fill="index", high=5), T(5, 4)),
+    s.call(T(0, fill="index", high=5), T(5, 4))))  # fmt: skip
+def embedding(input: Node, weight: Node, padding_idx: int | None = None, max_norm: float | None = None,
+              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Node:  # fmt: skip
+    """Row ``weight[i]`` for each index ``i`` of ``input``; row ``padding_idx`` gets no gradient.
+    (torch.nn.functional.embedding)"""
+    if max_norm is not None or scale_grad_by_freq or sparse:
+        raise NotImplementedError("embedding supports neither max_norm nor scale_grad_by_freq nor sparse gradients")
+    if len(weight.shape) != 2:
+        raise ShapeError("'weight' must be 2-D")
+    if input.dtype not in (dtypes.int64, dtypes.int32):
+        raise SpiralError(
+            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
+            f"{input.dtype.name} instead (while checking arguments for embedding)"
+        )
+    rows = weight.shape[0]
+    if padding_idx is not None and not -rows <= padding_idx < rows:
+        raise AssertionError("Padding_idx must be within num_embeddings")
+    return graph.gather(weight, cast(input, dtypes.int64), 0)
+
+
+@op("take_along_dim", acc=False, samples=s.calls(
+    s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0), s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
+def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
+    """As :func:`gather`, with the other axes broadcast; without ``dim`` both are flat.  (torch.take_along_dim)"""
+    at = _positions("take_along_dim", indices)
+    if dim is None:
+        return graph.gather(graph.reshape(input, (input.size,)), graph.reshape(at, (at.size,)), 0)
+    if len(at.shape) != len(input.shape):
+        raise ShapeError(
+            "torch.take_along_dim(): input and indices should have the same number of dimensions, but got "
+            f"{len(input.shape)} dimensions for input, and {len(at.shape)} dimensions for indices"
+        )
+    axis = wrap_dim(dim, len(input.shape))
+    with_one = [(n if a != axis else 1, k if a != axis else 1) for a, (n, k) in enumerate(zip(input.shape, at.shape))]
+    common = list(lang.shapes_broadcast([tuple(n for n, _ in with_one), tuple(k for _, k in with_one)]))
+    wide, places = list(common), list(common)
+    wide[axis], places[axis] = input.shape[axis], at.shape[axis]
+    return graph.gather_along(graph.expand(input, tuple(wide)), graph.expand(at, tuple(places)), axis)
+
+
+@op("masked_fill", acc=False, inplace=True, where=("", "Tensor"), samples=s.calls(
+    s.call(T(2, 3), T(2, 3, fill="mask"), 1.5), s.call(T(2, 3), T(3, fill="mask"), 0), s.call(T(2, 1), T(2, 3, fill="mask"), -1.0),
+    s.call(T(2, 3), T(fill="mask"), T()), s.call(T(), T(fill="mask"), 2), s.call(T(0, 3), T(3, fill="mask"), 1),
+    s.call(T(2, 3), T(2, 3, fill="mask"), float("-inf"))))  # fmt: skip
+def masked_fill(input: Node, mask: Node, value: Any) -> Node:
+    """``value`` (a number or 0-d tensor) where ``mask`` (bool) is true, else ``input``.  (torch.Tensor.masked_fill)"""
+    if mask.dtype is not dtypes.bool_:
+        raise SpiralError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}")
+    if isinstance(value, Node) and value.shape:
+        raise ShapeError(
+            f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value.shape)} dimension(s)."
+        )
+    if not isinstance(value, Node) and input.dtype.kind in "iu" and not math.isfinite(value):
+        raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
+    fill = cast(value, input.dtype) if isinstance(value, Node) else lifted(value, input)
+    return lang.row("WHERE", mask, fill, input)
+
+
+@op("one_hot", acc=False, differentiable=False, where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 3, fill="index", high=4), 4), s.call(T(fill="index", high=4), 5), s.call(T(0, fill="index", high=4), 3)))  # fmt: skip
+def one_hot(tensor: Node, num_classes: int = -1) -> Node:
+    """int64 rows of 0 with a 1 at each class number; the new axis has ``num_classes`` sizes, which a body
+    cannot find from the data.  (torch.nn.functional.one_hot)"""
+    if tensor.dtype is not dtypes.int64:
+        raise SpiralError("one_hot is only applicable to index tensor of type LongTensor.")
+    if num_classes < 1:
+        raise SpiralError("num_classes should be positive")
+    shape = (*tensor.shape, num_classes)
+    classes = graph.reshape(tensor, (*tensor.shape, 1))
+    return cast(lang.eq(graph.expand(classes, shape), graph.iota(shape, len(tensor.shape))), dtypes.int64)
+
+
+# -- x[i, :, j]: several index tensors at once ----------------------------------------------------
+
+
+class _Plan:
+    """Where the indexed axes of ``shape`` lie, how they are brought together, and the shape of the result.
+
+    The indexed axes become one axis ``at`` of ``flat`` (permuted by ``order`` first); ``place`` is the index
+    into it.  torch puts the index's axes where the indexed ones were if those are neighbours, else in front.
+    """
+
+    def __init__(self, shape: tuple[int, ...], indices: Sequence[Index]) -> None:
+        if len(indices) > len(shape):
+            raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
+        axes = [a for a, i in enumerate(indices) if i is not None]
+        given = [_wrapped(i, shape[a], a) for a, i in enumerate(indices) if i is not None]
+        if not given:
+            raise IndexError("at least one index tensor is needed")
+        self.index_shape = _common(given)
+        neighbours = axes == list(range(axes[0], axes[0] + len(axes)))
+        rest = [a for a in range(len(shape)) if a not in axes]
+        self.at = axes[0] if neighbours else 0
+        self.order = tuple(rest[: self.at] + axes + rest[self.at :])
+        self.permuted = tuple([shape[a] for a in self.order])
+        sizes = [shape[a] for a in axes]
+        self.head, self.tail = self.permuted[: self.at], self.permuted[self.at + len(axes) :]
+        self.flat = (*self.head, math.prod(sizes), *self.tail)
+        self.shape = (*self.head, *self.index_shape, *self.tail)
+        self.place = _place(given, sizes, self.index_shape)
+
+    def inverse(self) -> tuple[int, ...]:
+        return tuple([self.order.index(a) for a in range(len(self.order))])
+
+
+def _wrapped(index: Node, size: int, axis: int) -> Node:
+    """Negative positions counted from the end."""
+    if index.dtype.kind not in "iu":
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    at = cast(index, dtypes.int64)
+    return lang.where(lang.lt(at, 0), at + size, at) if index.dtype.is_signed else at
+
+
+def _common(indices: Sequence[Node]) -> tuple[int, ...]:
+    try:
+        return lang.shapes_broadcast([i.shape for i in indices])
+    except ValueError:
+        shapes = ", ".join([str(list(i.shape)) for i in indices])
+        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+
+
+def _place(indices: Sequence[Node], sizes: Sequence[int], shape: tuple[int, ...]) -> Node:
+    wide = [graph.broadcast(i, shape) for i in indices]
+    if len(wide) == 1:
+        return wide[0]
+    total: Node | None = None
+    for i, size, stride in zip(wide, sizes, _strides(sizes)):
+        term = checked(i, i, size)
+        term = lang.where(lang.lt(term, 0), -math.prod(sizes), term * stride)  # one bad index spoils the sum
+        total = term if total is None else total + term
+    assert total is not None
+    return total
+
+
+_INDICES = s.calls(
+    s.call(T(4, 3), [T(2, 2, fill="wrapped", high=4)]), s.call(T(4, 3), [None, T(5, fill="wrapped", high=3)]),
+    s.call(T(4, 3), [T(5, fill="wrapped", high=4), T(5, fill="index", high=3)]),
+    s.call(T(4, 3, 2), [T(5, 1, fill="index", high=4), None, T(3, fill="wrapped", high=2)]),
+    s.call(T(2, 4, 3, 2), [None, T(5, fill="index", high=4), T(2, 1, fill="index", high=3)]),
+    s.call(T(4, 3), [T(fill="wrapped", high=4)]), s.call(T(4, 3), [T(0, fill="index", high=4)]),
+)  # fmt: skip
+
+
+@op("index_tensors", acc=False, where=(), samples=_INDICES)
+def index_tensors(input: Node, indices: Sequence[Index]) -> Node:
+    """``input[indices]`` for integer tensors, None for an axis taken whole; negative positions count from the
+    end.  (torch.Tensor.__getitem__)"""
+    p = _Plan(input.shape, indices)
+    return graph.gather(graph.reshape(graph.permute(input, p.order), p.flat), p.place, p.at)
+
+
+_PUT = s.calls(
+    s.call(T(4, 3), [T(2, fill="index", high=1)], T(3)),
+    s.call(T(6, 3), [T(3, fill="wrapped", high=6), T(3, fill="index", high=3)], T(3), True),
+    s.call(T(4, 3, 2), [T(2, fill="index", high=4), None, T(2, fill="index", high=2)], T(2, 3), True),
+    s.call(T(4, 3), [None, T(1, fill="wrapped", high=3)], T(4, 1)), s.call(T(4, 3), [T(1, fill="index", high=4)], T()),
+    s.call(T(4, 3), [T(0, fill="index", high=4)], T(0, 3)), s.call(T(4, 3), [T(7, fill="index", high=4)], T(7, 3), accumulate=True),
+)  # fmt: skip
+
+
+@op("index_put", inplace=True, samples=_PUT)
+def index_put(input: Node, indices: Sequence[Index], values: Node, accumulate: bool = False) -> Node:
+    """``input`` with ``values`` (broadcast) put at ``indices``, or added there; of equal positions the last
+    stays.  (torch.index_put)"""
+    if values.dtype is not input.dtype:
+        raise SpiralError(
+            f"Index put requires the source and destination dtypes match, got {input.dtype.name} for the destination "
+            f"and {values.dtype.name} for the source."
+        )
+    p = _Plan(input.shape, indices)
+    try:
+        fits = lang.shapes_broadcast([values.shape, p.shape]) == p.shape
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ShapeError(
+            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape "
+            f"{list(p.shape)}"
+        )
+    count = math.prod(p.index_shape)
+    spread = graph.reshape(graph.broadcast(values, p.shape), (*p.head, count, *p.tail))
+    base = graph.reshape(graph.permute(input, p.order), p.flat)
+    out = graph.scatter(base, graph.reshape(p.place, (count,)), spread, p.at, "add" if accumulate else "set")
+    return graph.permute(graph.reshape(out, p.permuted), p.inverse())

@@ -1,0 +1,289 @@
+"""One record per operator: everything the library says about it is said here.
+
+In: a body, written on nodes with :mod:`spiraltorch.ir.lang`.  Out: an :class:`Op` in ``OPS`` that the
+tensor methods, the ``st.*`` and ``nn.functional`` names, the tape, the tests and the docs read.
+
+    @op("lerp", operands=2, where=("", "Tensor"), samples=samples.binary)
+    def lerp(input, end, weight):
+        '''``input + weight * (end - input)``  (torch.lerp)'''
+        return input + weight * (end - input)
+
+The body gets a Node where the caller passed a tensor.  Before it runs, the first ``operands``
+arguments are promoted as ``promote`` says, and 16-bit floats are computed in float32.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..dtypes import FLOAT, INT, DType
+from ..errors import ShapeError
+from ..ir import lang
+from ..ir.node import Node, cast, const
+
+_NUMBERS = (int, float, complex, bool, np.generic)
+
+
+@dataclass(eq=False)
+class Op:
+    """An operator's record.
+
+    name: torch's.  body: its meaning on nodes.  promote: 'arith' (common type of the operands), 'float'
+    (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32.
+    row: the scalar row when the body is just that row.  grad: gradient rule ``(g, out, *args) -> one node per
+    tensor argument``; None differentiates the body.  saves: what backward looks at, of 'i' inputs and 'o'
+    output (None: found from the row, or 'i').  view: function from (shape, args) to movement steps, for
+    operators whose result shares memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether
+    ``name_`` exists.  samples: inputs that tests, docs and fuzzing use.  dtypes: kinds accepted ('buif').
+    tolerance: relative error allowed against torch in float32.
+    """
+
+    name: str
+    body: Callable[..., Any]
+    operands: int = 0
+    promote: str = ""
+    acc: bool = True
+    row: str | None = None
+    grad: Callable[..., Sequence[Node | None]] | None = None
+    saves: str | None = None
+    view: Callable[..., Any] | None = None
+    where: tuple[str, ...] = ("", "Tensor")
+    inplace: bool = False
+    samples: Callable[[Any], list[Any]] | None = None
+    kinds: str = "buif"
+    tolerance: float = 1e-5
+    differentiable: bool = True
+    torch_name: str | None = None
+    doc: str = ""
+    signature: inspect.Signature = field(init=False)
+    parameters: tuple[str, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.signature = inspect.signature(self.body)
+        self.parameters = tuple(self.signature.parameters)
+        self.doc = self.doc or inspect.getdoc(self.body) or ""
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}{self.signature}>"
+
+    def apply(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        """The output node(s) for arguments in which tensors are nodes."""
+        try:
+            if self.promote:
+                args, kwargs = self._operands_first(args, kwargs)
+                args = promote(self, args)
+            half = _half([*args, *kwargs.values()]) if self.acc else None
+            if half is None:
+                return self.body(*args, **kwargs)
+            out = self.body(*_widen(args), **{k: _widen_one(v) for k, v in kwargs.items()})
+            return _narrow(out, half)
+        except ValueError as e:
+            if e.args and isinstance(e.args[0], int):
+                raise ShapeError(_broadcast_message(args, e.args[0])) from None
+            raise
+
+    def _operands_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """Operands that were passed by name, put in their place, so that promotion sees them."""
+        args, kwargs = list(args), dict(kwargs)
+        while len(args) < self.operands and any(p in kwargs for p in self.parameters[len(args) : self.operands]):
+            name = self.parameters[len(args)]
+            args.append(kwargs.pop(name) if name in kwargs else self.signature.parameters[name].default)
+        return args, kwargs
+
+    def gradients(
+        self, g: Sequence[Node | None], outs: Sequence[Node], args: Sequence[Any], kwargs: dict[str, Any]
+    ) -> list[Node | None]:
+        """The explicit rule applied; one entry per tensor argument, of its shape and type.
+
+        The rule sees what the body sees: promoted operands, 16-bit floats in float32.  What it returns is
+        summed over the axes that the argument was broadcast along.
+        """
+        assert self.grad is not None
+        before = _named_nodes(self, args, kwargs)
+        if self.promote:
+            args, kwargs = self._operands_first(args, kwargs)
+            args = promote(self, args)
+        if self.acc:
+            args, g, outs = _widen(args), _widen(g), _widen(outs)
+            kwargs = {k: _widen_one(v) for k, v in kwargs.items()}
+        kwargs = {k: kwargs[k] for k in sorted(kwargs, key=self.parameters.index)}
+        single = len(outs) == 1
+        found = self.grad(g[0] if single else g, outs[0] if single else outs, *args, **kwargs)
+        by_name = dict(zip(_named_nodes(self, args, kwargs), found, strict=True))
+        out: list[Node | None] = []
+        for name, n in before.items():  # a number that became a constant is not in here: it has no gradient
+            f = by_name[name]
+            keep = f is not None and n.dtype.kind == "f"
+            out.append(cast(lang.unbroadcast(f, n.shape), n.dtype) if keep else None)
+        return out
+
+
+def _named_nodes(record: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[Any, Node]:
+    """The tensor arguments in call order, by parameter name (and position in a list)."""
+    names = list(record.parameters)
+    out: dict[Any, Node] = {}
+    for i, a in [*enumerate(args), *kwargs.items()]:
+        name = i if isinstance(i, str) else names[i] if i < len(names) else i
+        for k, x in enumerate(a if isinstance(a, (list, tuple)) else [a]):
+            if isinstance(x, Node):
+                out[name, k] = x
+    return out
+
+
+OPS: dict[str, Op] = {}
+
+
+def op(name: str, **fields: Any) -> Callable[[Callable[..., Any]], Op]:
+    """Register the decorated body as operator ``name``.  Raises ValueError when the name is taken."""
+
+    def register(body: Callable[..., Any]) -> Op:
+        if name in OPS:
+            raise ValueError(f"operator {name} is registered already")
+        record = Op(name, body, **fields)
+        OPS[name] = record
+        return record
+
+    return register
+
+
+def _flat(args: Sequence[Any]) -> list[Any]:
+    out: list[Any] = []
+    for a in args:
+        if isinstance(a, (list, tuple)):
+            out.extend(a)
+        else:
+            out.append(a)
+    return out
+
+
+def _half(args: Sequence[Any]) -> DType | None:
+    for a in _flat(args):
+        if isinstance(a, Node) and a.dtype.kind == "f" and a.dtype.itemsize == 2:
+            return a.dtype
+    return None
+
+
+def _widen_one(a: Any) -> Any:
+    if isinstance(a, Node):
+        return cast(a, a.dtype.acc)
+    if isinstance(a, (list, tuple)) and any(isinstance(x, Node) for x in a):
+        return [_widen_one(x) for x in a]
+    return a
+
+
+def _widen(args: Sequence[Any]) -> list[Any]:
+    return [_widen_one(a) for a in args]
+
+
+def _narrow(out: Any, half: DType) -> Any:
+    if isinstance(out, (list, tuple)):
+        return type(out)([_narrow(o, half) for o in out])
+    return cast(out, half) if out.dtype is dtypes.float32 else out
+
+
+def result_type(operands: Sequence[Any]) -> DType:
+    """torch.result_type over nodes (or anything with shape and dtype) and Python numbers.
+
+    Tensors with dimensions decide; 0-d tensors count only with a higher category, numbers only with a
+    category above both.
+    """
+    best: list[DType | None] = [None, None, None]  # with dimensions, 0-d, numbers
+    for a in operands:
+        if isinstance(a, _NUMBERS):
+            k, d = 2, dtypes.of_python(a)
+        else:
+            k, d = (0 if a.shape else 1), a.dtype
+        seen = best[k]
+        best[k] = d if seen is None else dtypes.promote_types(seen, d)
+    dim, zero, number = best
+    result = dim
+    if zero is not None:
+        if result is None:
+            result = zero
+        elif zero.category > result.category:
+            result = dtypes.promote_types(result, zero)
+    if number is not None:
+        if result is None:
+            result = number
+        elif number.category > result.category:
+            # A Python float beside integers is the default float; beside halves it changes nothing.
+            default = dtypes.get_default_dtype()
+            if number.category == FLOAT:
+                result = default
+            elif number.category == INT:
+                result = dtypes.int64
+            else:
+                result = dtypes.complex128 if result is dtypes.float64 else dtypes.complex64
+    assert result is not None
+    return result
+
+
+def promote(record: Op, args: Sequence[Any]) -> list[Any]:
+    """``args`` with the operands converted to their common type; numbers become constants."""
+    k = record.operands
+    operands = args[:k]
+    common = result_type([a for a in operands if a is not None])
+    if record.promote == "float" and common.category < FLOAT:
+        common = dtypes.get_default_dtype()
+    if common.kind not in record.kinds and common.kind != "c":
+        raise_dtype(record, common)
+    out: list[Any] = []
+    for a in operands:
+        if a is None:
+            out.append(None)
+        elif isinstance(a, Node):
+            out.append(cast(a, common))
+        else:
+            out.append(const(a, common, static=False))
+    out.extend(args[k:])
+    return out
+
+
+def raise_dtype(record: Op, d: DType) -> None:
+    """Refuse ``d`` with torch's class and wording."""
+    from ..errors import SpiralError
+
+    raise SpiralError(f'"{record.name}" not implemented for {d.name!r}; convert first, e.g. x.float()')
+
+
+def _broadcast_message(args: Sequence[Any], axis: int) -> str:
+    shapes = [a.shape for a in _flat(args) if isinstance(a, Node) and a.shape]
+    rank = max(map(len, shapes))
+    for i, first in enumerate(shapes):
+        for second in shapes[i + 1 :]:
+            for ax in range(rank):
+                p = first[ax - rank + len(first)] if ax - rank + len(first) >= 0 else 1
+                q = second[ax - rank + len(second)] if ax - rank + len(second) >= 0 else 1
+                if p != q and 1 not in (p, q):
+                    return (
+                        f"The size of tensor a ({p}) must match the size of tensor b ({q}) at non-singleton "
+                        f"dimension {ax}; the shapes are {list(first)} and {list(second)}"
+                    )
+    return f"shapes {', '.join(str(list(s)) for s in shapes)} do not broadcast (dimension {axis})"
+
+
+def wrap_dim(dim: int, rank: int) -> int:
+    """``dim`` counted from the front.  Raises IndexError in torch's words when out of range."""
+    limit = max(rank, 1)
+    if not -limit <= dim < limit:
+        raise IndexError(f"Dimension out of range (expected to be in range of [{-limit}, {limit - 1}], but got {dim})")
+    return dim % limit
+
+
+def wrap_dims(dim: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    """Sorted axes; None or () is all of them.  Raises RuntimeError when one appears twice."""
+    if dim is None or (not isinstance(dim, int) and len(dim) == 0):
+        return tuple(range(rank))
+    dims = [wrap_dim(d, rank) for d in ((dim,) if isinstance(dim, int) else dim)]
+    if len(set(dims)) != len(dims):
+        raise ShapeError(f"dim {dims} appears multiple times in the list of dims")
+    return tuple(sorted(dims)) if rank else ()
+
+
+__all__ = ["OPS", "Op", "lang", "op", "promote", "raise_dtype", "result_type", "wrap_dim", "wrap_dims"]

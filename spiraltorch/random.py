@@ -1,0 +1,104 @@
+"""Generators of random numbers: Philox4x32-10, a counter and a key, so the same seed gives the same
+numbers on every backend and with any number of threads."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .ir import graph
+from .ir.node import Node
+from .jit.trace import host_number
+from .storage import queue
+
+
+class Generator:
+    """A seed and how many numbers were taken (torch.Generator)."""
+
+    def __init__(self, device: Any = "cpu") -> None:
+        self.device = device
+        self._lock = threading.Lock()
+        self.manual_seed(67280421310721)
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Start over from ``seed``; returns self."""
+        self._seed = int(seed)
+        self.key = int(seed) & 0xFFFFFFFFFFFFFFFF
+        self.offset = 0
+        return self
+
+    def initial_seed(self) -> int:
+        return self._seed
+
+    def seed(self) -> int:
+        """Seed from the system's entropy; returns the seed."""
+        import os
+
+        value = int.from_bytes(os.urandom(8), "little")
+        self.manual_seed(value)
+        return value
+
+    def key_node(self) -> Node:
+        """The key as a 0-d uint64 leaf."""
+        return host_number(self, "key", dtypes.uint64)
+
+    def take(self, count: int) -> Node:
+        """The next counter as a 0-d uint64 node; ``count`` values belong to the caller."""
+        trace = queue.trace
+        with self._lock:
+            if trace is None:
+                node = host_number(self, "offset", dtypes.uint64)
+            else:
+                # Inside a trace the counter is the run's first plus what the function took before.
+                used = trace.random.get(self, 0)
+                self.offset -= used
+                node = host_number(self, "offset", dtypes.uint64)
+                self.offset += used
+                trace.random[self] = used + count
+                if used:
+                    node = node + used
+            self.offset += count
+        return node
+
+    def get_state(self) -> Any:
+        from .creation import over_array
+
+        return over_array(np.array([self.key, self.offset], np.uint64).view(np.uint8))
+
+    def set_state(self, state: Any) -> None:
+        self.key, self.offset = (int(v) for v in np.array(state._values()).view(np.uint64))
+
+    def __deepcopy__(self, memo: Any) -> Generator:
+        g = Generator(self.device)
+        g._seed, g.key, g.offset = self._seed, self.key, self.offset
+        return g
+
+
+default_generator = Generator()
+
+
+def manual_seed(seed: int) -> Generator:
+    """Seed the default generator (torch.manual_seed)."""
+    return default_generator.manual_seed(seed)
+
+
+def seed() -> int:
+    return default_generator.seed()
+
+
+def initial_seed() -> int:
+    return default_generator.initial_seed()
+
+
+def get_rng_state() -> Any:
+    return default_generator.get_state()
+
+
+def set_rng_state(state: Any) -> None:
+    default_generator.set_state(state)
+
+
+__all__ = ["Generator", "default_generator", "get_rng_state", "graph", "initial_seed", "manual_seed", "seed", "set_rng_state"]

@@ -1,0 +1,184 @@
+"""Compiled kernels: in this process, else on disk, else made now.
+
+In: (key, emit) pairs, where ``emit()`` gives LLVM IR text that defines a function named ``key``.
+Out: addresses.
+
+    functions([("k3f2a...", lambda: emit_kernel(kernel, target, "k3f2a..."))])  ->  {"k3f2a...": 0x7f...}
+
+On disk every kernel is a file of its own: loading one costs 0.2 ms, and programs share what they have in
+common.  A file's name is a hash of the key, the machine, LLVM and the sources of the emitters, and its
+content begins with a checksum of itself and of that name.  It is code that will be executed, so
+folder and files are private, and those of another owner are not read.  A file that cannot be read,
+written or trusted costs time and nothing else: the kernel is compiled again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+
+MAGIC = b"spiraltorch object 1\n"
+LIMIT = 256 << 20  # bytes on disk before the least recently used entries go
+_SWEEP_EVERY = 100  # new entries between two looks at the folder's size
+_TOUCH_AFTER = 24 * 3600.0  # seconds after which a use counts as a new use
+
+
+def default_folder() -> Path:
+    """ST_CACHE_DIR, else ``spiraltorch`` in the user's cache folder."""
+    chosen = os.environ.get("ST_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "spiraltorch"
+
+
+def _is_private(info: os.stat_result) -> bool:
+    """Nobody but this user can have written it."""
+    return os.name != "posix" or (info.st_uid == os.geteuid() and not info.st_mode & 0o022)
+
+
+class Objects:
+    """Object code on disk, by key.  Every failure is a miss."""
+
+    def __init__(self, folder: Path, limit: int = LIMIT) -> None:
+        self.folder = folder
+        self.limit = limit
+        self._writes = 0
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.blake2b(f"{key}\n{fingerprint()}".encode(), digest_size=20).hexdigest()
+        return self.folder / f"{name}.o"
+
+    @staticmethod
+    def _header(path: Path, data: bytes) -> bytes:
+        return MAGIC + hashlib.blake2b(data, key=path.name.encode(), digest_size=32).digest()
+
+    def get(self, key: str) -> bytes | None:
+        """The object code of ``key``, or None."""
+        path = self._path(key)
+        try:
+            # A folder that others can write to could have our files exchanged.
+            if not _is_private(os.stat(self.folder)):
+                return None
+            with open(path, "rb") as f:
+                info = os.fstat(f.fileno())
+                if not (_is_private(info) and stat.S_ISREG(info.st_mode)):
+                    return None
+                content = f.read()
+        except OSError:
+            return None
+        size = len(MAGIC) + 32
+        data = content[size:]
+        if content[:size] != self._header(path, data):
+            return None
+        if time.time() - info.st_mtime > _TOUCH_AFTER:
+            self._quietly(lambda: os.utime(path))
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Keep ``data``; readers see all of it or nothing."""
+        path = self._path(key)
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")  # mode 0600
+        except OSError:
+            return
+        try:
+            with open(handle, "wb") as f:
+                f.write(self._header(path, data))
+                f.write(data)
+            os.replace(temporary, path)
+        except OSError:
+            self._quietly(lambda: os.unlink(temporary))
+            return
+        if self._writes % _SWEEP_EVERY == 0:
+            self._quietly(self._sweep)
+        self._writes += 1
+
+    def remove(self, key: str) -> None:
+        """Forget an entry."""
+        self._quietly(lambda: os.unlink(self._path(key)))
+
+    @staticmethod
+    def _quietly(action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError:
+            pass
+
+    def _sweep(self) -> None:
+        """Delete the least recently used entries when there are more bytes than ``limit``."""
+        entries = []
+        for entry in os.scandir(self.folder):
+            if entry.name.endswith((".o", ".tmp")):
+                info = entry.stat(follow_symlinks=False)
+                entries.append((info.st_mtime, info.st_size, entry.path))
+        total = sum(size for _, size, _ in entries)
+        if total <= self.limit:
+            return
+        for _, size, path in sorted(entries):
+            os.unlink(path)
+            total -= size
+            if total <= self.limit * 3 // 4:
+                break
+
+
+@cache
+def fingerprint() -> str:
+    """Everything besides the kernel that object code depends on, as text."""
+    import llvmlite.binding as llvm
+
+    from ..kernels.llvm.target import host
+
+    sources = hashlib.blake2b(digest_size=16)
+    folder = Path(__file__).parent.parent / "kernels" / "llvm"
+    for path in sorted(folder.glob("*.py")):
+        sources.update(path.read_bytes())
+    version = getattr(sys.modules[__package__.partition(".")[0]], "__version__", "")
+    return f"{host()!r}\n{llvm.llvm_version_info}\n{version}\n{sources.hexdigest()}"
+
+
+objects = Objects(default_folder())
+_addresses: dict[str, dict[str, int]] = {}
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child never starts with a compilation half done
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+def load(key: str, names: Sequence[str], emit: Callable[[], str]) -> dict[str, int]:
+    """The addresses of the functions ``names`` of the module ``key``, whose text ``emit()`` gives.
+
+    Raises RuntimeError when the text is not valid.
+    """
+    found = _addresses.get(key)
+    if found is not None:
+        return found
+    from ..kernels.llvm.target import compile_module, host, load_object
+
+    with _lock:
+        if key in _addresses:
+            return _addresses[key]
+        code = objects.get(key)
+        if code is not None:
+            try:
+                found = load_object(code, names)
+            except RuntimeError:
+                objects.remove(key)
+        if found is None:
+            code = compile_module(emit(), host())
+            found = load_object(code, names)
+            objects.put(key, code)
+        _addresses[key] = found
+        return found
+
+
+def functions(wanted: Sequence[tuple[str, Callable[[], str]]]) -> dict[str, int]:
+    """The address of every function wanted; each ``emit`` is called only if its code is nowhere."""
+    return {key: load(key, [key], emit)[key] for key, emit in wanted}

@@ -1,0 +1,288 @@
+"""A Storage is one cell of memory that tensors alias: a graph node now, a buffer once computed.
+
+A write replaces the cell's node and bumps its version, so every alias sees it; nothing already
+recorded changes, because nodes are values.  ``steps`` lists the movement operations from the cell
+to a view of it; :func:`write_through` is their inverse.
+
+Cells whose node is not a BUFFER are *pending*; the queue holds them weakly until somebody looks.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from .config import config
+from .device import CPU, device
+from .errors import SpiralError
+from .ir import graph
+from .ir.node import Node, Shape
+
+Step = tuple[str, Any]
+
+
+class Storage:
+    """node: the current value.  buffer: memory that held the last computed value and may be reused for
+    the next, unless ``shared`` with the outside.  history: (grad function, output number) of the last
+    differentiable write, valid from version ``history_version`` on.  error: why it has no value.
+    exposed: somebody outside may look at the buffer or write to it at any time, so that operations that
+    read the cell are computed at once."""
+
+    __slots__ = ("node", "version", "buffer", "device", "history", "history_version", "error", "exposed", "__weakref__")
+
+    def __init__(self, node: Node, where: device = CPU) -> None:
+        self.node = node
+        self.version = 0
+        self.buffer: Any = node.arg if node.op == "BUFFER" else None
+        self.device = where
+        self.history: Any = None
+        self.history_version = 0
+        self.error: Exception | None = None
+        self.exposed = False
+        if node.op != "BUFFER":
+            queue.add(self)
+        else:
+            self.exposed = node.arg.owner is not None
+            node.arg.cell = weakref.ref(self)
+            if queue.trace is not None:
+                queue.trace.literals.add(self)
+
+    @property
+    def pending(self) -> bool:
+        return self.node.op != "BUFFER"
+
+    @property
+    def shared(self) -> bool:
+        return self.buffer is not None and self.buffer.shared
+
+    def set(self, node: Node) -> None:
+        """Write: the new value of the cell."""
+        trace = queue.trace
+        if trace is not None:
+            trace.write(self)
+        self.node = node
+        self.version += 1
+        queue.add(self)
+        if self.shared and trace is None:
+            realize([self])  # the outside looks at this memory at any time
+
+    def settle(self, buffer: Any) -> None:
+        """The value is now in ``buffer``."""
+        self.buffer = buffer
+        buffer.cell = weakref.ref(self)
+        self.node = graph.buffer(buffer, self.node.shape, self.node.dtype)
+
+
+def computed_at_once(sources: Sequence[Any], results: Sequence[Any]) -> None:
+    """Realize tensors made from tensors whose memory the outside can change under a pending operation."""
+    if queue.trace is not None:
+        return
+    live = False
+    for t in sources:
+        cell = t._storage
+        if cell.exposed:
+            cell.exposed = cell.shared
+            live = live or cell.exposed
+    if live:
+        realize([t._storage for t in results])
+
+
+class Queue:
+    """Pending cells, weakly, in the order they were made; and the trace in progress, if any.
+
+    Each thread has its own, so threads do not compute each other's work.
+    """
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    def _state(self) -> Any:
+        s = self._local
+        try:
+            s.cells
+        except AttributeError:
+            s.cells, s.bytes, s.trace = [], 0, None
+        return s
+
+    @property
+    def trace(self) -> Any:
+        return self._state().trace
+
+    @trace.setter
+    def trace(self, value: Any) -> None:
+        self._state().trace = value
+
+    def add(self, cell: Storage) -> None:
+        s = self._state()
+        s.cells.append(weakref.ref(cell))
+        n = cell.node
+        s.bytes += math.prod(n.shape) * n.dtype.itemsize
+        if (len(s.cells) > config.queue_nodes or s.bytes > config.queue_bytes) and s.trace is None:
+            cell_node = n  # keep it alive: the caller holds the cell only after __init__
+            self.flush()
+            del cell_node
+
+    def take(self) -> list[Storage]:
+        """All cells that are alive and pending; the queue is empty afterwards."""
+        s = self._state()
+        refs, s.cells, s.bytes = s.cells, [], 0
+        seen: dict[Storage, None] = {}
+        for r in refs:
+            cell = r()
+            if cell is not None and cell.pending and cell.error is None:
+                seen[cell] = None
+        return list(seen)
+
+    def flush(self) -> None:
+        """Compute everything that is pending in this thread."""
+        cells = self.take()
+        if cells:
+            _compute(cells)
+
+
+queue = Queue()
+_lock = threading.RLock()
+
+
+def _compute(cells: Sequence[Storage]) -> None:
+    from .jit.eager import compute  # the pipeline is loaded when something is first computed
+
+    with _lock:
+        compute(cells)
+
+
+def realize(cells: Sequence[Storage]) -> None:
+    """Give ``cells`` their values (and everything else pending, so that shared work is done once).
+
+    Raises what the computation raised, also when that was on an earlier attempt.
+    """
+    todo = [c for c in cells if c.pending]
+    if todo:
+        if queue.trace is not None:
+            queue.trace.interrupted()
+        rest = queue.take()
+        known = set(rest)
+        _compute([c for c in todo if c not in known and c.error is None] + rest)
+    for c in cells:
+        if c.error is not None:
+            raise c.error
+
+
+def apply_steps(node: Node, steps: Sequence[Step]) -> Node:
+    """The view of ``node`` that movement ``steps`` lead to."""
+    for kind, arg in steps:
+        node = apply_step(node, kind, arg)
+    return node
+
+
+def apply_step(node: Node, kind: str, arg: Any) -> Node:
+    if kind == "RESHAPE":
+        return graph.reshape(node, arg)
+    if kind == "PERMUTE":
+        return graph.permute(node, arg)
+    if kind == "SLICE":
+        return graph.slice_(node, arg)
+    if kind == "EXPAND":
+        return graph.expand(node, arg)
+    if kind == "WINDOW":
+        return graph.window(node, *arg)
+    raise SpiralError(f"no view is made by {kind}")
+
+
+def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
+    """The cell's new value after ``value`` is written to the view at ``steps``.
+
+    Raises RuntimeError where several elements of the view are one memory location (torch refuses too).
+    """
+    if not steps:
+        return value
+    kind, arg = steps[0]
+    inner = write_through(apply_step(node, kind, arg), steps[1:], value) if len(steps) > 1 else value
+    if kind == "RESHAPE":
+        return graph.reshape(inner, node.shape)
+    if kind == "PERMUTE":
+        inverse = [0] * len(arg)
+        for i, k in enumerate(arg):
+            inverse[k] = i
+        return graph.permute(inner, tuple(inverse))
+    if kind == "SLICE":
+        return graph.update(node, arg, inner)
+    if kind == "EXPAND" and arg == node.shape:
+        return inner
+    raise SpiralError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+        "location. Please clone() the tensor before performing the operation."
+    )
+
+
+# -- strides, for what users see; the graph itself does not use them ---------------------------------
+
+
+def contiguous_strides(shape: Shape) -> tuple[int, ...]:
+    out, n = [], 1
+    for s in reversed(shape):
+        out.append(n)
+        n *= max(s, 1)
+    return tuple(reversed(out))
+
+
+def reshape_strides(shape: Shape, strides: Sequence[int], new: Shape) -> tuple[int, ...] | None:
+    """Strides of ``new`` over the same memory, or None when a copy is needed (torch's view rule)."""
+    if math.prod(shape) == 0:
+        return tuple(strides) if shape == new else contiguous_strides(new)
+    out = [0] * len(new)
+    at = len(new) - 1
+    run = base = 1  # the elements of the current run of mergeable axes, and its innermost stride
+    for i in range(len(shape) - 1, -1, -1):
+        if run == 1:
+            base = strides[i]
+        run *= shape[i]
+        if i == 0 or (shape[i - 1] != 1 and strides[i - 1] != run * base):
+            have = 1
+            while at >= 0 and (have < run or new[at] == 1):
+                out[at] = have * base
+                have *= new[at]
+                at -= 1
+            if have != run:
+                return None
+            run = 1
+        elif run == 1:
+            continue
+    while at >= 0:
+        if new[at] != 1:
+            return None
+        out[at] = out[at + 1] if at + 1 < len(new) else 1
+        at -= 1
+    return tuple(out)
+
+
+def layout(shape: Shape, steps: Sequence[Step]) -> tuple[tuple[int, ...], int]:
+    """(strides, offset) in elements of the view at ``steps`` of a contiguous cell of ``shape``."""
+    strides: tuple[int, ...] = contiguous_strides(shape)
+    offset = 0
+    for kind, arg in steps:
+        if kind == "RESHAPE":
+            found = reshape_strides(shape, strides, arg)
+            if found is None:
+                raise SpiralError(f"no view of strides {strides} has shape {list(arg)}")
+            shape, strides = arg, found
+        elif kind == "PERMUTE":
+            shape, strides = tuple(shape[i] for i in arg), tuple(strides[i] for i in arg)
+        elif kind == "SLICE":
+            offset += sum(r[0] * s for r, s in zip(arg, strides))
+            strides = tuple(s * r[2] for r, s in zip(arg, strides))
+            shape = tuple(graph.slice_length(r) for r in arg)
+        elif kind == "EXPAND":
+            if not shape:
+                shape, strides = (1,) * len(arg), (0,) * len(arg)
+            strides = tuple(0 if s == 1 and n != 1 else t for s, n, t in zip(shape, arg, strides))
+            shape = arg
+        elif kind == "WINDOW":
+            axis, size, stride, dilation = arg
+            count = (shape[axis] - dilation * (size - 1) - 1) // stride + 1
+            strides = (*strides[:axis], strides[axis] * stride, *strides[axis + 1 :], strides[axis] * dilation)
+            shape = (*shape[:axis], count, *shape[axis + 1 :], size)
+    return strides, offset
