@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import SpiralError, VersionError, describe_origin
 from .ir import graph
-from .ir.node import Node, make
+from .ir.node import Node
 from .ops.gradients import vjp
 from .ops.registry import Op
 from .storage import Step, write_through
@@ -111,10 +111,11 @@ class Call:
 
     def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
         """Gradients for ``nodes``; ``outs`` are the saved outputs, equal in value to ``forward(nodes)``."""
-        nodes = distinct(nodes)
-        again = self.forward(nodes)
+        holes = placeholders(nodes)
+        again = self.forward(holes)
         known = {a: o for a, o in zip(again, outs) if a is not o and o.op != "PARAM"}
-        return vjp(again, nodes, grads, known)
+        known.update({h: n for h, n in zip(holes, nodes) if h is not n})
+        return vjp(again, holes, grads, known)
 
     def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool]:
         """Which inputs and whether the outputs must be saved when the inputs in ``wanted`` need gradients."""
@@ -122,13 +123,14 @@ class Call:
         return [inputs] * len(wanted), "o" in (self.saves or "")
 
 
-def distinct(nodes: Sequence[Node]) -> list[Node]:
-    """``nodes`` with repeats wrapped, so that each position gets a gradient of its own."""
+def placeholders(nodes: Sequence[Node]) -> list[Node]:
+    """``nodes`` as distinct leaves, so that each position gets a gradient of its own and no peephole of the
+    constructors looks through an input."""
     seen: set[Node] = set()
     out = []
     for i, n in enumerate(nodes):
-        if n in seen:
-            n = make("COPY", (n,), ("input", i), n.shape, n.dtype)
+        if n in seen or n.op not in ("BUFFER", "PARAM"):
+            n = graph.param(("input", i), n.shape, n.dtype)
         seen.add(n)
         out.append(n)
     return out
@@ -208,13 +210,13 @@ class WriteCall(Call):
 
 
 class ViewCall(Call):
-    """A view made anew after its cell was written: cell -> view."""
+    """A view of a tensor, or one made anew after its cell was written: tensor -> view."""
 
-    name = "AsStridedBackward0"
     saves = ""
 
-    def __init__(self, steps: Sequence[Step]) -> None:
+    def __init__(self, steps: Sequence[Step], name: str = "AsStridedBackward0") -> None:
         self.steps = tuple(steps)
+        self.name = name
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
         from .storage import apply_steps

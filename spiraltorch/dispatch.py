@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .autograd import Hole, OpCall, mode
+from .autograd import Hole, OpCall, ViewCall, mode
 from .errors import ShapeError, SpiralError, user_origin
 from .ir.node import Node, cast, make
 from .ops.registry import OPS, Op
+from .ops.view import LISTS
 from .storage import computed_at_once, reshape_strides
 from .tensor import Tensor, attach, from_node, tensor_over
 
@@ -48,7 +49,7 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
 
 def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
-    if op.view is not None:
+    if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
     args, kwargs = bind(op, args, kwargs)
     tensors: list[Tensor] = []
@@ -110,35 +111,40 @@ def _device(op: Op, tensors: Sequence[Tensor]) -> Any:
 
 
 def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """An operator whose result is a view: the steps are appended to the tensor's own."""
-    assert op.view is not None
-    bound = op.signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    (x, *rest) = [v for k, v in bound.arguments.items() if op.signature.parameters[k].kind is not _VAR_KEYWORD]
-    node = x._read()
-    steps = op.view(tuple(node.shape), *rest)
-    if x._steps and op.name in _RESHAPING and _needs_copy(x, steps):
+    """An operator whose results are views: the movement steps are appended to the tensor's own."""
+    try:
+        bound = op.signature.bind(*args, **kwargs)
+    except TypeError as e:
+        raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
+    x = next(iter(bound.arguments.values()))
+    rest, named = bound.args[1:], bound.kwargs
+    found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
+    if op.view is None:
+        return tuple([view_of(x, steps, op.name) for steps in found])
+    if x._steps and op.name in _RESHAPING and _needs_copy(x, found):
         if op.name == "view":
             raise SpiralError(
                 "view size is not compatible with input tensor's size and stride (at least one dimension spans across "
                 "two contiguous subspaces). Use .reshape(...) instead."
             )
-        return call(OPS["clone"], (x,)).reshape(steps[-1][1])
+        return view_of(call(OPS["clone"], (x,)), found, op.name)
+    return view_of(x, found, op.name)
+
+
+def view_of(x: Tensor, steps: Sequence[Any], name: str) -> Tensor:
+    """The view of ``x`` at ``steps``, on the tape if x is."""
     t = tensor_over(x._storage, (*x._steps, *steps))
     t._base = x if x._base is None else x._base
     t._detached = x._detached
     t._seen = x._storage.history_version
     n = t._read()
     if n.origin is None:
-        n.origin = user_origin(2)
+        n.origin = user_origin(3)
     if mode.enabled and x._tracked:
-        attach(OpCall(op, [Hole(0), *rest], {}), [x], [t])
+        attach(ViewCall(steps, name.title().replace("_", "") + "Backward0"), [x], [t])
     return t
 
 
-from inspect import Parameter as _P  # noqa: E402
-
-_VAR_KEYWORD = _P.VAR_KEYWORD
 _RESHAPING = frozenset(("reshape", "view", "flatten", "unflatten", "ravel"))
 
 
@@ -312,7 +318,7 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
             else:
                 space = namespaces.get(where)
                 if space is not None:
-                    space[op.name] = compute if op.view is not None else _out(compute)
+                    space[op.name] = compute if op.view is not None or op.name in LISTS else _out(compute)
         if op.inplace:
             setattr(Tensor, op.name + "_", inplace(op))
             if "nn.functional" in op.where:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .autograd import Hole, OpCall, mode
-from .dispatch import call, write_result
-from .errors import ShapeError, SpiralError, user_origin
+from .autograd import mode
+from .dispatch import call, view_of, write_result
+from .errors import ShapeError, SpiralError
 from .ir import graph
-from .ops.registry import OPS, Op
-from .storage import Step, apply_steps
-from .tensor import Tensor, attach, tensor_over
+from .ops.registry import OPS
+from .storage import Step
+from .tensor import Tensor
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
@@ -156,31 +155,9 @@ def _index_tensor(i: Any) -> Tensor:
     return t
 
 
-def _slice_body(input: Any, steps: Any) -> Any:
-    """Basic indexing as movement steps."""
-    return apply_steps(input, steps)
-
-
-SLICE_OP = Op("slice", _slice_body, acc=False, view=lambda shape, steps: steps, saves="", where=())
-
-
-def view_by_steps(x: Tensor, steps: Sequence[Step]) -> Tensor:
-    """The view of ``x`` at ``steps``."""
-    t = tensor_over(x._storage, (*x._steps, *steps))
-    t._base = x if x._base is None else x._base
-    t._detached = x._detached
-    t._seen = x._storage.history_version
-    n = t._read()
-    if n.origin is None:
-        n.origin = user_origin(3)
-    if mode.enabled and x._tracked:
-        attach(OpCall(SLICE_OP, [Hole(0), tuple(steps)], {}), [x], [t])
-    return t
-
-
 def getitem(x: Tensor, index: Any) -> Tensor:
     steps, advanced = parse(x, index)
-    view = view_by_steps(x, steps) if steps or advanced is None else x
+    view = view_of(x, steps, "slice") if steps or advanced is None else x
     if advanced is None:
         return view
     return call(OPS["index_tensors"], (view, advanced))  # type: ignore[no-any-return]
@@ -191,7 +168,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     if mode.enabled:
         x._refuse_leaf_write()
     steps, advanced = parse(x, index)
-    view = view_by_steps(x, steps) if steps else x
+    view = view_of(x, steps, "slice") if steps else x
     if not isinstance(value, Tensor):
         from .creation import tensor
 

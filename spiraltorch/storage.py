@@ -20,8 +20,10 @@ from .device import CPU, device
 from .errors import SpiralError
 from .ir import graph
 from .ir.node import Node, Shape
+from .ops.view import apply_steps, step_shape
 
 Step = tuple[str, Any]
+__all__ = ["Queue", "Step", "Storage", "apply_steps", "layout", "queue", "realize", "reshape_strides", "step_shape", "write_through"]
 
 
 class Storage:
@@ -171,27 +173,6 @@ def realize(cells: Sequence[Storage]) -> None:
             raise c.error
 
 
-def apply_steps(node: Node, steps: Sequence[Step]) -> Node:
-    """The view of ``node`` that movement ``steps`` lead to."""
-    for kind, arg in steps:
-        node = apply_step(node, kind, arg)
-    return node
-
-
-def apply_step(node: Node, kind: str, arg: Any) -> Node:
-    if kind == "RESHAPE":
-        return graph.reshape(node, arg)
-    if kind == "PERMUTE":
-        return graph.permute(node, arg)
-    if kind == "SLICE":
-        return graph.slice_(node, arg)
-    if kind == "EXPAND":
-        return graph.expand(node, arg)
-    if kind == "WINDOW":
-        return graph.window(node, *arg)
-    raise SpiralError(f"no view is made by {kind}")
-
-
 def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
     """The cell's new value after ``value`` is written to the view at ``steps``.
 
@@ -200,7 +181,7 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
     if not steps:
         return value
     kind, arg = steps[0]
-    inner = write_through(apply_step(node, kind, arg), steps[1:], value) if len(steps) > 1 else value
+    inner = write_through(apply_steps(node, steps[:1]), steps[1:], value) if len(steps) > 1 else value
     if kind == "RESHAPE":
         return graph.reshape(inner, node.shape)
     if kind == "PERMUTE":

@@ -140,9 +140,7 @@ def _list_text(items: Iterable[Any]) -> str:
 def format_kernel(k: Kernel) -> str:
     """The kernel tree as text; equal kernels give equal text."""
     body = _Body(k.nodes())
-    body.lines.append(
-        f"kernel rows={k.rows} lane={k.lane} block={k.block} axes={_list_text(k.axes)} {_signature(k)}"
-    )
+    body.lines.append(f"kernel rows={k.rows} lane={k.lane} block={k.block} axes={_list_text(k.axes)} {_signature(k)}")
     for p in k.phases:
         body.phase("phase", p)
     return "\n".join(body.lines)

@@ -52,21 +52,21 @@ def _emitter(k: Any) -> Callable[[], str]:
     return emit
 
 
-def shape_of(x: Launch) -> tuple[int, int, bool]:
-    """(tasks, tasks per chunk, whether the kernel takes scratch memory)."""
+def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
+    """(tasks, tasks per chunk, whether the kernel takes scratch memory, words after its arguments)."""
     k = x.kernel
     if isinstance(k, Kernel):
-        return k.tasks(x.ints), 1, False
+        return k.tasks(x.ints), 1, False, ()
     if isinstance(k, Gemm):
         if config.cpu == "numba":
             from ..kernels.numba import gemm_tasks
 
-            return gemm_tasks(k, x.ints), 1, False
+            return gemm_tasks(k, x.ints), 1, False, ()
         from ..kernels.llvm.gemm import plan_gemm
         from ..kernels.llvm.target import host
 
-        tasks, grain, *_ = plan_gemm(k, x.ints, host())
-        return tasks, grain, True
+        tasks, grain, words = plan_gemm(k, x.ints, host())
+        return tasks, grain, True, tuple(words)
     from ..kernels.library import tasks
 
-    return tasks(k, x.ints), 1, False
+    return tasks(k, x.ints), 1, False, ()

@@ -74,6 +74,7 @@ class Fusion:
             if isinstance(verdict, Place):
                 g.add(s, verdict)
                 return g
+            s.refusals.append((g, verdict))
             if "fuse" in config.log:
                 log("fuse", f"{s.node.op} {list(s.node.shape)} stays out of kernel {g.index} ({g.kind}): {verdict}")
         return None

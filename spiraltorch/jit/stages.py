@@ -88,6 +88,7 @@ class Stage:
     reads: list[Read] = field(default_factory=list)
     inputs: list[Node] = field(default_factory=list)
     views: tuple[View, ...] = ()
+    refusals: list[tuple[Any, str]] = field(default_factory=list)  # (group, why fusion kept this stage out of it)
 
     @property
     def lane(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import SpiralError
 from ..ir import graph, lang, prims
 from ..ir.graph import slice_length
-from ..ir.node import Node, cast, scalar, toposort
+from ..ir.node import Node, cast, make, scalar, toposort
 
 Grads = Sequence[Node | None]
 
@@ -62,28 +62,28 @@ def derivative_names(op: str) -> tuple[frozenset[str], ...]:
     return tuple(names)
 
 
-def _row(n: Node, g: Node) -> Grads:
+def _row(n: Node, g: Node, out: Node, wanted: Sequence[bool]) -> Grads:
     rules = _derivative(n.op)
     src = n.src
     full = [s if s.op == "CONST" else graph.expand(s, n.shape) for s in src]
     a, b, c = (full + [None, None])[:3]  # type: ignore[list-item]
     grads: list[Node | None] = []
-    for rule, s in zip(rules, src):
-        if rule is None or s.dtype.kind != "f":
+    for rule, s, needed in zip(rules, src, wanted):
+        if rule is None or not needed:
             grads.append(None)
         else:
-            grads.append(lang.unbroadcast(graph.expand(rule(a, b, c, n, g), n.shape), s.shape))
+            grads.append(lang.unbroadcast(graph.expand(rule(a, b, c, out, g), n.shape), s.shape))
     return grads + [None] * (len(src) - len(grads))
 
 
-def _reduce(n: Node, g: Node) -> Grads:
+def _reduce(n: Node, g: Node, out: Node) -> Grads:
     (x,) = n.src
     op, axes = n.arg
     kept = lang.kept_shape(x.shape, axes)
     wide = graph.expand(graph.reshape(g, kept), x.shape)
     if op == "add":
         return [wide]
-    out = graph.expand(graph.reshape(n, kept), x.shape)
+    out = graph.expand(graph.reshape(out, kept), x.shape)
     if op == "mul":
         # Exact where at most one element is zero: the product of the others is out/x, or found anew.
         zero = lang.eq(x, 0)
@@ -235,47 +235,70 @@ def _none(n: Node, g: Node) -> Grads:
 
 
 _RULES: dict[str, Callable[[Node, Node], Grads]] = {
-    "REDUCE": _reduce, "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
+    "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
     "WINDOW": _window, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot, "COPY": _copy,
     "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 
 
 def vjp(
-    outputs: Sequence[Node], inputs: Sequence[Node], grads: Sequence[Node | None], known: dict[Node, Node] | None = None
+    outputs: Sequence[Node],
+    inputs: Sequence[Node],
+    grads: Sequence[Node | None],
+    known: dict[Node, Node] | None = None,
+    values: dict[Node, Node] | None = None,
 ) -> list[Node | None]:
     """Gradients of ``sum(grads * outputs)`` with respect to ``inputs``.
 
-    ``known`` maps a node to another that has the same value (a saved output), which derivatives that
-    look at the node's own result then read instead of computing it again.
+    ``known`` maps a node to another that has the same value (a saved output), which derivatives then read
+    instead of computing it again.  ``values`` maps inputs to the nodes that they stand for: where nodes are
+    interned, an argument may be the same node as something inside the graph (``x`` and ``exp(x)`` as two
+    arguments), so the graph is built on placeholders of its own and the gradients read the values.
     """
     stop = set(inputs)
     order = _between(outputs, stop)
+    meant: dict[Node, Node] = dict(values or ())
+    for n, same in (known or {}).items():
+        meant[n] = same
+        if n.op == "CAST" and n not in stop and n.src[0].dtype is same.dtype.acc:
+            meant.setdefault(n.src[0], cast(same, same.dtype.acc))  # 16-bit floats: what was rounded at the end
     total: dict[Node, Node] = {}
 
     def accumulate(n: Node, g: Node | None) -> None:
         if g is not None:
             total[n] = total[n] + g if n in total else g
 
+    live: set[Node] = set()  # what an input's gradient flows through
+    for n in order:
+        if n in stop or (n.dtype.kind == "f" and any([m in live for m in n.src])):
+            live.add(n)
+        if meant and n not in meant:
+            meant[n] = n if n in stop else _over(n, meant)
     for out, g in zip(outputs, grads):
-        accumulate(out, g)
+        if out in live:
+            accumulate(out, g)
     for n in reversed(order):
-        if n in stop or n not in total or not n.src:
+        if n in stop or n not in total:
             continue
         g = total.pop(n)
-        rule = _RULES.get(n.op)
-        parts = rule(n, g) if rule else _row(n, g)
-        for s, part in zip(n.src, parts):
-            if part is not None and s.dtype.kind == "f":
-                accumulate(s, part)
-    found: list[Node | None] = [total.get(n) for n in inputs]
-    if known:
-        from ..ir.node import substitute
+        real = _over(n, meant) if meant else n
+        wanted = [m in live for m in n.src]
+        if n.op in _RULES:
+            parts = _RULES[n.op](real, g)
+        elif n.op == "REDUCE":
+            parts = _reduce(real, g, meant.get(n, n))
+        else:
+            parts = _row(real, g, meant.get(n, n), wanted)
+        for m, part, needed in zip(n.src, parts, wanted):
+            if needed:
+                accumulate(m, part)
+    return [total.get(n) for n in inputs]
 
-        live = [f for f in found if f is not None]
-        swapped = iter(substitute(live, known))
-        found = [None if f is None else next(swapped) for f in found]
-    return found
+
+def _over(n: Node, meant: dict[Node, Node]) -> Node:
+    """``n`` with the operands' meanings in their places."""
+    src = tuple([meant[s] for s in n.src])
+    return n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
 
 
 def _between(outputs: Sequence[Node], stop: set[Node]) -> list[Node]:

@@ -265,7 +265,8 @@ def as_numpy(
 ) -> np.ndarray:
     """A view of host memory, without a copy; it keeps the buffer alive.
 
-    ``strides`` and ``offset`` are in bytes.  Raises ValueError when the view does not fit the buffer.
+    ``strides`` and ``offset`` are in bytes.  Raises NumPy's TypeError or ValueError when the view does not
+    fit the buffer.
     """
     return np.ndarray(shape, np.dtype(dtype), np.asarray(buffer), offset, strides)
 

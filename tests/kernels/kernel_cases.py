@@ -9,8 +9,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from spiraltorch.ir import text
-from spiraltorch.ir.kernel import Gemm, Kernel
+from spiraltorch import dtypes as dt
+from spiraltorch.ir import node, text
+from spiraltorch.ir.kernel import Access, Gemm, Kernel, Load, Param, Phase, Slot, Store
 
 Array = np.ndarray[Any, Any]
 
@@ -290,7 +291,28 @@ def integers(rng: np.random.Generator, n: int) -> Case:
                       8: (a < b) ^ (u != 0)}, [3])  # fmt: skip
 
 
-_UNARY = ["EXP", "EXP2", "EXPM1", "LOG", "LOG2", "LOG1P", "SIN", "COS", "TAN", "ATAN", "TANH", "ERF", "RSQRT", "FLOOR", "CEIL", "TRUNC", "ROUND", "ABS", "ASIN", "ACOS"]
+_UNARY = [
+    "EXP",
+    "EXP2",
+    "EXPM1",
+    "LOG",
+    "LOG2",
+    "LOG1P",
+    "SIN",
+    "COS",
+    "TAN",
+    "ATAN",
+    "TANH",
+    "ERF",
+    "RSQRT",
+    "FLOOR",
+    "CEIL",
+    "TRUNC",
+    "ROUND",
+    "ABS",
+    "ASIN",
+    "ACOS",
+]
 
 
 def _functions_text() -> str:
@@ -451,3 +473,22 @@ def small_cases() -> list[Case]:
 
 def case_id(case: Case) -> str:
     return case.name
+
+
+def binary_kernel(op: str, dtype: dt.DType) -> Kernel:
+    """``out[i] = op(x[i], y[i])``; comparisons give bool."""
+    at = Access(0, ((0, 1),))
+    loads = [node.make("LOAD", (), Load(i, at), (), dtype) for i in range(2)]
+    value = node.scalar(op, *loads, dtype=dt.bool_ if op in ("LT", "LE", "EQ", "NE") else dtype)
+    params = (Param(dtype), Param(dtype), Param(value.dtype, "out"))
+    return Kernel((Slot(0),), 1, "row", 8, params, (), 1, (Phase((), (), (Store(2, at, value),)),))
+
+
+def edge_pairs(op: str, dtype: dt.DType) -> tuple[Array, Array]:
+    """All pairs of awkward integers for which ``op`` is defined."""
+    values = np.array([0, 1, -1, 2, -3, 5, 7, 100, -128, 127], np.int64).astype(dtype.np)
+    if dtype.bits == 64:
+        low = np.iinfo(dtype.np)
+        values = np.concatenate([values, np.array([low.min, low.max], dtype.np)])
+    a, b = (v.ravel().copy() for v in np.meshgrid(values, values))
+    return (a[b != 0], b[b != 0]) if op in ("IDIV", "REM") else (a, b)

@@ -2,11 +2,10 @@
 
 import ctypes
 import itertools
-import math
 
 import numpy as np
 import pytest
-from kernel_cases import case_id, gather, layer_norm, pointwise, small_cases, softmax
+from kernel_cases import binary_kernel, case_id, edge_pairs, gather, layer_norm, pointwise, small_cases, softmax
 
 from spiraltorch import dtypes as dt
 from spiraltorch.ir import node
@@ -38,7 +37,7 @@ def native_call(case, arrays, pieces):
     for i, (value, d) in enumerate(zip(case.scalars, k.scalars)):
         words[len(arrays) + k.slots + i :][:1].view(d.np)[0] = value
     f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(spelling.compile(k))
-    tasks = k.tasks(case.ints) if isinstance(k, Kernel) else math.prod(case.ints[s.index] for s in k.axes[:-1])
+    tasks = k.tasks(case.ints) if isinstance(k, Kernel) else spelling.gemm_tasks(k, case.ints)
     edges = np.linspace(0, tasks, pieces + 1).astype(int)
     for lo, hi in reversed(list(itertools.pairwise(edges))):
         f(words.ctypes.data, lo, hi)
@@ -61,7 +60,9 @@ def test_native_tasks_in_any_grouping(case):
 
 def test_readable_softmax():
     k = softmax(np.random.default_rng(0), 2, 3).kernel
-    assert spelling.source(k, "softmax") == f'''\
+    assert (
+        spelling.source(k, "softmax")
+        == f'''\
 import numpy as np
 
 
@@ -93,6 +94,7 @@ def softmax(x, out, rows, cols, x_row_stride):
             v5 = v3 / r1
             out[row * x_row_stride + col] = v5
 '''
+    )
 
 
 def test_invariant_values_leave_the_inner_loop():
@@ -130,29 +132,12 @@ def test_all_sixteen_bit_values_convert():
         assert np.isnan(np.array([to_bits(np.float32(np.nan))]).view(d.np)[0])
 
 
-def binary_kernel(op, dtype, result=None):
-    at = Access(0, ((0, 1),))
-    loads = [node.make("LOAD", (), Load(i, at), (), dtype) for i in range(2)]
-    value = node.scalar(op, *loads, dtype=result or (dt.bool_ if op in ("LT", "LE", "EQ", "NE") else dtype))
-    params = (Param(dtype), Param(dtype), Param(value.dtype, "out"))
-    return Kernel((Slot(0),), 1, "row", 8, params, (), 1, (Phase((), (), (Store(2, at, value),)),))
-
-
-EDGES = [0, 1, -1, 2, -3, 5, 7, 100, -128, 127]
-
-
 @pytest.mark.parametrize("op", ["IDIV", "REM", "SHL", "SHR", "MIN", "LT", "MULHI", "SUB", "MUL"])
 @pytest.mark.parametrize("dtype", [dt.int8, dt.int64, dt.uint64, dt.uint8], ids=lambda d: d.name)
 def test_integer_edges(op, dtype):
     if op == "MULHI" and dtype.is_signed:
         op = "MAX"
-    values = np.array(EDGES, np.int64).astype(dtype.np)
-    if dtype.bits == 64:
-        low = np.iinfo(dtype.np)
-        values = np.concatenate([values, np.array([low.min, low.max], dtype.np)])
-    a, b = (v.ravel().copy() for v in np.meshgrid(values, values))
-    if op in ("IDIV", "REM"):
-        a, b = a[b != 0], b[b != 0]
+    a, b = edge_pairs(op, dtype)
     k = binary_kernel(op, dtype)
     results = []
     for run in (reference.run_kernel, spelling.run):

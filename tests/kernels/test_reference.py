@@ -163,8 +163,21 @@ def test_gather_scatter_update():
     changed[1:, :, ::2] = p
     got = value_of(graph.update(PX, ((1, 2, 1), (0, 3, 1), (0, 4, 2)), patch), (PX, X), (patch, p))
     np.testing.assert_array_equal(got, changed)
+    placed = graph.scatter_add(PX, index, values, 1)
+    placed = node.make("SCATTER", placed.src, (1, "set"), placed.shape, placed.dtype)
+    want = X.copy()
+    for j, k in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        want[:, i[j, k]] = v[:, j, k]
+    np.testing.assert_array_equal(value_of(placed, (PX, X), (index, i), (values, v)), want)
     with pytest.raises(IndexError, match="index 3 is out of bounds for dimension 1 with size 3"):
         value_of(taken, (PX, X), (index, i + 1))
+
+
+def test_gather_along_an_axis():
+    index = leaf((2, 1, 4), dt.int64, 1)
+    i = np.array([[[0, 2, 1, 1]], [[2, 2, 0, 1]]])
+    along = node.make("GATHER", (PX, index), ("along", 1), (2, 1, 4), dt.float32)
+    np.testing.assert_array_equal(value_of(along, (PX, X), (index, i)), np.take_along_axis(X, i, 1))
 
 
 def test_reduce_scan_dot():

@@ -256,9 +256,9 @@ class _Writer(Points):
     def _unroll(self, order: list[Node], reducing: bool) -> int:
         """Vectors side by side: enough to hide latency, few enough for registers and compile time."""
         weight = sum([max(1, n.dtype.bits // 32) for n in order if n.op not in ("CONST", "SCALAR", "VALUE")])
-        if reducing:
-            return 4 if weight <= 40 else 2
-        return 4 if weight <= 12 else 2 if weight <= 64 else 1
+        if reducing and weight <= 8:
+            return 4
+        return 2 if weight <= 48 else 1
 
     def _guarded(self, phase: Phase, axes: tuple[int, ...], body: Callable[[], None]) -> None:
         """``body`` in the phase's scope, which is skipped when one of its axes is empty."""

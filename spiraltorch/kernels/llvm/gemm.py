@@ -14,7 +14,7 @@ contains the epilogue, which reads the sums of a strip of the result, row by row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ...dtypes import DType
 from ...ir.kernel import Coef, Gemm, Kernel, Operand, Slot
@@ -22,13 +22,14 @@ from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from . import gemm_core, rows
 from .emit import Module, _Writer
-from .gemm_core import DESC, PLAN, PANELS_A, PANELS_B, SUMS, compute_type, room, shape_of
+from .gemm_core import DESC, PLAN, PANELS_A, PANELS_B, compute_type, room, shape_of
 from .routine import Routine
 from .rows import Unit, register
 from .target import Target
 
 _DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
-_SERIAL_WORK = 1 << 18  # multiply-adds that are not worth a second thread
+_SERIAL_WORK = 1 << 17  # multiply-adds that are not worth a second thread
+_LARGE_WORK = 1 << 22  # multiply-adds from which threads get several tasks, to even out their speeds
 
 
 # ---------------------------------------------------------------- code
@@ -172,9 +173,10 @@ def blocks(m: int, n: int, k: int, batch: int, shape: gemm_core.Shape, itemsize:
     most_m = max(1, 256 // shape.rows)
     most_n = max(1, 2048 // itemsize // shape.columns)
     m_blocks, n_blocks = _ceil(m_tiles, most_m), _ceil(n_tiles, most_n)
-    want = threads if m * n * k * batch > _SERIAL_WORK else 1
+    work = m * n * k * batch
+    want = 1 if work <= _SERIAL_WORK or threads == 1 else threads if work <= _LARGE_WORK else 2 * threads
     # Cutting n costs packing A again, cutting m costs packing B again: cut the longer side.
-    while batch * m_blocks * n_blocks < 2 * want and (m_blocks < m_tiles or n_blocks < n_tiles) and want > 1:
+    while batch * m_blocks * n_blocks < want and (m_blocks < m_tiles or n_blocks < n_tiles):
         if n_blocks < n_tiles and (n * m_blocks >= m * n_blocks or m_blocks >= m_tiles):
             n_blocks = min(n_tiles, n_blocks * 2)
         else:
@@ -237,5 +239,3 @@ def _packer(target: Target, gemm: Gemm, o: Operand, compute: DType, ints: Sequen
     along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
     return found[names[along]]
 
-
-__all__ = ["Any", "GemmPlan", "SUMS", "blocks", "emit_gemm", "plan_gemm"]

@@ -211,7 +211,8 @@ class Points:
     def result(self, n: Node, code: Code) -> list[str]:
         """The value of a reduction that was finished before this point."""
         dtype, values = self.results[n.arg]
-        return [rows.cast(code, v, dtype, n.dtype, 1) for v in values]
+        lanes = self.lanes if self._is_lane(n) else 1
+        return [rows.cast(code, v, dtype, n.dtype, lanes) for v in values]
 
     def _index(self, access: Access, code: Code, lane: bool) -> list[str]:
         base, level = self._walk(access, ("i",), "0", "add i64")

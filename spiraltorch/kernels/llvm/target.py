@@ -17,6 +17,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Any
 
 _lock = threading.RLock()
@@ -134,6 +135,7 @@ def _linker() -> Any:
 
 
 _loaded: list[Any] = []  # the code of every object stays for the life of the process
+_serial = count()  # a library's name is used up even when linking it fails
 
 
 def load_object(obj: bytes, names: Sequence[str]) -> dict[str, int]:
@@ -145,6 +147,6 @@ def load_object(obj: bytes, names: Sequence[str]) -> dict[str, int]:
         library = _llvm().JITLibraryBuilder().add_object_img(obj).add_current_process()
         for name in names:
             library.export_symbol(name)
-        tracker = library.link(_linker(), f"spiraltorch{len(_loaded)}")
+        tracker = library.link(_linker(), f"spiraltorch{next(_serial)}")
         _loaded.append(tracker)
         return {name: tracker[name] for name in names}

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .emit import source
+from .emit import gemm_tasks, source
 
-__all__ = ["compile", "function", "run", "source"]
+__all__ = ["compile", "function", "gemm_tasks", "run", "source"]
 
 
 def __getattr__(name: str) -> Any:

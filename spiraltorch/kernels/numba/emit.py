@@ -25,6 +25,7 @@ products of floats are carried in float64 and rounded once.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -286,6 +287,11 @@ def _imports(body: str) -> str:
 def _describe(dtype: DType, mode: str) -> str:
     stored = " bits as uint16" if dtype in rows.SHORT else ""
     return f"{dtype.name}{stored}, {mode}"
+
+
+def gemm_tasks(g: Gemm, ints: Sequence[int]) -> int:
+    """How many tasks the native function of a Gemm has: one a row of the result."""
+    return math.prod([ints[s.index] for s in g.axes[:-1]])
 
 
 def source(k: Kernel | Gemm, name: str = "kernel", by_task: bool = False) -> str:

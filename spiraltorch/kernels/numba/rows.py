@@ -100,7 +100,9 @@ def _integer(op: str, x: Sequence[str], dtype: DType) -> str:
     if op in _INFIX:
         return f"{x[0]} {_INFIX[op]} {x[1]}"
     if op == "MULHI":
-        return f"mulhi64({x[0]}, {x[1]})" if dtype is uint64 else f"np.uint64({x[0]}) * {x[1]} >> np.uint64({dtype.bits})"
+        return (
+            f"mulhi64({x[0]}, {x[1]})" if dtype is uint64 else f"np.uint64({x[0]}) * {x[1]} >> np.uint64({dtype.bits})"
+        )
     kind = "trunc" if dtype.is_signed else "floor"
     shift_right = "shift_right_signed" if dtype.is_signed else "shift_right"
     return {

@@ -37,33 +37,21 @@ from ..reference import identity
 from .expressions import NO_DIMS, Expressions
 from .rows import rounded, tl_name
 
-HEADER = """\
-import triton
-import triton.language as tl
-from triton.language.extra import libdevice
+_NAN = ", propagate_nan=tl.PropagateNan.ALL"
+_COMBINE = {"add": "a + b", "mul": "a * b", "max": f"tl.maximum(a, b{_NAN})", "min": f"tl.minimum(a, b{_NAN})"}
 
 
-@triton.jit
-def _add(a, b):
-    return a + b
-
-
-@triton.jit
-def _mul(a, b):
-    return a * b
-
-
-@triton.jit
-def _max(a, b):
-    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
-
-
-@triton.jit
-def _min(a, b):
-    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
-
-
-"""
+def module_text(name: str, arguments: Sequence[str], body: str) -> str:
+    """A module with the imports and combining functions that ``body`` uses, and the kernel itself."""
+    imports = "import triton\nimport triton.language as tl\n"
+    if "libdevice." in body:
+        imports += "from triton.language.extra import libdevice\n"
+    parts = [imports]
+    for op, expression in _COMBINE.items():
+        if f"_{op}" in body:
+            parts.append(f"@triton.jit\ndef _{op}(a, b):\n    return {expression}\n")
+    parts.append(f"@triton.jit\ndef {name}({', '.join(arguments)}):\n{body}\n")
+    return "\n\n".join(parts)
 
 
 @dataclass(frozen=True)
@@ -112,7 +100,9 @@ def _accumulator(dtype: DType) -> str:
 class _Writer(Expressions):
     def __init__(self, k: Kernel, tile: Tile) -> None:
         if folds_rows(k) and tile.rows < 2:
-            raise ValueError(f"a kernel that folds inner axes under row lanes needs 2 or more tile rows, not {tile.rows}")
+            raise ValueError(
+                f"a kernel that folds inner axes under row lanes needs 2 or more tile rows, not {tile.rows}"
+            )
         if k.rows == 0 and tile.rows > 1:
             raise ValueError("a kernel without row axes has one tile row")
         n = names(k)
@@ -187,7 +177,7 @@ class _Writer(Expressions):
         if r.op in ("add", "mul"):
             total = f"{name} {'+' if r.op == 'add' else '*'} {value}"
         else:
-            nan = ", propagate_nan=tl.PropagateNan.ALL" if r.expr.dtype.is_floating_point else ""
+            nan = _NAN if r.expr.dtype.is_floating_point else ""
             total = f"tl.{r.op}imum({name}, {value}{nan})"
         self.write(f"{name} = {f'tl.where({inside}, {total}, {name})' if inside else total}")
 
@@ -234,8 +224,11 @@ class _Writer(Expressions):
         self.body(p, known, set(done), mask)
         del self.masks[dim]
 
+    def short(self, n: Node) -> str:
+        return str(n.arg) if n.op == "CONST" else self.value(n)
+
     def title(self, i: int, p: Phase) -> None:
-        folds = [f"r{r.id} = {_WORDS[r.op]} of {self.value(r.expr)}" for r in p.reduces]
+        folds = [f"r{r.id} = {_WORDS[r.op]} of {self.short(r.expr)}" for r in p.reduces]
         stores = sorted({f"write {self.names.params[s.param]}" for s in p.stores})
         over = f" over {', '.join([self.names.axes[a] for a in p.axes])}" if p.axes else ""
         which = f"phase {i + 1}: " if len(self.kernel.phases) > 1 else ""
@@ -275,7 +268,7 @@ class _Writer(Expressions):
                 done, local = set(), set()
             if len(p.axes) != 1:
                 self.phase(p, known, done)
-                current = None
+                current = None if p.axes else current
                 continue
             if p.axes[0] != current:
                 current, local = p.axes[0], set()
@@ -347,6 +340,4 @@ def source(k: Kernel, tile: Tile, name: str = "kernel") -> str:
         _row_kernel(w, k)
     else:
         _inner_kernel(w, k)
-    arguments = ", ".join([*w.names.arguments, "R: tl.constexpr", "L: tl.constexpr"])
-    body = "\n".join(w.lines)
-    return f"{HEADER}@triton.jit\ndef {name}({arguments}):\n{body}\n"
+    return module_text(name, [*w.names.arguments, "R: tl.constexpr", "L: tl.constexpr"], "\n".join(w.lines))

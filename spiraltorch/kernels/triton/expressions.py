@@ -77,20 +77,21 @@ class Expressions:
     def coef(self, c: Coef) -> str:
         return self.names.slots[c.index] if isinstance(c, Slot) else str(c)
 
-    def terms(self, a: Access) -> list[str]:
-        """The summands, scalars first so that a pointer advances by them before it becomes a tile."""
+    def terms(self, a: Access, dynamic: Sequence[tuple[int, str]] = ()) -> list[str]:
+        """The summands, scalars first so that a pointer advances by them before it becomes a tile.
+
+        ``dynamic`` are further summands, each with its number of dimensions.
+        """
         parts = [] if a.offset == 0 else [(0, self.coef(a.offset))]
         for axis, stride in a.terms:
             name = self.names.axes[axis]
             parts.append((len(self.axis_dims[axis]), name if stride == 1 else f"{name} * {self.coef(stride)}"))
-        return [text for _, text in sorted(parts, key=_rank)]
+        return [text for _, text in sorted([*dynamic, *parts], key=_rank)]
 
-    def address(self, param: int, a: Access, dynamic: Sequence[str], have: Dims, want: Dims) -> str:
-        """A pointer with at least the dimensions ``want``."""
-        parts = [self.names.params[param], *self.terms(a), *dynamic]
-        if not want <= have:
-            parts.append(f"tl.full({self.shape(want)}, 0, tl.int32)")
-        return " + ".join(parts)
+    def address(self, param: int, terms: Sequence[str], have: Dims, want: Dims) -> str:
+        """A pointer with at least the dimensions ``want``, where the terms alone have ``have``."""
+        zeros = [] if want <= have else [f"tl.full({self.shape(want)}, 0, tl.int32)"]
+        return " + ".join([self.names.params[param], *terms, *zeros])
 
     # -------------------------------------------------------------- statements
 
@@ -125,12 +126,13 @@ class Expressions:
         dynamic = []
         have = self.dims_of([axis for axis, _ in arg.access.terms])
         for index, stride in zip(n.src, arg.dyn):
-            dynamic.append(self.value(index) if stride == 1 else f"{self.value(index)} * {self.coef(stride)}")
+            step = "" if stride == 1 else f" * {self.coef(stride)}"
+            dynamic.append((len(self.dims(index)), self.value(index) + step))
             have |= self.dims(index)
         want = self.dims(n)
         guard = [self.value(n.src[-1])] if arg.guarded else []
         other = ", other=0" if guard else ""
-        pointer = self.address(arg.param, arg.access, dynamic, have, want)
+        pointer = self.address(arg.param, self.terms(arg.access, dynamic), have, want)
         return from_memory(f"tl.load({pointer}{self.mask(want, *guard)}{other})", dtype)
 
     def statement(self, n: Node) -> None:
@@ -157,7 +159,7 @@ class Expressions:
             have = self.dims_of([axis for axis, _ in s.access.terms])
             guards = [] if s.guard is None else [self.value(s.guard)]
             want = have | self.dims(s.value) | (NO_DIMS if s.guard is None else self.dims(s.guard))
-            pointer = self.address(s.param, s.access, (), have, want)
+            pointer = self.address(s.param, self.terms(s.access), have, want)
             self.write(f"tl.store({pointer}, {self.value(s.value)}{self.mask(want, *guards)})")
         for c in p.checks:
             dims = self.dims(c.cond)

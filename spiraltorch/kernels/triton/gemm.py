@@ -21,7 +21,7 @@ from ...dtypes import DType, float64
 from ...ir.kernel import Gemm, Operand
 from ...ir.node import Node
 from ..names import names
-from .emit import HEADER
+from .emit import module_text
 from .expressions import NO_DIMS, Expressions
 from .rows import carrier, cast, from_memory, rounded
 
@@ -159,6 +159,4 @@ def source(g: Gemm, tile: GemmTile, name: str = "gemm") -> str:
     w.product()
     w.epilogue()
     blocks = [f"{block}: tl.constexpr" for block in ("R", "L", "K", "GROUP")]
-    arguments = ", ".join([*w.names.arguments, *blocks])
-    body = "\n".join(w.lines)
-    return f"{HEADER}@triton.jit\ndef {name}({arguments}):\n{body}\n"
+    return module_text(name, [*w.names.arguments, *blocks], "\n".join(w.lines))

@@ -1,8 +1,8 @@
 """Generated Triton text as a Python function, and the choice of tiles.
 
-    text  = source(kernel, plan(kernel, ints))
-    fn    = function(text, name)          # a triton.JITFunction
-    grid  = programs(kernel, tile, ints)
+text  = source(kernel, plan(kernel, ints))
+fn    = function(text, name)          # a triton.JITFunction
+grid  = programs(kernel, tile, ints)
 """
 
 from __future__ import annotations

@@ -1,0 +1,160 @@
+"""``st.profile``: the time of every launch, with the user's lines, bytes per second and share of the peak.
+
+    with st.profile() as p:
+        step(x, y)
+    print(p)
+
+While it is on, a program's instructions are run one at a time and timed; outside, nothing changes.  Wall time of
+one native call (measured when the profile starts) is subtracted.  With ``ST_CPU=reference`` there are no
+native launches, so there is nothing to time.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..ir.kernel import Gemm, Kernel
+from .cost import Cost, launch_cost
+from .explain import launch_lines
+
+if TYPE_CHECKING:
+    from ..jit.program import Program
+
+COPY_BYTES = 1 << 26
+
+
+@dataclass
+class Row:
+    """One launch of one program: how often it ran, the seconds in all, and what one run costs."""
+
+    kernel: str
+    kind: str
+    lines: tuple[str, ...]
+    cost: Cost
+    calls: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes per second that it had to move."""
+        return self.calls * (self.cost.read + self.cost.written) / self.seconds if self.seconds else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Scalar operations per second."""
+        return self.calls * self.cost.flops / self.seconds if self.seconds else 0.0
+
+
+@dataclass
+class Profile:
+    """The context manager and its result: ``rows`` by time, the dearest first; ``print`` it."""
+
+    peak: float = 0.0
+    _rows: dict[Any, Row] = field(default_factory=dict)
+    _keep: list[Any] = field(default_factory=list)
+    _outer: Any = None
+
+    @property
+    def rows(self) -> list[Row]:
+        return sorted(self._rows.values(), key=lambda r: -r.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Time in launches, all together."""
+        return sum(r.seconds for r in self._rows.values())
+
+    def __enter__(self) -> Profile:
+        from ..jit import program
+
+        self.peak = copy_bandwidth()
+        self._outer = program.observer
+        program.observer = self._run
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        from ..jit import program
+
+        program.observer = self._outer
+
+    def _run(self, p: Program, values: Any) -> tuple[int, int]:
+        table, positions = p.table, p.positions
+        clock = time.perf_counter
+        start = clock()
+        table.run(positions, values, 0, 0)
+        empty = clock() - start
+        for k in range(p.launches):
+            start = clock()
+            done, status = table.run(positions, values, k, 1)
+            row = self._row(p, k)
+            row.seconds += max(0.0, clock() - start - empty)
+            row.calls += 1
+            if status:
+                return done, status
+        return p.launches, 0
+
+    def _row(self, p: Program, k: int) -> Row:
+        row = self._rows.get((id(p), k))
+        if row is None:
+            if k == 0:
+                self._keep.append(p)  # its id is a key
+            step = p.lowered.steps[k]
+            boundaries = {s.node for g in p.lowered.groups for s in g.stages}
+            lines = dict.fromkeys(line for x in step.launches for line in launch_lines(x.origins, boundaries))
+            cost = sum((launch_cost(x) for x in step.launches), Cost())
+            row = self._rows[id(p), k] = Row(step.kernel.key, _kind(step.kernel), tuple(lines), cost)
+        return row
+
+    def __str__(self) -> str:
+        total = self.seconds or 1.0
+        head = f"{'kernel':24} {'kind':8} {'calls':>6} {'us':>9} {'share':>6} {'GB/s':>7} {'% copy':>6} {'GFLOP/s':>8}  line"
+        lines = [head]
+        for r in self.rows:
+            lines.append(
+                f"{r.kernel:24} {r.kind:8} {r.calls:6} {r.seconds / max(1, r.calls) * 1e6:9.1f} {r.seconds / total:6.1%} "
+                f"{r.bandwidth / 1e9:7.1f} {100 * r.bandwidth / self.peak:6.0f} {r.rate / 1e9:8.1f}  {', '.join(r.lines)}"
+            )
+        lines.append(f"{len(self._rows)} launches, {self.seconds * 1e3:.3f} ms; a copy moves {self.peak / 1e9:.1f} GB/s")
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _kind(kernel: Any) -> str:
+    if isinstance(kernel, Gemm):
+        return "matmul"
+    if not isinstance(kernel, Kernel):
+        return "library"
+    return "rows" if any(p.axes for p in kernel.phases) else "map"
+
+
+@cache
+def copy_bandwidth() -> float:
+    """Bytes per second that a plain copy kernel moves on this machine, all threads (best of five)."""
+    from ..dtypes import float32
+    from ..ir import graph
+    from ..jit.program import build
+    from ..runtime import buffers
+
+    shape = (COPY_BYTES // 4,)
+    program = build([graph.copy(graph.param(0, shape, float32))], [None], [(shape, float32)], [])
+    given = buffers.allocate(COPY_BYTES)
+    program.run([given])
+    best = min(_seconds(program, given) for _ in range(5))
+    return 2 * COPY_BYTES / best
+
+
+def _seconds(program: Program, given: Any) -> float:
+    start = time.perf_counter()
+    program.run([given])
+    return time.perf_counter() - start
+
+
+def profile() -> Profile:
+    """Time every launch inside the ``with`` block; print the result afterwards."""
+    return Profile()
+
+
+__all__ = ["Profile", "Row", "copy_bandwidth", "profile"]

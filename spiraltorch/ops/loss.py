@@ -1,0 +1,392 @@
+"""Losses: a number, or one an element, that says how far predictions are from targets.
+
+In: predictions and targets as nodes.  Out: a node, reduced as ``reduction`` says ('mean', 'sum', 'none').
+Cross entropy on class numbers reads one element a row; its gradient is ``softmax - onehot`` by comparing
+positions, so that neither direction scatters.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> x, t = graph.param(0, (8, 10), dtypes.float32), graph.param(1, (8,), dtypes.int64)
+    >>> OPS["cross_entropy"].apply([x, t], {"reduction": "none"}).shape
+    (8,)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import dtypes
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.lang import fold
+from ..ir.node import Node, cast
+from . import samples as s
+from .activation import logistic
+from .elementwise import number
+from .reduce import log_sum_exp, size_of
+from .registry import op, raise_dtype
+
+T = s.T
+WHERE = ("nn.functional",)
+_REDUCTIONS = ("mean", "sum", "none")
+
+
+def _check(reduction: str) -> None:
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+
+
+def reduced(loss: Node, reduction: str) -> Node:
+    """All elements, their sum or their mean."""
+    _check(reduction)
+    if reduction == "none":
+        return loss
+    total = fold("add", loss, None)
+    return total if reduction == "sum" else total / size_of(loss, range(len(loss.shape)))
+
+
+def spread(g: Node, shape: tuple[int, ...], reduction: str) -> Node:
+    """The gradient of :func:`reduced` at each element."""
+    if reduction == "none":
+        return g
+    wide = graph.expand(g, shape)
+    return wide if reduction == "sum" else wide / size_of_shape(shape, g)
+
+
+def size_of_shape(shape: tuple[int, ...], like: Node) -> Node:
+    n = 1
+    for k in shape:
+        n *= k
+    return number(float(n), like)
+
+
+def _pairs(**kwargs: Any) -> Any:
+    return s.calls(
+        s.call(T(2, 3), T(2, 3), **kwargs), s.call(T(2, 3), T(2, 3), reduction="sum", **kwargs),
+        s.call(T(5), T(5), reduction="none", **kwargs), s.call(T(), T(), **kwargs), s.call(T(0, 3), T(0, 3), reduction="sum", **kwargs),
+    )  # fmt: skip
+
+
+@op("mse_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=_pairs())
+def mse_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
+    """``(input - target) ** 2``, reduced.  (torch.nn.functional.mse_loss)"""
+    d = input - target
+    return reduced(d * d, reduction)
+
+
+@op("l1_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=_pairs())
+def l1_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
+    """``|input - target|``, reduced.  (torch.nn.functional.l1_loss)"""
+    return reduced(lang.absolute(input - target), reduction)
+
+
+@op("smooth_l1_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(beta=0.3), _pairs(beta=0)))
+def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: float = 1.0) -> Node:
+    """``d * d / (2 * beta)`` where ``d = |input - target|`` is below ``beta``, else ``d - beta / 2``; reduced.
+    (torch.nn.functional.smooth_l1_loss)"""
+    if beta < 0:
+        raise SpiralError("smooth_l1_loss does not support negative values for beta.")
+    d = lang.absolute(input - target)
+    if beta == 0:
+        return reduced(d, reduction)
+    b = number(beta, d)
+    return reduced(lang.where(lang.lt(d, b), 0.5 * d * d / b, d - 0.5 * b), reduction)
+
+
+@op("huber_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(delta=0.3)))
+def huber_loss(input: Node, target: Node, *, reduction: str = "mean", delta: float = 1.0) -> Node:
+    """``d * d / 2`` where ``d = |input - target|`` is at most ``delta``, else ``delta * (d - delta / 2)``; reduced.
+    (torch.nn.functional.huber_loss)"""
+    if delta <= 0:
+        raise SpiralError("huber_loss does not support non-positive values for delta.")
+    d = lang.absolute(input - target)
+    k = number(delta, d)
+    return reduced(lang.where(lang.le(d, k), 0.5 * d * d, k * (d - 0.5 * k)), reduction)
+
+
+# -- binary cross entropy -------------------------------------------------------------------------
+
+
+def _weighted(loss: Node, weight: Node | None) -> Node:
+    return loss if weight is None else loss * weight
+
+
+def _same_size(name: str, input: Node, target: Node) -> None:
+    if input.shape != target.shape:
+        raise ValueError(f"Target size ({list(target.shape)}) must be the same as input size ({list(input.shape)})")
+
+
+def _bce_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *,
+              reduction: str = "mean") -> list[Node | None]:  # fmt: skip
+    up = _weighted(spread(g, input.shape, reduction), weight)
+    slope = (input - target) / lang.maximum(input * (1 - input), 1e-12)
+    grads: list[Node | None] = [up * slope, up * (lang.log(1 - input) - lang.log(input))]
+    return grads if weight is None else [*grads, None]
+
+
+_BCE = s.calls(
+    s.call(T(2, 3, fill="open"), T(2, 3, fill="open")), s.call(T(5, fill="open"), T(5, fill="open"), reduction="none"),
+    s.call(T(2, 3, fill="open"), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
+)  # fmt: skip
+
+
+@op("binary_cross_entropy", grad=_bce_grad, where=WHERE, samples=_BCE)
+def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean") -> Node:
+    """``-(target * log(input) + (1 - target) * log(1 - input))`` times ``weight``, reduced; logarithms are at least
+    -100.  (torch.nn.functional.binary_cross_entropy)"""
+    _same_size("binary_cross_entropy", input, target)
+    if input.dtype.kind != "f":
+        raise_dtype(binary_cross_entropy, input.dtype)
+    yes, no = lang.maximum(lang.log(input), -100.0), lang.maximum(lang.log(1 - input), -100.0)
+    return reduced(_weighted((target - 1) * no - target * yes, weight), reduction)
+
+
+def _logit_weight(target: Node, pos_weight: Node | None) -> Node | None:
+    """What multiplies log(1 + exp(-x)): 1, or more for positives."""
+    return None if pos_weight is None else (pos_weight - 1) * target + 1
+
+
+def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *,
+                     reduction: str = "mean", pos_weight: Node | None = None) -> list[Node | None]:  # fmt: skip
+    shape = lang.shapes_broadcast([n.shape for n in (input, target, weight, pos_weight) if n is not None])
+    up = _weighted(spread(g, shape, reduction), weight)
+    y = logistic(input)
+    more = _logit_weight(target, pos_weight)
+    slope = y - target if more is None else (1 - target) + more * (y - 1)
+    soft = lang.maximum(-input, 0) + lang.log1p(lang.exp(-lang.absolute(input)))  # -log(sigmoid)
+    d_target = -input if pos_weight is None else (pos_weight - 1) * soft - input
+    grads: list[Node | None] = [up * slope, up * d_target]
+    return [*grads, *[None for t in (weight, pos_weight) if t is not None]]
+
+
+@op("binary_cross_entropy_with_logits", grad=_bce_logits_grad, where=WHERE, samples=s.calls(
+    s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(5), T(5, fill="open"), reduction="none"), s.call(T(2, 3), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
+    s.call(T(2, 3), T(2, 3, fill="open"), pos_weight=T(3, fill="positive")), s.value_only(T(14, fill="special"), T(14, fill="open"), reduction="none")))  # fmt: skip
+def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean",
+                                     pos_weight: Node | None = None) -> Node:  # fmt: skip
+    """:func:`binary_cross_entropy` of ``sigmoid(input)`` without overflow on the way; ``pos_weight`` multiplies the
+    positives' part.  (torch.nn.functional.binary_cross_entropy_with_logits)"""
+    _same_size("binary_cross_entropy_with_logits", input, target)
+    if input.dtype.kind != "f":
+        raise_dtype(binary_cross_entropy_with_logits, input.dtype)
+    soft = lang.log1p(lang.exp(-lang.absolute(input))) + lang.maximum(-input, 0)
+    more = _logit_weight(target, pos_weight)
+    return reduced(_weighted((1 - target) * input + (soft if more is None else more * soft), weight), reduction)
+
+
+@op("kl_div", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.calls(
+    s.call(T(2, 3), T(2, 3, fill="open"), reduction="batchmean"), s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(2, 3), T(2, 3), reduction="sum", log_target=True),
+    s.call(T(5), T(5, fill="open"), reduction="none")))  # fmt: skip
+def kl_div(input: Node, target: Node, *, reduction: str = "mean", log_target: bool = False) -> Node:
+    """``target * (log(target) - input)``, 0 where ``target`` is; ``input`` (and with ``log_target`` also ``target``)
+    are logarithms.  Reduction 'batchmean' divides the sum by the first size.  (torch.nn.functional.kl_div)"""
+    if log_target:
+        loss = lang.exp(target) * (target - input)
+    else:
+        positive = lang.lt(0, target)
+        size = lang.where(positive, target, 1)  # its logarithm, and that one's gradient, are finite
+        entropy = lang.where(positive, size * lang.log(size), lang.where(lang.eq(target, 0), 0, float("nan")))
+        loss = entropy - target * input
+    if reduction == "batchmean":
+        return fold("add", loss, None) / number(float(loss.shape[0] if loss.shape else 1), loss)
+    return reduced(loss, reduction)
+
+
+# -- classes --------------------------------------------------------------------------------------
+
+
+class _Classes:
+    """Predictions [C], [N, C] or [N, C, d...] and class numbers of the shape without C."""
+
+    def __init__(self, input: Node, target: Node, weight: Node | None, ignore_index: int) -> None:
+        rank = len(input.shape)
+        if not rank:
+            raise ValueError("Expected a prediction for each class, got a 0-d input")
+        self.axis = axis = 0 if rank == 1 else 1
+        self.count = input.shape[axis]
+        self.shape = input.shape[:axis] + input.shape[axis + 1 :]
+        if target.shape != self.shape:
+            if target.shape[:1] != input.shape[:1] and rank > 1:
+                raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[:1] or 0}).")
+            raise ShapeError(f"Expected target size {list(self.shape)}, got {list(target.shape)}")
+        if target.dtype not in (dtypes.int64, dtypes.uint8, dtypes.int32):
+            raise SpiralError(f"expected scalar type Long but found {target.dtype.name}")
+        if weight is not None and weight.shape != (self.count,):
+            raise ShapeError(f"weight tensor should be defined either for all {self.count} classes or no classes")
+        wide = cast(target, dtypes.int64)
+        self.valid = lang.ne(wide, ignore_index)
+        self.target = lang.where(self.valid, wide, 0)
+        self.dtype = input.dtype
+        picked = None if weight is None else graph.gather(cast(weight, self.dtype), self.target, 0)
+        #: what each position's loss is multiplied by
+        self.share = cast(self.valid, self.dtype) if picked is None else lang.where(self.valid, picked, 0)
+
+    def of_target(self, input: Node) -> Node:
+        """``input`` at the target's class."""
+        at = graph.reshape(self.target, self.wide_shape())
+        return graph.reshape(graph.gather_along(input, at, self.axis), self.shape)
+
+    def wide_shape(self) -> tuple[int, ...]:
+        return self.shape[: self.axis] + (1,) + self.shape[self.axis :]
+
+    def wide(self, n: Node, shape: tuple[int, ...]) -> Node:
+        return graph.expand(graph.reshape(n, self.wide_shape()), shape)
+
+    def is_target(self, shape: tuple[int, ...]) -> Node:
+        return lang.eq(graph.iota(shape, self.axis), self.wide(self.target, shape))
+
+    def reduced(self, loss: Node, reduction: str) -> Node:
+        _check(reduction)
+        loss = lang.where(self.valid, loss, 0)
+        if reduction == "none":
+            return loss
+        total = fold("add", loss, None)
+        return total if reduction == "sum" else total / fold("add", self.share, None)
+
+    def spread(self, g: Node, reduction: str) -> Node:
+        """The gradient of :meth:`reduced` at each position, 0 at ignored ones."""
+        if reduction == "mean":
+            g = g / fold("add", self.share, None)
+        g = g if reduction == "none" else graph.expand(g, self.shape)
+        return lang.where(self.valid, g, 0)
+
+
+def _nll_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100,
+              reduction: str = "mean") -> list[Node | None]:  # fmt: skip
+    c = _Classes(input, target, weight, ignore_index)
+    up = c.wide(-c.spread(g, reduction) * c.share, input.shape)
+    grads: list[Node | None] = [lang.where(c.is_target(input.shape), up, 0), None]
+    return grads if weight is None else [*grads, None]
+
+
+def _classes(*shapes: tuple[int, ...], **kwargs: Any) -> list[s.Call]:
+    out = []
+    for shape in shapes:
+        axis = 0 if len(shape) == 1 else 1
+        target = T(*shape[:axis], *shape[axis + 1 :], fill="index", high=shape[axis])
+        out.append(s.call(T(*shape), target, **kwargs))
+    return out
+
+
+_NLL = s.calls(
+    *_classes((4, 5), (5,), (2, 5, 3), (0, 5)), *_classes((4, 5), (2, 5, 3), reduction="none"), *_classes((6, 5), (0, 5), reduction="sum"),
+    *_classes((9, 5), ignore_index=2), s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive")),
+    s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), reduction="none", ignore_index=1),
+    s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), reduction="sum"),
+)  # fmt: skip
+
+
+@op("nll_loss", grad=_nll_grad, where=WHERE, samples=_NLL)
+def nll_loss(input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> Node:
+    """``-input`` (log probabilities over axis 1) at the target class, times the class's ``weight``; 'mean' divides by
+    the weights' sum; ``ignore_index`` counts nothing.  (torch.nn.functional.nll_loss)"""
+    if input.dtype.kind != "f":
+        raise_dtype(nll_loss, input.dtype)
+    c = _Classes(input, target, weight, ignore_index)
+    return c.reduced(-c.of_target(input) * c.share, reduction)
+
+
+def _smooth_check(label_smoothing: float) -> None:
+    if not 0 <= label_smoothing <= 1:
+        raise SpiralError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
+
+
+def _class_weights(input: Node, weight: Node | None, axis: int) -> Node | None:
+    """``weight`` along the class axis of ``input``."""
+    if weight is None:
+        return None
+    return graph.reshape(cast(weight, input.dtype), (weight.size,) + (1,) * (len(input.shape) - axis - 1))
+
+
+def _soft_target(input: Node, target: Node, weight: Node | None, label_smoothing: float, axis: int) -> Node:
+    """What each log probability is multiplied by, negated, when targets are probabilities."""
+    t = target
+    if label_smoothing:
+        t = t * number(1 - label_smoothing, t) + number(label_smoothing / max(1, input.shape[axis]), t)
+    w = _class_weights(input, weight, axis)
+    return t if w is None else t * w
+
+
+def _soft_share(input: Node, axis: int, reduction: str) -> Node | None:
+    """What 'mean' divides by: the number of predictions."""
+    return number(float(input.size // max(1, input.shape[axis])), input) if reduction == "mean" else None
+
+
+def _cross_entropy_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *,
+                        ignore_index: int = -100, reduction: str = "mean",
+                        label_smoothing: float = 0.0) -> list[Node | None]:  # fmt: skip
+    rest: list[Node | None] = [None] if weight is not None else []
+    axis = 0 if len(input.shape) == 1 else 1
+    log_total = log_sum_exp(input, (axis,), keepdim=True)
+    if target.dtype.kind == "f":
+        share = _soft_share(input, axis, reduction)
+        up = g if share is None else g / share
+        kept = lang.kept_shape(input.shape, (axis,))
+        up = graph.expand(graph.reshape(up, kept) if reduction == "none" else graph.expand(up, kept), input.shape)
+        p = _soft_target(input, target, weight, label_smoothing, axis)
+        probability = lang.exp(input - log_total)
+        dx = up * (probability * fold("add", p, axis, keepdim=True) - p)
+        w = _class_weights(input, weight, axis)
+        dt = -up * (input - log_total) * number(1 - label_smoothing, input)
+        return [dx, dt if w is None else dt * w, *rest]
+    c = _Classes(input, target, weight, ignore_index)
+    up = c.spread(g, reduction)
+    probability = lang.exp(input - log_total)
+    onehot = c.is_target(input.shape)
+    hard = c.wide(up * c.share * number(1 - label_smoothing, up), input.shape)
+    dx = lang.where(onehot, (probability - 1) * hard, probability * hard)
+    if label_smoothing:
+        soft = c.wide(up * number(label_smoothing / max(1, c.count), up), input.shape)
+        w = _class_weights(input, weight, axis)
+        every = number(float(c.count), input) if weight is None else fold("add", cast(weight, input.dtype), 0)
+        dx = dx + soft * (probability * every - (1 if w is None else w))
+    return [dx, None, *rest]
+
+
+_CROSS = s.more(
+    _NLL,
+    s.calls(
+        *_classes((4, 5), (5,), (2, 5, 3), label_smoothing=0.1), *_classes((9, 5), ignore_index=2, label_smoothing=0.2),
+        *_classes((6, 5), reduction="none", label_smoothing=0.1),
+        s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3),
+        s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3, ignore_index=1, reduction="sum"),
+        s.call(T(4, 5), T(4, 5, fill="simplex")), s.call(T(2, 5, 3), T(2, 5, 3, fill="simplex"), reduction="none"),
+        s.call(T(4, 5), T(4, 5, fill="simplex"), T(5, fill="positive"), label_smoothing=0.1, reduction="sum"),
+        s.call(T(4, 5), T(4, 5, fill="simplex"), T(5, fill="positive")),
+        s.call(T(2, 400), T(2, fill="index", high=400)),
+    ),
+)  # fmt: skip
+
+
+@op("cross_entropy", grad=_cross_entropy_grad, where=WHERE, samples=_CROSS)
+def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100,
+                  reduction: str = "mean", label_smoothing: float = 0.0) -> Node:  # fmt: skip
+    """``log(sum(exp(input))) - input[target]`` over the classes (axis 1 of [N, C, ...], or axis 0 of [C]) for class
+    numbers of shape [N, ...]; for probabilities of the shape of ``input``, the sum of those losses weighted by them.
+    'mean' divides by the targets' weights; ``ignore_index`` counts nothing.  (torch.nn.functional.cross_entropy)"""
+    _smooth_check(label_smoothing)
+    _check(reduction)
+    if input.dtype.kind != "f":
+        raise_dtype(cross_entropy, input.dtype)
+    axis = 0 if len(input.shape) == 1 else 1
+    if target.dtype.kind == "f":
+        if target.shape != input.shape:
+            raise SpiralError(f"expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}")
+        if ignore_index >= 0:
+            raise SpiralError("ignore_index is not supported for floating point target")
+        p = _soft_target(input, target, weight, label_smoothing, axis)
+        loss = fold("add", p * (log_sum_exp(input, (axis,), keepdim=True) - input), axis)
+        share = _soft_share(input, axis, reduction)
+        total = loss if reduction == "none" else fold("add", loss, None)
+        return total if share is None else total / share
+    c = _Classes(input, target, weight, ignore_index)
+    log_total = log_sum_exp(input, (axis,))
+    loss = (log_total - c.of_target(input)) * c.share
+    if label_smoothing:
+        w = _class_weights(input, weight, axis)
+        every = c.wide(log_total, input.shape) - input
+        smooth = fold("add", every if w is None else every * w, axis)
+        share = number(label_smoothing / max(1, c.count), loss)
+        loss = loss * number(1 - label_smoothing, loss) + smooth * share
+    return c.reduced(loss, reduction)

@@ -1,0 +1,269 @@
+"""Normalisation, and dropout.
+
+In: data, and weight and bias to scale the result with.  Out: ``(x - mean) / sqrt(var + eps) * weight +
+bias`` over the axes that each operator says.  The gradients are written out, so that backward is as few
+passes over each row as forward:  with ``w`` the gradient at the normalised value ``h``,
+``dx = rstd * (w - mean(w) - h * mean(w * h))``.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> x = graph.param(0, (2, 8), dtypes.float16)
+    >>> OPS["layer_norm"].apply([x, (8,)], {}).dtype
+    spiraltorch.float16
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .. import dtypes
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.lang import fold
+from ..ir.node import Node, cast, const
+from . import samples as s
+from .elementwise import dtypes_limits, number
+from .reduce import centred, size_of
+from .registry import op, raise_dtype
+
+T = s.T
+
+
+def _mean(x: Node, axes: Sequence[int]) -> Node:
+    return fold("add", x, tuple(axes), keepdim=True) / size_of(x, axes)
+
+
+def _normal(x: Node, axes: Sequence[int], eps: float) -> tuple[Node, Node]:
+    """(normalised value, 1 / standard deviation)."""
+    d = centred(x, axes)
+    rstd = lang.rsqrt(_mean(d * d, axes) + number(eps, x))
+    return d * rstd, rstd
+
+
+def _normal_grad(w: Node, h: Node, rstd: Node, axes: Sequence[int]) -> Node:
+    return rstd * (w - _mean(w, axes) - h * _mean(w * h, axes))
+
+
+def _given(*pairs: tuple[Node | None, Node | None]) -> list[Node | None]:
+    """The gradients of the tensors that were passed."""
+    return [g for t, g in pairs if isinstance(t, Node)]
+
+
+def _scaled(h: Node, weight: Node | None, bias: Node | None) -> Node:
+    h = h if weight is None else h * weight
+    return h if bias is None else h + bias
+
+
+def _last_axes(name: str, input: Node, normalized_shape: Any, *scales: Node | None) -> tuple[int, ...]:
+    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if not wanted:
+        raise SpiralError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element")
+    for t in scales:
+        if t is not None and t.shape != wanted:
+            raise ShapeError(
+                f"Expected weight to be of same shape as normalized_shape, but got weight of shape {list(t.shape)} and "
+                f"normalized_shape = {list(wanted)}"
+            )
+    rank = len(input.shape)
+    if input.shape[max(0, rank - len(wanted)) :] != wanted:
+        raise ShapeError(
+            f"Given normalized_shape={list(wanted)}, expected input with shape [*, {', '.join(map(str, wanted))}], but "
+            f"got input of size{list(input.shape)}"
+        )
+    if input.dtype.kind != "f":
+        raise_dtype(layer_norm if name == "layer_norm" else rms_norm, input.dtype)
+    return tuple(range(rank - len(wanted), rank))
+
+
+def _layer_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weight: Node | None = None,
+                     bias: Node | None = None, eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    axes = _last_axes("layer_norm", input, normalized_shape)
+    h, rstd = _normal(input, axes, eps)
+    dx = _normal_grad(g if weight is None else g * weight, h, rstd, axes)
+    lead = range(axes[0])
+    return _given((input, dx), (weight, fold("add", g * h, tuple(lead))), (bias, fold("add", g, tuple(lead))))
+
+
+@op("layer_norm", grad=_layer_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+    s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]), s.call(T(2, 8), (8,), None, T(8), 0.1),
+    s.call(T(5), (5,)), s.call(T(0, 8), (8,), T(8), T(8))))  # fmt: skip
+def layer_norm(input: Node, normalized_shape: Any, weight: Node | None = None, bias: Node | None = None,
+               eps: float = 1e-5) -> Node:  # fmt: skip
+    """Normalised over the last axes, which are ``normalized_shape`` (as are weight and bias).
+    (torch.nn.functional.layer_norm)"""
+    axes = _last_axes("layer_norm", input, normalized_shape, weight, bias)
+    return _scaled(_normal(input, axes, eps)[0], weight, bias)
+
+
+def _rms_form(input: Node, eps: float | None, axes: Sequence[int]) -> tuple[Node, Node, Node]:
+    """(x in its computing type, normalised value, 1 / root mean square)."""
+    if eps is None:
+        eps = float(dtypes_limits(input).eps)
+    x = cast(input, input.dtype.acc)
+    rstd = lang.rsqrt(_mean(x * x, axes) + number(eps, x))
+    return x, x * rstd, rstd
+
+
+def _rms_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weight: Node | None = None,
+                   eps: float | None = None) -> list[Node | None]:  # fmt: skip
+    axes = _last_axes("rms_norm", input, normalized_shape)
+    x, h, rstd = _rms_form(input, eps, axes)
+    up = cast(g, x.dtype)
+    w = up if weight is None else up * cast(weight, x.dtype)
+    dx = rstd * (w - h * _mean(w * h, axes))
+    return _given((input, dx), (weight, fold("add", up * h, tuple(range(axes[0])))))
+
+
+@op("rms_norm", acc=False, grad=_rms_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+    s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1), s.call(T(0, 8), (8,), T(8))))  # fmt: skip
+def rms_norm(input: Node, normalized_shape: Any, weight: Node | None = None, eps: float | None = None) -> Node:
+    """``input / sqrt(mean(input ** 2) + eps) * weight`` over the last axes; ``eps`` None is the type's own.
+    (torch.nn.functional.rms_norm)"""
+    axes = _last_axes("rms_norm", input, normalized_shape, weight)
+    x, h, _ = _rms_form(input, eps, axes)
+    return cast(_scaled(h, None if weight is None else cast(weight, x.dtype), None), input.dtype)
+
+
+def _group_form(input: Node, num_groups: int) -> tuple[Node, tuple[int, ...]]:
+    """Input as [N, groups, elements...] and the axes of a group."""
+    if len(input.shape) < 2:
+        raise SpiralError(f"Expected at least 2 dimensions for input tensor but received {len(input.shape)}")
+    if input.dtype.kind != "f":
+        raise_dtype(group_norm, input.dtype)
+    channels = input.shape[1]
+    if num_groups < 1 or channels % num_groups:
+        raise SpiralError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input of shape "
+            f"{list(input.shape)} and num_groups={num_groups}"
+        )
+    shape = (input.shape[0], num_groups, channels // num_groups, *input.shape[2:])
+    return graph.reshape(input, shape), tuple(range(2, len(shape)))
+
+
+def _per_channel(t: Node, rank: int) -> Node:
+    return graph.reshape(t, (t.size,) + (1,) * (rank - 2))
+
+
+def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: Node | None = None,
+                     bias: Node | None = None, eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    x, axes = _group_form(input, num_groups)
+    h, rstd = _normal(x, axes, eps)
+    w = g if weight is None else g * _per_channel(weight, len(input.shape))
+    dx = graph.reshape(_normal_grad(graph.reshape(w, x.shape), h, rstd, axes), input.shape)
+    rest = tuple([0, *range(2, len(input.shape))])
+    dw = fold("add", g * graph.reshape(h, input.shape), rest)
+    return _given((input, dx), (weight, dw), (bias, fold("add", g, rest)))
+
+
+@op("group_norm", grad=_group_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+    s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1), s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
+def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None,
+               eps: float = 1e-5) -> Node:  # fmt: skip
+    """Normalised over each sample's groups of channels (axis 1) and all later axes; weight and bias are per channel.
+    (torch.nn.functional.group_norm)"""
+    x, axes = _group_form(input, num_groups)
+    for t in (weight, bias):
+        if t is not None and t.shape != (input.shape[1],):
+            raise ShapeError(
+                f"Expected weight to be a vector of size equal to the number of channels in input, but got weight of "
+                f"shape {list(t.shape)} and input of shape {list(input.shape)}"
+            )
+    h = graph.reshape(_normal(x, axes, eps)[0], input.shape)
+    scale, shift = (None if t is None else _per_channel(t, len(input.shape)) for t in (weight, bias))
+    return _scaled(h, scale, shift)
+
+
+# -- batch norm -----------------------------------------------------------------------------------
+
+
+def _batch_axes(input: Node) -> tuple[int, ...]:
+    return (0, *range(2, len(input.shape)))
+
+
+def _batch_normal(input: Node, running_mean: Node | None, running_var: Node | None, training: bool,
+                  eps: float) -> tuple[Node, Node, Node]:  # fmt: skip
+    """(x in its computing type, normalised value, 1 / standard deviation) with the batch's or the running figures."""
+    x = cast(input, input.dtype.acc)
+    if training or running_mean is None or running_var is None:
+        return (x, *_normal(x, _batch_axes(input), eps))
+    mean, var = (_per_channel(cast(t, x.dtype), len(x.shape)) for t in (running_mean, running_var))
+    rstd = lang.rsqrt(var + number(eps, x))
+    return x, (x - mean) * rstd, rstd
+
+
+def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = None, running_var: Node | None = None,
+                     weight: Node | None = None, bias: Node | None = None, training: bool = False,
+                     momentum: float = 0.1, eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    axes = _batch_axes(input)
+    x, h, rstd = _batch_normal(input, running_mean, running_var, training, eps)
+    up = cast(g[0] if isinstance(g, (list, tuple)) else g, x.dtype)
+    w = up if weight is None else up * _per_channel(cast(weight, x.dtype), len(x.shape))
+    fixed = not training and running_mean is not None
+    dx = w * rstd if fixed else _normal_grad(w, h, rstd, axes)
+    return _given(
+        (input, dx), (running_mean, None), (running_var, None), (weight, fold("add", up * h, axes)), (bias, fold("add", up, axes))
+    )
+
+
+@op("batch_norm", acc=False, grad=_batch_norm_grad, where=(), tolerance=1e-4, samples=s.calls(
+    s.call(T(4, 3), T(3), T(3, fill="positive"), T(3), T(3), False), s.call(T(4, 3, 5), None, None, T(3), T(3), True),
+    s.call(T(4, 3, 2, 2), T(3), T(3, fill="positive"), T(3), T(3), True, 0.3, 0.01), s.call(T(4, 3), None, None, None, None, True),
+    s.call(T(4, 3, 5), T(3), T(3, fill="positive"), None, T(3), training=True)))  # fmt: skip
+def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
+               bias: Node | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
+    """Normalised per channel (axis 1) over all other axes: with the batch's figures in training, else with the
+    running ones.  In training with running figures the result is (out, new mean, new variance), where
+    ``new = (1 - momentum) * running + momentum * batch`` (the unbiased variance).
+    (torch.nn.functional.batch_norm)"""
+    if len(input.shape) < 2:
+        raise SpiralError(f"expected at least 2D input, got {len(input.shape)}D input")
+    if input.dtype.kind != "f":
+        raise_dtype(batch_norm, input.dtype)
+    channels = input.shape[1]
+    for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+        if t is not None and t.shape != (channels,):
+            raise ShapeError(f"{name} should contain {channels} elements not {t.size}")
+    if not training and (running_mean is None or running_var is None):
+        raise SpiralError("Expected running_mean and running_var to be defined when training=False")
+    axes = _batch_axes(input)
+    count = lang.count(input.shape, axes)
+    if training and count == 1:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.shape)}")
+    x, h, _ = _batch_normal(input, running_mean, running_var, training, eps)
+    scale, shift = (None if t is None else _per_channel(cast(t, x.dtype), len(x.shape)) for t in (weight, bias))
+    out = cast(_scaled(h, scale, shift), input.dtype)
+    if not training or running_mean is None or running_var is None:
+        return out
+    d = centred(x, axes)
+    mean = fold("add", x, axes) / size_of(x, axes)
+    var = fold("add", d * d, axes) / number(float(max(count - 1, 0)), x)
+    return out, _moved(running_mean, mean, momentum), _moved(running_var, var, momentum)
+
+
+def _moved(running: Node, batch: Node, momentum: float) -> Node:
+    old = cast(running, batch.dtype)
+    return cast(old * number(1 - momentum, old) + batch * number(momentum, old), running.dtype)
+
+
+# -- dropout --------------------------------------------------------------------------------------
+
+
+def _key_samples(*shape: int, p: float) -> s.Call:
+    import numpy as np
+
+    return s.call(T(*shape), np.array(7, np.uint64), np.array(3, np.uint64), p)
+
+
+@op("dropout", where=(), samples=s.calls(_key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)))
+def dropout(input: Node, key: Node, counter: Node, p: float = 0.5) -> Node:
+    """Each element 0 with chance ``p``, else divided by ``1 - p``; element i is decided by random word
+    ``counter + i`` under ``key``.  (torch.nn.functional.dropout)"""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if p == 1:
+        return graph.full(0, input.shape, input.dtype)
+    bits = graph.random(key, counter, input.shape)
+    keep = lang.le(const(round(p * (1 << 32)), dtypes.uint32), bits)
+    return lang.where(keep, input * number(1 / (1 - p), input), 0)
