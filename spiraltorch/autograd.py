@@ -320,6 +320,9 @@ class GradFn:
         in_nodes = [t if isinstance(t, Node) else t._read() for t in ins]
         if not create_graph:
             found = self.call.vjp([None if g is None else g._read() for g in grads], out_nodes, in_nodes)
+            for f in found:  # a gradient comes from the line whose operation it differentiates
+                if f is not None and f.origin is None:
+                    f.origin = self.origin
             return [None if f is None or e is None else from_node(f) for f, e in zip(found, self.edges)]
         inner = VjpCall(self.call, [g is not None for g in grads], len(outs))
         live = [g for g in grads if g is not None]

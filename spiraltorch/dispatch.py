@@ -23,6 +23,8 @@ from .storage import computed_at_once, reshape_strides
 from .tensor import Tensor, attach, from_node, tensor_over
 
 _NO_KW: dict[str, Any] = {}
+#: classes whose scalar rows take the short path; nn.Parameter adds itself
+SHORT: set[type] = {Tensor}
 
 
 def _nodes(value: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
@@ -193,7 +195,7 @@ def _binary(op: Op) -> Callable[..., Any]:
     kinds = op.kinds
 
     def apply(a: Any, b: Any, **kwargs: Any) -> Any:
-        if type(a) is Tensor and type(b) is Tensor and not kwargs:
+        if type(a) in SHORT and type(b) in SHORT and not kwargs:
             x = a._storage.node if not a._steps else a._read()
             y = b._storage.node if not b._steps else b._read()
             d = x.dtype
@@ -221,7 +223,7 @@ def _unary(op: Op) -> Callable[..., Any]:
     assert row is not None
 
     def apply(input: Any, **kwargs: Any) -> Any:
-        if type(input) is Tensor and not kwargs:
+        if type(input) in SHORT and not kwargs:
             x = input._storage.node if not input._steps else input._read()
             d = x.dtype
             if d.kind == "f" and d.itemsize > 2:
@@ -296,7 +298,7 @@ def _operand(value: Any) -> bool:
 
 def _dunder(compute: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
     def forward(self: Tensor, other: Any) -> Any:
-        if type(other) is not Tensor and not _operand(other):
+        if type(other) not in SHORT and not _operand(other):
             return NotImplemented
         return compute(self, other)
 

@@ -92,45 +92,28 @@ def computed_at_once(sources: Sequence[Any], results: Sequence[Any]) -> None:
         realize([t._storage for t in results])
 
 
-class Queue:
+class Queue(threading.local):
     """Pending cells, weakly, in the order they were made; and the trace in progress, if any.
 
     Each thread has its own, so threads do not compute each other's work.
     """
 
     def __init__(self) -> None:
-        self._local = threading.local()
-
-    def _state(self) -> Any:
-        s = self._local
-        try:
-            s.cells
-        except AttributeError:
-            s.cells, s.bytes, s.trace = [], 0, None
-        return s
-
-    @property
-    def trace(self) -> Any:
-        return self._state().trace
-
-    @trace.setter
-    def trace(self, value: Any) -> None:
-        self._state().trace = value
+        self.cells: list[weakref.ref[Storage]] = []
+        self.bytes = 0
+        self.trace: Any = None
 
     def add(self, cell: Storage) -> None:
-        s = self._state()
-        s.cells.append(weakref.ref(cell))
+        cells = self.cells
+        cells.append(weakref.ref(cell))
         n = cell.node
-        s.bytes += math.prod(n.shape) * n.dtype.itemsize
-        if (len(s.cells) > config.queue_nodes or s.bytes > config.queue_bytes) and s.trace is None:
-            cell_node = n  # keep it alive: the caller holds the cell only after __init__
+        self.bytes += math.prod(n.shape) * n.dtype.itemsize
+        if (len(cells) > config.queue_nodes or self.bytes > config.queue_bytes) and self.trace is None:
             self.flush()
-            del cell_node
 
     def take(self) -> list[Storage]:
         """All cells that are alive and pending; the queue is empty afterwards."""
-        s = self._state()
-        refs, s.cells, s.bytes = s.cells, [], 0
+        refs, self.cells, self.bytes = self.cells, [], 0
         seen: dict[Storage, None] = {}
         for r in refs:
             cell = r()

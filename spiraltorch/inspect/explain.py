@@ -11,13 +11,13 @@ In: a tensor that is not computed yet, or what ``f.lower(...)`` returned.  Out: 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import describe_origin
+from ..errors import Origin, describe_origin
 from ..ir.kernel import Gemm, Kernel
-from ..ir.node import Node
+from ..ir.node import Node, toposort
 from .cost import Cost, count, launch_cost, readable
 from .show import Inspection
 
@@ -75,11 +75,8 @@ class Explanation:
 def _describe(number: int, x: LaunchReport) -> str:
     many = f" x{x.instances}" if x.instances > 1 else ""
     c = x.cost
-    lines = [
-        f"{number}. {x.kind}{many} {x.kernel}: reads {readable(c.read)}, writes {readable(c.written)}, "
-        f"{count(c.flops)} operations",
-        f"     makes {', '.join(x.results)}",
-    ]
+    moved = f"reads {readable(c.read)}, writes {readable(c.written)}, {count(c.flops)} operations"
+    lines = [f"{number}. {x.kind}{many} {x.kernel}: {moved}", f"     makes {', '.join(x.results)}"]
     if x.lines:
         lines.append(f"     from {', '.join(x.lines)}")
     lines += [f"     apart: {reason}" for reason in x.reasons]
@@ -94,8 +91,8 @@ def explain(what: Any) -> Explanation:
     lowered = _lowered(what)
     steps: Sequence[Step] = lowered.steps
     number = {id(x.group): k for k, s in enumerate(steps, 1) for x in s.launches if x.group is not None}
-    boundaries = {s.node for g in lowered.groups for s in g.stages}
-    reports = tuple(_report(step, number, boundaries) for step in steps)
+    lines = lines_of(lowered)
+    reports = tuple(_report(step, number, lines(step)) for step in steps)
     return Explanation(reports, len(lowered.kernels), lowered.schedule.arena)
 
 
@@ -122,12 +119,11 @@ def _of_tensor(t: Tensor) -> Lowered:
     return lower(canonical([node]).roots([node]), [None])
 
 
-def _report(step: Step, number: dict[int, int], boundaries: set[Node]) -> LaunchReport:
+def _report(step: Step, number: dict[int, int], lines: tuple[str, ...]) -> LaunchReport:
     k = step.kernel
     groups = [x.group for x in step.launches if x.group is not None]
     kind = _KINDS[groups[0].kind] if groups else "library" if not isinstance(k, (Kernel, Gemm)) else "copy"
     results = dict.fromkeys(f"{n.op} {n.dtype.name}{list(n.shape)}" for x in step.launches for n in x.outs)
-    lines = dict.fromkeys(line for x in step.launches for line in launch_lines(x.origins, boundaries))
     cost = sum((launch_cost(x) for x in step.launches), Cost())
     reasons: dict[str, None] = {}
     for g in groups:
@@ -138,29 +134,48 @@ def _report(step: Step, number: dict[int, int], boundaries: set[Node]) -> Launch
                 if id(other) in number and other is not g:
                     reasons[f"{stage.node.op} {list(stage.node.shape)} is not in launch {number[id(other)]}: {sentence}"] = None
     return LaunchReport(
-        kind, k.key, len(step.launches), tuple(results), tuple(lines), cost, tuple(list(reasons)[:MOST_REASONS])
+        kind, k.key, len(step.launches), tuple(results), lines, cost, tuple(list(reasons)[:MOST_REASONS])
     )  # fmt: skip
 
 
-def launch_lines(results: Sequence[Node], boundaries: set[Node]) -> list[str]:
-    """``file:line`` of everything computed between the launch's inputs and ``results``, in order of the data."""
-    found: dict[str, None] = {}
+def lines_of(lowered: Lowered) -> Callable[[Step], tuple[str, ...]]:
+    """A function that gives the user's lines a step computes, in the order of the data.
+
+    Only an operator's result carries the line; what lies inside its body belongs to the value it leads to.
+    """
+    origin: dict[Node, Origin | None] = {}
+    for n in reversed(toposort(lowered.simplified)):
+        origin[n] = n.origin or origin.get(n)
+        for s in n.src:
+            if s not in origin:
+                origin[s] = s.origin or origin[n]
+    boundaries = {s.node for g in lowered.groups for s in g.stages}
+
+    def lines(step: Step) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for x in step.launches:
+            for n in _inside(x.origins, boundaries):
+                found[describe_origin(origin.get(n, n.origin))] = None
+        found.pop("", None)
+        return tuple(found)
+
+    return lines
+
+
+def _inside(results: Sequence[Node], boundaries: set[Node]) -> list[Node]:
+    """What a launch computes: every node between its inputs and ``results``, operands first."""
+    out: list[Node] = []
     seen: set[Node] = set()
-    stack: list[tuple[Node, bool]] = [(n, False) for n in reversed(results)]
-    own = set(results)
+    stack = [(n, False) for n in reversed(results)]
     while stack:
         n, ready = stack.pop()
         if ready:
-            where = describe_origin(n.origin)
-            if where:
-                found[where] = None
-            continue
-        if n in seen or (n in boundaries and n not in own):
-            continue
-        seen.add(n)
-        stack.append((n, True))
-        stack.extend((s, False) for s in reversed(n.src))
-    return list(found)
+            out.append(n)
+        elif n not in seen:
+            seen.add(n)
+            stack.append((n, True))
+            stack.extend((s, False) for s in reversed(n.src) if s not in boundaries)
+    return out
 
 
-__all__ = ["Explanation", "LaunchReport", "explain", "launch_lines"]
+__all__ = ["Explanation", "LaunchReport", "explain", "lines_of"]

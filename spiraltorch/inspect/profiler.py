@@ -4,21 +4,22 @@
         step(x, y)
     print(p)
 
-While it is on, a program's instructions are run one at a time and timed; outside, nothing changes.  Wall time of
-one native call (measured when the profile starts) is subtracted.  With ``ST_CPU=reference`` there are no
+While it is on, a program's instructions are run one at a time and timed; outside, nothing changes.  The time of
+an empty native call is subtracted.  With ``ST_CPU=reference`` there are no
 native launches, so there is nothing to time.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..ir.kernel import Gemm, Kernel
 from .cost import Cost, launch_cost
-from .explain import launch_lines
+from .explain import lines_of
 
 if TYPE_CHECKING:
     from ..jit.program import Program
@@ -55,6 +56,7 @@ class Profile:
     peak: float = 0.0
     _rows: dict[Any, Row] = field(default_factory=dict)
     _keep: list[Any] = field(default_factory=list)
+    _empty: dict[int, float] = field(default_factory=dict)
     _outer: Any = None
 
     @property
@@ -74,7 +76,7 @@ class Profile:
         program.observer = self._run
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         from ..jit import program
 
         program.observer = self._outer
@@ -82,30 +84,27 @@ class Profile:
     def _run(self, p: Program, values: Any) -> tuple[int, int]:
         table, positions = p.table, p.positions
         clock = time.perf_counter
-        start = clock()
-        table.run(positions, values, 0, 0)
-        empty = clock() - start
+        if (id(p), 0) not in self._rows:
+            self._add(p, min(_timed(table.run, positions, values, 0, 0) for _ in range(8)))
+        empty = self._empty[id(p)]
         for k in range(p.launches):
             start = clock()
             done, status = table.run(positions, values, k, 1)
-            row = self._row(p, k)
+            row = self._rows[id(p), k]
             row.seconds += max(0.0, clock() - start - empty)
             row.calls += 1
             if status:
                 return done, status
         return p.launches, 0
 
-    def _row(self, p: Program, k: int) -> Row:
-        row = self._rows.get((id(p), k))
-        if row is None:
-            if k == 0:
-                self._keep.append(p)  # its id is a key
-            step = p.lowered.steps[k]
-            boundaries = {s.node for g in p.lowered.groups for s in g.stages}
-            lines = dict.fromkeys(line for x in step.launches for line in launch_lines(x.origins, boundaries))
+    def _add(self, p: Program, empty: float) -> None:
+        """Rows for a program that is seen for the first time; ``empty``: seconds of a call that runs nothing."""
+        self._keep.append(p)  # its id is a key
+        self._empty[id(p)] = empty
+        lines = lines_of(p.lowered)
+        for k, step in enumerate(p.lowered.steps):
             cost = sum((launch_cost(x) for x in step.launches), Cost())
-            row = self._rows[id(p), k] = Row(step.kernel.key, _kind(step.kernel), tuple(lines), cost)
-        return row
+            self._rows[id(p), k] = Row(step.kernel.key, _kind(step.kernel), lines(step), cost)
 
     def __str__(self) -> str:
         total = self.seconds or 1.0
@@ -142,13 +141,12 @@ def copy_bandwidth() -> float:
     program = build([graph.copy(graph.param(0, shape, float32))], [None], [(shape, float32)], [])
     given = buffers.allocate(COPY_BYTES)
     program.run([given])
-    best = min(_seconds(program, given) for _ in range(5))
-    return 2 * COPY_BYTES / best
+    return 2 * COPY_BYTES / min(_timed(program.run, [given]) for _ in range(5))
 
 
-def _seconds(program: Program, given: Any) -> float:
+def _timed(function: Callable[..., Any], *args: Any) -> float:
     start = time.perf_counter()
-    program.run([given])
+    function(*args)
     return time.perf_counter() - start
 
 

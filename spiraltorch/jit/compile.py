@@ -13,12 +13,14 @@ import ctypes
 import functools
 import threading
 import weakref
+from sys import getrefcount as refcount
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import autograd
 from ..config import config, log
+from ..device import CPU
 from ..ir.node import Node
 from ..runtime import buffers
 from ..storage import Storage, queue
@@ -31,14 +33,21 @@ from .trace import Trace, read_host
 
 MOST_ENTRIES = 64
 _STATIC = (int, float, bool, str, bytes, type(None), complex)
-_off = threading.local()
+new_object = object.__new__
+
+
+class _Off(threading.local):
+    on = False
+
+
+_off = _Off()
 
 
 class eager:
     """Inside, compiled functions run as plain Python, operation by operation: for bisecting (``with st.eager():``)."""
 
     def __enter__(self) -> None:
-        self.before = getattr(_off, "on", False)
+        self.before = _off.on
         _off.on = True
 
     def __exit__(self, *exc: Any) -> None:
@@ -54,6 +63,7 @@ class Output:
     given: Any = None
     fn: Any = None
     number: int = 0
+    own: bool = False  # nothing else is made from the value
 
 
 @dataclass
@@ -75,6 +85,7 @@ class Entry:
     differentiable: Any = None
     scalars: list[Any] = field(default_factory=list)
     types: list[Any] = field(default_factory=list)
+    single: bool = False  # the result is one tensor
 
 
 def flatten(value: Any, tensors: list[Tensor], static: list[Any]) -> Any:
@@ -143,7 +154,7 @@ class CompiledFunction:
     # -- the hot path ----------------------------------------------------------------------------------
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if getattr(_off, "on", False) or queue.trace is not None:
+        if _off.on or queue.trace is not None:
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
         key: list[Any] = [autograd.mode.enabled, config.cpu]
@@ -180,7 +191,9 @@ class CompiledFunction:
         return shape, tuple(types)
 
     def _replay(self, e: Entry, tensors: list[Tensor]) -> Any:
-        queue.flush()
+        # This is the loop that runs once a step: what would be small functions is written out.
+        if queue.cells:
+            queue.flush()
         inputs = []
         for kind, what in e.bindings:
             if kind == 0:
@@ -193,10 +206,23 @@ class CompiledFunction:
                 inputs.append(what)
         if e.host:
             self._bind_host(e, inputs)
+        types = e.types
+        outs: list[Any] = [None] * len(types)
+        cells: list[Any] = [None] * len(types)
+        kept: list[Any] = [None] * len(types)
+        for leaf, out in e.grads:
+            # A gradient that only its leaf refers to is written in place.
+            old = leaf._grad
+            if out is not None and out.own and old is not None and refcount(old) == 3 and old._fn is None:
+                cell = old._storage
+                if refcount(cell) == 3 and not old._steps and not cell.exposed and cell.node.op == "BUFFER":
+                    b = cell.buffer
+                    if b.nbytes == e.program.out_bytes[out.cell] and cell.node.shape == types[out.cell][0]:
+                        outs[out.cell], cells[out.cell], kept[out.cell] = b, cell, old
+        old = cell = None
         with self._lock:
-            outs = e.program.run(inputs, e.scalars)
+            outs = e.program.run(inputs, e.scalars, outs)
         self.hits += 1
-        cells: list[Any] = [None] * len(outs)
         for j, where, count in e.writes:
             cell = tensors[where]._storage if where.__class__ is int else where
             b = outs[j]
@@ -206,18 +232,31 @@ class CompiledFunction:
                 else:
                     n = Node()
                     n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), b, None, None
-                    n.shape, n.dtype = e.types[j]
+                    n.shape, n.dtype = types[j]
                     cell.node = n
                     cell.buffer = b
                     b.cell = weakref.ref(cell)
             cell.version += count
             cells[j] = cell
         for j in e.fresh:
-            cells[j] = _cell(outs[j], e.types[j])
+            if cells[j] is None:
+                cell = cells[j] = new_object(Storage)
+                b = outs[j]
+                n = Node()
+                n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), b, None, None
+                n.shape, n.dtype = types[j]
+                cell.node, cell.buffer, cell.version, cell.device = n, b, 0, CPU
+                cell.history, cell.history_version, cell.error, cell.exposed = None, 0, None, False
+                b.cell = weakref.ref(cell)
         for leaf, out in e.grads:
-            leaf._grad = None if out is None else _make(out, cells, tensors)
+            if out is None:
+                leaf._grad = None
+            elif out.cell < 0 or kept[out.cell] is None:
+                leaf._grad = _make(out, cells, tensors)
         for generator, used in e.random:
             generator.offset += used
+        if e.single and e.differentiable is None:
+            return _make(e.outputs[0], cells, tensors)
         results = [_make(out, cells, tensors) for out in e.outputs]
         if e.differentiable is not None:
             e.differentiable.attach(results, tensors, cells)
@@ -309,13 +348,6 @@ class CompiledFunction:
                 cell.error = RuntimeError("this value was made by lower(), which runs nothing")
             queue.take()
         return Inspection(program)
-
-
-def _cell(buffer: Any, kind: Any) -> Storage:
-    n = Node()
-    n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), buffer, None, None
-    n.shape, n.dtype = kind
-    return Storage(n)
 
 
 def _make(out: Output, cells: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
@@ -414,8 +446,13 @@ class Capture:
         entry = Entry(
             watched, program, bindings, [(c, k, d) for _, c, k, d in trace.host], writes, grads, self.template, outputs,
             [j for c, j in self.cells.items() if c not in trace.writes], list(trace.random.items()), [], frozenset(captured),
-            None, self.form.scalars, types,
+            None, self.form.scalars, types, self.template[0] == "t",
         )  # fmt: skip
+        program.bake(self.form.scalars)
+        uses = [o.cell for o in [*outputs, *[g for _, g in grads if g is not None]]]
+        for _, g in grads:
+            if g is not None and g.cell >= 0 and not g.steps and uses.count(g.cell) == 1 and g.cell in entry.fresh:
+                g.own = True
         self._run_first(program, leaves, fixed)
         if self.differentiable is not None:
             entry.differentiable = self.differentiable

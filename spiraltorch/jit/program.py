@@ -106,14 +106,29 @@ class Program:
     constants: list[np.ndarray] = field(default_factory=list)
     order: list[Node] = field(default_factory=list)
     compile_seconds: float = 0.0
+    baked: bool = False
 
-    def run(self, inputs: Sequence[Any], scalars: Sequence[Any] = ()) -> list[Any]:
-        """Run on input buffers; the output buffers.  Raises IndexError when an index was out of range;
-        the inputs are then as they were."""
-        outs = [
-            inputs[t] if t is not None else buffers.allocate(n) for t, n in zip(self.taken, self._out_bytes)
-        ]
-        arena = buffers.allocate(self.arena) if self.arena else None
+    def run(self, inputs: Sequence[Any], scalars: Sequence[Any] = (), outs: list[Any] | None = None) -> list[Any]:
+        """Run on input buffers; the output buffers.  ``outs`` may give memory for some (None: make it).
+
+        Raises CheckFailed (an IndexError) when an index was out of range; the inputs are then as they were.
+        """
+        taken = self.taken
+        if outs is None:
+            outs = [None] * len(taken)
+        sizes = []
+        missing = []
+        for j, t in enumerate(taken):
+            if t is not None:
+                outs[j] = inputs[t]
+            elif outs[j] is None:
+                missing.append(j)
+                sizes.append(self.out_bytes[j])
+        sizes.append(self.arena)
+        made = buffers.allocate_many(sizes)
+        for j, b in zip(missing, made):
+            outs[j] = b
+        arena = made[-1]
         if config.cpu == "reference":
             from .interpret import run_steps
 
@@ -121,17 +136,25 @@ class Program:
             return outs
         words = [b.ptr for b in inputs]
         words += [b.ptr for b in outs]
-        words.append(arena.ptr if arena is not None else 0)
+        words.append(arena.ptr)
         values = np.array(words, np.int64)[self.sources]
         values += self.offsets
-        if self.scalar_positions:
-            extra = [scalar_word(scalars[k], self.scalar_types[k]) for k in self.scalar_order]
-            values = np.concatenate([values, np.array(extra, np.int64)])
+        if self.scalar_positions and not self.baked:
+            extra = np.array([scalar_word(v, d) for v, d in zip(scalars, self.scalar_types)], np.int64)
+            values = np.concatenate([values, extra[self.scalar_order]])
         done, status = self.table.run(self.positions, values) if observer is None else observer(self, values)
         counters["launches"] += done
         if status:
             raise self._failed(done, status)
         return outs
+
+    def bake(self, scalars: Sequence[Any]) -> None:
+        """Make these numbers part of the program."""
+        self.baked = True
+        if self.table is not None and self.scalar_positions:
+            words = [scalar_word(scalars[k], self.scalar_types[k]) for k in self.scalar_order]
+            self.table.patch(self.scalar_positions, words)
+            self.positions = self.positions[: len(self.sources)]
 
     def _failed(self, done: int, status: int) -> Exception:
         for step in reversed(self.lowered.steps[:done]):
@@ -141,7 +164,7 @@ class Program:
         return CheckFailed(None)
 
     def __post_init__(self) -> None:
-        self._out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
+        self.out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
 
     @property
     def launches(self) -> int:

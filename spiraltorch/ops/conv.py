@@ -299,7 +299,8 @@ def _max_pool_grad(g: Any, out: Any, input: Node, kernel_size: Any, stride: Any 
     number_in = graph.iota(wins.shape, rank - 2) * wins.shape[-1] + graph.iota(wins.shape, rank - 1)
     first = graph.expand(graph.reshape(_winner(wins, best), shape), wins.shape)
     spread = lang.where(lang.eq(number_in, first), graph.expand(graph.reshape(up, shape), wins.shape), 0)
-    return vjp([wins], [input], [spread])
+    hole = graph.param(("windows of", 0), input.shape, input.dtype)  # so that no constructor looks through input
+    return vjp([_pool_windows(hole, p, _lowest(input))], [hole], [spread])
 
 
 @op("max_pool2d", acc=False, grad=_max_pool_grad, saves="io", where=("", "nn.functional"), samples=s.calls(

@@ -246,18 +246,15 @@ def vjp(
     inputs: Sequence[Node],
     grads: Sequence[Node | None],
     known: dict[Node, Node] | None = None,
-    values: dict[Node, Node] | None = None,
 ) -> list[Node | None]:
     """Gradients of ``sum(grads * outputs)`` with respect to ``inputs``.
 
-    ``known`` maps a node to another that has the same value (a saved output), which derivatives then read
-    instead of computing it again.  ``values`` maps inputs to the nodes that they stand for: where nodes are
-    interned, an argument may be the same node as something inside the graph (``x`` and ``exp(x)`` as two
-    arguments), so the graph is built on placeholders of its own and the gradients read the values.
+    ``known`` maps a node to another that has the same value, which derivatives then read instead of computing
+    it again: a saved output, or what an input that is a placeholder stands for.
     """
     stop = set(inputs)
     order = _between(outputs, stop)
-    meant: dict[Node, Node] = dict(values or ())
+    meant: dict[Node, Node] = {}
     for n, same in (known or {}).items():
         meant[n] = same
         if n.op == "CAST" and n not in stop and n.src[0].dtype is same.dtype.acc:
@@ -270,7 +267,7 @@ def vjp(
 
     live: set[Node] = set()  # what an input's gradient flows through
     for n in order:
-        if n in stop or (n.dtype.kind == "f" and any([m in live for m in n.src])):
+        if n.dtype.kind == "f" and (n in stop or any([m in live for m in n.src])):
             live.add(n)
         if meant and n not in meant:
             meant[n] = n if n in stop else _over(n, meant)

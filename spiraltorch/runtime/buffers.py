@@ -137,8 +137,8 @@ if hasattr(os, "register_at_fork"):  # a child never starts with the pool half c
 class Buffer:
     """``nbytes`` bytes at ``ptr`` of ``device``.
 
-    ``owner`` keeps foreign memory alive; ``cell`` refers weakly to the Storage whose value it holds; a buffer of our own returns its block to the pool when it
-    is collected.
+    ``owner`` keeps foreign memory alive; ``cell`` refers weakly to the Storage whose value it holds; a
+    buffer of our own returns its block to the pool when it is collected.
     """
 
     __slots__ = ("ptr", "nbytes", "device", "owner", "cell", "_size", "_block", "_export", "__weakref__")
@@ -147,6 +147,8 @@ class Buffer:
     device: device
     owner: Any
     cell: Any
+    _size: int
+    _block: tuple[int, np.ndarray] | None
     _export: Any
 
     def __del__(self, _give: Any = _pool.give) -> None:
@@ -214,8 +216,10 @@ def allocate(nbytes: int) -> Buffer:
 
 
 def allocate_many(sizes: Sequence[int]) -> list[Buffer]:
-    """Several buffers at once: what a replay needs, in one call."""
-    out = []
+    """Several buffers at once: what a replay needs, in one call.  Raises as :func:`allocate`."""
+    out: list[Buffer] = []
+    if not sizes:
+        return out
     with _pool.lock:
         for nbytes in sizes:
             b = Buffer()

@@ -88,9 +88,9 @@ class _Pool:
         self.memory = [scratch() for _ in range(threads - 1)]
         self.workers = [
             threading.Thread(
-                target=library.worker, args=(self.address, k + 1, m.ctypes.data), name=f"spiraltorch-{k + 1}", daemon=True
+                target=library.worker, args=(self.address, k, m.ctypes.data), name=f"spiraltorch-{k}", daemon=True
             )
-            for k, m in enumerate(self.memory)
+            for k, m in enumerate(self.memory, 1)
         ]
         for worker in self.workers:
             worker.start()

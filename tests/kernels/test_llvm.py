@@ -401,9 +401,11 @@ INTS = ["uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"
 
 
 def same(got: Array, want: Array) -> None:
-    """Equal bits, but for nan's payload and the sign of a zero extremum."""
-    np.testing.assert_array_equal(got.astype(np.float64) if got.dtype.kind not in "biu" else got,
-                                  want.astype(np.float64) if want.dtype.kind not in "biu" else want)  # fmt: skip
+    """Equal values; nan equals nan."""
+    if got.dtype.kind not in "biu":
+        with np.errstate(all="ignore"):
+            got, want = got.astype(np.float64), want.astype(np.float64)
+    np.testing.assert_array_equal(got, want)
 
 
 def check_row(op: str, inputs: Sequence[str], result: str, arrays: list[Array], machine: target.Target) -> None:
@@ -472,7 +474,8 @@ def test_casts(source: str, machine: target.Target) -> None:
         a = samples(source)
         if source in FLOATS and to in INTS:
             info = np.iinfo(to)
-            a = (rng().uniform(max(info.min, -1e9), min(info.max, 1e9), 300)).astype(a.dtype)
+            most = 65504.0 if source == "float16" else 1e9
+            a = rng().uniform(max(info.min, -most), min(info.max, most), 300).astype(a.dtype)
             a = a[(a.astype(np.float64) > info.min - 1) & (a.astype(np.float64) < info.max + 1.0)]
         check_row("CAST", [source], to, [a], machine)
 
@@ -482,8 +485,11 @@ def test_casts(source: str, machine: target.Target) -> None:
 @pytest.mark.parametrize("machine", TARGETS, ids=lambda t: t.name)
 def test_bitcast(source: str, to: str, machine: target.Target) -> None:
     a = samples(source)
-    if "16" in source:
-        a = a[np.isfinite(a.view(np.dtype(getattr(ml_dtypes, to, to))).astype(np.float64))]
+    for name in (source, to):
+        if "float16" in name:
+            # A nan's payload may change on the way through float32.
+            with np.errstate(all="ignore"):
+                a = a[np.isfinite(a.view(np.dtype(getattr(ml_dtypes, name, name))).astype(np.float64))]
     check_row("BITCAST", [source], to, [a], machine)
 
 

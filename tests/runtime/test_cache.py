@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from native_kernels import text
 
 from spiraltorch.runtime import cache
-
-from native_kernels import text
 
 
 @pytest.fixture

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from native_kernels import address
 
 from spiraltorch.dtypes import bfloat16, bool_, float32, float64, int8
 from spiraltorch.runtime import cache, native, threads
 from spiraltorch.runtime.plan_table import STATUS, Launch, Plan, scalar_word
-
-from native_kernels import address
 
 
 @pytest.fixture(autouse=True)
@@ -207,7 +206,7 @@ def test_a_forked_child_has_its_own_pool() -> None:
     for busy in (False, True):
         running = threading.Event()
 
-        def load() -> None:
+        def load(running: threading.Event = running) -> None:
             other = np.zeros(500, np.int64)
             mine = Plan([Launch(address("test_increment"), [(_pointer(other),)], [500], 3, True)] * 50)
             while not running.is_set():

@@ -22,7 +22,7 @@ from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from . import gemm_core, rows
 from .emit import Module, _Writer
-from .gemm_core import DESC, PLAN, PANELS_A, PANELS_B, compute_type, room, shape_of
+from .gemm_core import DESC, PANELS_A, PANELS_B, PLAN, compute_type, room, shape_of
 from .routine import Routine
 from .rows import Unit, register
 from .target import Target
@@ -40,9 +40,7 @@ class _Epilogue(_Writer):
 
     def __init__(self, unit: Unit, gemm: Gemm, name: str) -> None:
         rank = len(gemm.axes)
-        kernel = Kernel(
-            gemm.axes, rank, "row", 1, gemm.params, gemm.scalars, gemm.slots, (gemm.epilogue,)
-        )
+        kernel = Kernel(gemm.axes, rank, "row", 1, gemm.params, gemm.scalars, gemm.slots, (gemm.epilogue,))
         super().__init__(unit, kernel, name)
         self.gemm = gemm
         self.sum_type = compute_type(gemm.acc)
@@ -58,7 +56,8 @@ class _Epilogue(_Writer):
         self.loop(1 << (rank - 2), "%m0", end, 1, self._row)
         code.do("ret void")
         body = "\n".join(["entry:", *self.allocas, *code.lines])
-        params = "ptr noalias %args, ptr noalias %sums, i64 %ld, ptr noalias %batch, i64 %m0, i64 %rows, i64 %n0, i64 %columns"
+        pointers = "ptr noalias %args, ptr noalias %sums, i64 %ld, ptr noalias %batch"
+        params = f"{pointers}, i64 %m0, i64 %rows, i64 %n0, i64 %columns"
         return f"define internal void @{self.name}({params}) {self.unit.target.attributes} {{\n{body}\n}}\n"
 
     def _row(self, m: str) -> None:
@@ -238,4 +237,3 @@ def _packer(target: Target, gemm: Gemm, o: Operand, compute: DType, ints: Sequen
     found = cache.load(names[0], names, lambda: gemm_core.pack_text(target, source, compute))
     along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
     return found[names[along]]
-

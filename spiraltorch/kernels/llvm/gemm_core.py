@@ -214,9 +214,7 @@ class _Core(Routine):
                 self.store("i64", self.add(self.load("i64", total), self.mul(index, stride)), total)
         return self.load("i64", a), self.load("i64", b)
 
-    def _offsets(
-        self, side: str, last: list[str], start: str, count: str, batch: str, area: int, panel: int
-    ) -> str:
+    def _offsets(self, side: str, last: list[str], start: str, count: str, batch: str, area: int, panel: int) -> str:
         """List where each row (column) of the block starts; i1: it is not the block of the task before.
 
         The list goes on a panel and a vector beyond the block, with its last entry.
@@ -314,9 +312,7 @@ def core_text(target: Target, compute: DType) -> str:
     """The module with ``core_name(compute)``: ``void (ptr desc, i64 lo, i64 hi, ptr scratch)``."""
     unit = Unit(target)
     shape = shape_of(target, compute)
-    functions = [
-        _micro_kernel(unit, compute, shape, h, v) for h in shape.heights for v in range(1, shape.vectors + 1)
-    ]
+    functions = [_micro_kernel(unit, compute, shape, h, v) for h in shape.heights for v in range(1, shape.vectors + 1)]
     functions.append(_Core(unit, compute, shape).write())
     return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])
 
@@ -351,7 +347,8 @@ class _Pack(Routine):
 
     def value(self, loaded: str) -> str:
         """A loaded vector in the compute type."""
-        return rows.cast(self, rows.from_memory(self, loaded, self.source, self.lanes), self.source, self.compute, self.lanes)  # noqa: E501
+        value = rows.from_memory(self, loaded, self.source, self.lanes)
+        return rows.cast(self, value, self.source, self.compute, self.lanes)
 
     def put(self, vector_: str, k: str, column: str) -> None:
         to = self.at(register(self.compute), "%to", self.add(self.mul(k, "%width"), column))
@@ -407,8 +404,8 @@ def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
     with f.when(f.let(f"and i1 {together}, {full}")):  # a whole panel of B: its vectors side by side
         with f.loop(0, "%depth") as k:
             p = f.at(f.element, start, f.step(k))
-            for column in range(0, panel, lanes):
-                f.put(f.value(f.load(ty, f.at(f.element, p, column), size)), k, str(column))
+            for c in range(0, panel, lanes):
+                f.put(f.value(f.load(ty, f.at(f.element, p, c), size)), k, str(c))
     with f.when(f.let(f"and i1 {together}, {f.let(f'xor i1 {full}, true')}")):
         with f.loop(0, "%width", lanes) as back:
             column = f.sub(last, back)
@@ -491,4 +488,3 @@ def pack_text(target: Target, source: DType, compute: DType) -> str:
     across, along = pack_names(source, compute)
     functions = [_across(unit, source, compute, across), _along(unit, source, compute, along)]
     return "\n".join([*unit.globals.values(), "", *functions])
-

@@ -1,0 +1,199 @@
+"""Calls an operator's record on NumPy arrays with the reference interpreter, and torch on the same ones.
+
+``ours(op, sample)`` and ``theirs(op, sample)`` give lists of NumPy arrays; ``our_gradients`` and
+``their_gradients`` one array (or None) for each tensor argument.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from spiraltorch import dtypes
+from spiraltorch.autograd import Hole, OpCall
+from spiraltorch.dtypes import DType
+from spiraltorch.ir import graph
+from spiraltorch.ir.node import Node
+from spiraltorch.kernels.reference import evaluate
+from spiraltorch.ops.registry import Op
+from spiraltorch.ops.samples import Sample
+
+DTYPES = (
+    dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16, dtypes.int64, dtypes.uint8, dtypes.bool_,
+)  # fmt: skip
+TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}
+REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AssertionError)
+RELATIVE = {"float64": 1e-9, "float16": 4e-3, "bfloat16": 2e-2}
+
+
+def to_torch(a: Any) -> Any:
+    """An array as a tensor, DTypes as torch's, in any nesting."""
+    if isinstance(a, np.ndarray):
+        if a.dtype == ml_dtypes.bfloat16:
+            return torch.from_numpy(a.astype(np.float32)).to(torch.bfloat16)
+        return torch.from_numpy(a.copy())
+    if isinstance(a, DType):
+        return TORCH[a]
+    if isinstance(a, (list, tuple)):
+        return type(a)([to_torch(x) for x in a])
+    return a
+
+
+def from_torch(t: torch.Tensor) -> np.ndarray:
+    t = t.detach()
+    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else t.numpy()
+
+
+def listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+# -- torch ----------------------------------------------------------------------------------------
+
+
+def _index_tensors(x: torch.Tensor, indices: list[Any]) -> torch.Tensor:
+    return x[tuple([slice(None) if i is None else i for i in indices])]
+
+
+def _index_put(x: torch.Tensor, indices: list[Any], values: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
+    present = [torch.arange(n).reshape(-1, *[1] * 0) if i is None else i for i, n in zip(indices, x.shape)]
+    if all(i is not None for i in indices):
+        return torch.index_put(x, tuple(present), values, accumulate)
+    # torch.index_put takes None only from C++: write through an index expression on a copy instead
+    out = x.clone()
+    key = tuple([slice(None) if i is None else i for i in indices])
+    if not accumulate:
+        out[key] = values
+        return out
+    flat = torch.arange(x.numel()).reshape(x.shape)[key]
+    return out.reshape(-1).index_add(0, flat.reshape(-1), values.expand(flat.shape).reshape(-1)).reshape(x.shape)
+
+
+def _batch_norm(x: torch.Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
+                training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
+    mean, var = (None if t is None else t.detach().clone() for t in (mean, var))
+    out = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
+    return (out, mean, var) if training and mean is not None else out
+
+
+def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return x.to(dtype)
+
+
+ADAPTERS: dict[str, Any] = {
+    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm, "to_dtype": _to_dtype,
+    "slice": torch.ops.aten.slice.Tensor,
+}  # fmt: skip
+
+
+def torch_function(op: Op) -> Any:
+    name = op.torch_name or op.name
+    if name in ADAPTERS:
+        return ADAPTERS[name]
+    if "nn.functional" in op.where:
+        return getattr(F, name)
+    return getattr(torch, name, None) if "Tensor" != "".join(op.where) else getattr(torch.Tensor, name)
+
+
+def theirs(op: Op, args: Any, kwargs: Any) -> list[torch.Tensor]:
+    """torch's outputs.  Raises one of REFUSALS where torch does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return listed(torch_function(op)(*args, **kwargs))
+
+
+# -- ours -----------------------------------------------------------------------------------------
+
+
+class Bound:
+    """A sample with PARAM nodes for its arrays, and the arrays by node."""
+
+    def __init__(self, sample: Sample) -> None:
+        self.leaves: dict[Node, np.ndarray] = {}
+        self.nodes: list[Node] = []
+        self.args = [self._bind(a, False) for a in sample.args]
+        self.kwargs = {k: self._bind(v, False) for k, v in sample.kwargs.items()}
+        self.nodes_kept = list(self.nodes)
+        self.nodes = []
+        self.template = [self._bind(a, True) for a in sample.args]
+        self.kw_template = {k: self._bind(v, True) for k, v in sample.kwargs.items()}
+        self.nodes = self.nodes_kept
+
+    def _bind(self, a: Any, hole: bool) -> Any:
+        if isinstance(a, np.ndarray):
+            k = len(self.nodes)
+            n = graph.param(k, a.shape, dtypes.from_numpy_dtype(a.dtype))
+            self.nodes.append(n)
+            self.leaves[n] = a
+            return Hole(k) if hole else n
+        if isinstance(a, (list, tuple)):
+            return type(a)([self._bind(x, hole) for x in a])
+        return a
+
+
+def ours(op: Op, bound: Bound) -> list[np.ndarray]:
+    """The record's outputs, computed by the reference interpreter."""
+    outs = listed(op.apply(bound.args, bound.kwargs))
+    values = evaluate(outs, bound.leaves)
+    for n, v in zip(outs, values):
+        assert v.shape == n.shape and v.dtype == n.dtype.np, f"{op.name} says {n.shape} {n.dtype} but is {v.shape} {v.dtype}"
+    return values
+
+
+def our_gradients(
+    op: Op, bound: Bound, values: list[np.ndarray], cotangents: list[np.ndarray | None]
+) -> list[np.ndarray | None]:
+    """Gradients for every tensor argument, from exactly what the record says backward looks at.
+
+    What ``saves`` does not name has no value here, so reading it is an error.
+    """
+    call = OpCall(op, bound.template, bound.kw_template)
+    wanted = [n.dtype.kind == "f" for n in bound.nodes]
+    keep, keep_outs = call.needs(wanted)
+    leaves: dict[Node, np.ndarray] = {}
+    ins, outs, grads = [], [], []
+    for i, (n, kept) in enumerate(zip(bound.nodes, keep)):
+        p = n if kept else graph.param(("unsaved", i), n.shape, n.dtype)
+        ins.append(p)
+        if kept:
+            leaves[p] = bound.leaves[n]
+    for i, (v, c) in enumerate(zip(values, cotangents)):
+        kind = "saved" if keep_outs else "unsaved out"
+        o = graph.param((kind, i), v.shape, dtypes.from_numpy_dtype(v.dtype))
+        if keep_outs:
+            o = graph.buffer(("saved", op.name, i), o.shape, o.dtype)
+            leaves[o] = v
+        outs.append(o)
+        g = None if c is None else graph.param(("g", i), v.shape, o.dtype)
+        grads.append(g)
+        if g is not None:
+            leaves[g] = c
+    found = call.vjp(grads, outs, ins)
+    assert len(found) == len(ins), f"{op.name}: {len(found)} gradients for {len(ins)} tensors"
+    for f, n in zip(found, bound.nodes):
+        assert f is None or (f.shape == n.shape and f.dtype is n.dtype), f"{op.name}: gradient {f} for {n}"
+    live = evaluate([f for f in found if f is not None], leaves)
+    computed = iter(live)
+    return [None if f is None else next(computed) for f in found]
+
+
+# -- comparing ------------------------------------------------------------------------------------
+
+
+def close(name: str, got: np.ndarray, want: np.ndarray, relative: float) -> None:
+    """Equal, or for floats near: relative to each value, and to the largest one."""
+    assert got.shape == want.shape, f"{name}: shape {got.shape}, torch has {want.shape}"
+    assert got.dtype == want.dtype, f"{name}: dtype {got.dtype}, torch has {want.dtype}"
+    if got.dtype.kind in "biu":
+        np.testing.assert_array_equal(got, want, err_msg=name)
+        return
+    relative = max(relative, RELATIVE.get(dtypes.from_numpy_dtype(got.dtype).name, 0))
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    finite = np.abs(b[np.isfinite(b)])
+    scale = min(float(finite.max()) if finite.size else 1.0, 10.0)
+    np.testing.assert_allclose(a, b, rtol=relative, atol=relative * max(scale, 1e-3), equal_nan=True, err_msg=name)

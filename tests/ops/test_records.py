@@ -1,0 +1,119 @@
+"""Every operator's record against torch: values, shapes, types and gradients, over its samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import harness
+import numpy as np
+import pytest
+import torch
+from harness import DTYPES, REFUSALS, Bound, close, from_torch, listed, to_torch
+
+from spiraltorch import dtypes
+from spiraltorch.dtypes import DType
+from spiraltorch.ops import OPS
+from spiraltorch.ops.registry import Op
+from spiraltorch.ops.samples import Sample
+
+RANDOM = {name for name, o in OPS.items() if "key" in o.parameters}
+COMPARED = [o for name, o in OPS.items() if name not in RANDOM]
+NAMES = [o.name for o in COMPARED]
+
+
+def describe(op: Op, sample: Sample) -> str:
+    def short(a: Any) -> str:
+        return f"{a.dtype}{list(a.shape)}" if isinstance(a, np.ndarray) else repr(a)
+
+    parts = [str([short(x) for x in a]) if isinstance(a, list) else short(a) for a in sample.args]
+    return f"{op.name}({', '.join(parts + [f'{k}={short(v)}' for k, v in sample.kwargs.items()])})"
+
+
+def asked(op: Op, sample: Sample) -> tuple[Any, Any, list[torch.Tensor]] | None:
+    """torch's arguments and outputs; None where torch refuses the sample (an operator may accept more)."""
+    args, kwargs = to_torch(list(sample.args)), {k: to_torch(v) for k, v in sample.kwargs.items()}
+    try:
+        return args, kwargs, harness.theirs(op, args, kwargs)
+    except REFUSALS:
+        return None
+
+
+@pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
+def test_record_is_complete(op: Op) -> None:
+    assert op.samples is not None and op.samples(dtypes.float32), f"{op.name} has no samples"
+    assert f"(torch.{''}" in op.doc and op.doc.rstrip().endswith(")"), f"{op.name}'s docstring names no torch page"
+    page = op.doc.rstrip().rpartition("(")[2][:-1]
+    target: Any = torch
+    for part in page.split(".")[1:]:
+        target = getattr(target, part)
+
+
+@pytest.mark.parametrize("op", COMPARED, ids=NAMES)
+def test_torch_accepts_a_sample(op: Op) -> None:
+    assert any(asked(op, s) for s in op.samples(dtypes.float32)) or any(asked(op, s) for s in op.samples(dtypes.int64))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=[d.name for d in DTYPES])
+@pytest.mark.parametrize("op", COMPARED, ids=NAMES)
+def test_values(op: Op, dtype: DType) -> None:
+    for sample in op.samples(dtype):
+        found = asked(op, sample)
+        if found is None:
+            continue
+        name = describe(op, sample)
+        got = harness.ours(op, Bound(sample))
+        want = [from_torch(t) for t in found[2]]
+        assert len(got) == len(want), name
+        for g, w in zip(got, want):
+            close(name, g, w, op.tolerance)
+
+
+FLOATS = [d for d in DTYPES if d.kind == "f"]
+
+
+def tensors_of(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    return [t for v in value for t in tensors_of(v)] if isinstance(value, (list, tuple)) else []
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=[d.name for d in FLOATS])
+@pytest.mark.parametrize("op", [o for o in COMPARED if o.differentiable], ids=[o.name for o in COMPARED if o.differentiable])
+def test_gradients(op: Op, dtype: DType) -> None:
+    rng = np.random.default_rng(3)
+    for sample in op.samples(dtype):
+        if not sample.grad:
+            continue
+        args, kwargs = to_torch(list(sample.args)), {k: to_torch(v) for k, v in sample.kwargs.items()}
+        leaves = [t for v in (*args, *kwargs.values()) for t in tensors_of(v)]
+        for t in leaves:
+            t.requires_grad_(t.is_floating_point())
+        try:
+            outs = harness.theirs(op, args, kwargs)
+            cotangents = [rng.normal(size=tuple(o.shape)) if o.is_floating_point() else None for o in outs]
+            drawn = [None if c is None else np.asarray(c).astype(np.float32).astype(from_torch(o).dtype) for c, o in zip(cotangents, outs)]
+            live = [(o, to_torch(c)) for o, c in zip(outs, drawn) if c is not None and o.requires_grad]
+            if not live:
+                continue
+            for t in leaves:
+                if t.requires_grad:
+                    t.retain_grad()
+            torch.autograd.backward([o for o, _ in live], [c for _, c in live])
+        except REFUSALS:
+            continue
+        name = f"gradient of {describe(op, sample)}"
+        bound = Bound(sample)
+        values = harness.ours(op, bound)
+        got = harness.our_gradients(op, bound, values, [c if o.requires_grad else None for c, o in zip(drawn, outs)])
+        for k, (t, g) in enumerate(zip(leaves, got)):
+            if not t.requires_grad:
+                continue
+            want = np.zeros(tuple(t.shape), bound.leaves[bound.nodes[k]].dtype) if t.grad is None else from_torch(t.grad)
+            if t.grad is None and g is None:
+                continue
+            if g is None:
+                g = np.zeros_like(want)
+            close(f"{name}, tensor {k}", g, want, max(op.tolerance, 1e-5))
+
+
+assert listed
