@@ -153,6 +153,15 @@ def fill(template: Any, nodes: Sequence[Any]) -> Any:
     return template
 
 
+def holes_in(template: Any) -> list[int]:
+    """Indices of the tensor arguments in a template."""
+    if type(template) is Hole:
+        return [template.index]
+    if type(template) in (list, tuple):
+        return [h for t in template for h in holes_in(t)]
+    return []
+
+
 class OpCall(Call):
     """An operator's record applied to arguments."""
 
@@ -185,14 +194,18 @@ class OpCall(Call):
         if op.row is not None and op.saves is None and op.grad is None:
             from .ops.gradients import derivative_names
 
+            places = {a.index: k for k, a in enumerate(self.args) if type(a) is Hole}
+            rules = derivative_names(op.row)
             names: set[str] = set()
-            for k, rule in enumerate(derivative_names(op.row)[: len(wanted)]):
-                if wanted[k]:
-                    names |= rule
-            if all(type(a) is Hole for a in self.args):
-                return ["abc"[k] in names for k in range(len(wanted))], "out" in names
-            return [bool(names & {"a", "b", "c"})] * len(wanted), "out" in names
+            for hole, k in places.items():
+                if wanted[hole] and k < len(rules):
+                    names |= rules[k]
+            return [h in places and "abc"[places[h]] in names for h in range(len(wanted))], "out" in names
         saves = "i" if op.saves is None else op.saves
+        if isinstance(saves, tuple):
+            named = dict(zip(op.parameters, self.args)) | self.kwargs
+            held = {h for name in saves for h in holes_in(named.get(name))}
+            return [h in held for h in range(len(wanted))], False
         return ["i" in saves] * len(wanted), "o" in saves
 
 

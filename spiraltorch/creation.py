@@ -99,51 +99,62 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise ValueError("given numpy array has byte order different from the native byte order. Conversion is not supported.")
     if array.size == 0:
         return over_array(array)
-    steps = strided_steps(array, d.itemsize)
+    root = array
+    while isinstance(root.base, np.ndarray) and not root.flags.c_contiguous:
+        root = root.base
+    steps = strided_steps(array, root) if root.flags.c_contiguous and root.dtype == array.dtype else None
     if steps is None:
         return over_array(np.ascontiguousarray(array))
-    base_shape, moves = steps
-    b, _ = buffers.from_numpy(array)
-    cell = Storage(graph.buffer(b, base_shape, d), CPU)
-    return tensor_over(cell, moves)
+    b, _ = buffers.from_numpy(root)
+    cell = Storage(graph.buffer(b, root.shape if not steps else (root.size,), d), CPU)
+    return tensor_over(cell, steps)
 
 
-def strided_steps(array: np.ndarray, itemsize: int) -> tuple[tuple[int, ...], list[Any]] | None:
-    """A contiguous base and the movement steps that give the array's layout; None if there are none."""
-    shape, strides = array.shape, array.strides
-    if array.flags.c_contiguous:
-        return tuple(shape), []
-    live = [i for i in range(len(shape)) if shape[i] > 1 and strides[i] != 0]
-    order = sorted(live, key=lambda i: -strides[i])
-    base: list[int] = []
-    ranges: list[tuple[int, int, int]] = []
-    for k, i in enumerate(order):
-        # Room for this axis: from the next axis' stride up to its own; the last is in units of elements.
-        unit = strides[order[k + 1]] if k + 1 < len(order) else itemsize
-        if strides[i] % unit or (k + 1 < len(order) and strides[i] < unit * shape[order[k + 1]]):
+def strided_steps(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
+    """Movement steps from the flat elements of contiguous ``root`` to ``array``; None if there are none.
+
+    Axes are ordered by stride; each lives in a dimension as long as the next larger stride allows.
+    """
+    if array is root or (array.flags.c_contiguous and array.size == root.size):
+        return [] if array.shape == root.shape else [("RESHAPE", tuple(array.shape))]
+    size = array.itemsize
+    live = [i for i in range(array.ndim) if array.shape[i] > 1 and array.strides[i] != 0]
+    order = sorted(live, key=lambda i: -array.strides[i])
+    strides = [array.strides[i] // size for i in order]
+    if any(array.strides[i] % size for i in order) or any(a % b for a, b in zip(strides, strides[1:])):
+        return None
+    offset = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // size
+    if not order:
+        strides = [1]
+    first = array.shape[order[0]] if order else 1
+    room = first * strides[0]
+    start = min(offset, root.size - room)
+    if start < 0:
+        return None
+    rest = offset - start
+    dims, ranges = [first], []
+    for k, stride in enumerate(strides):
+        at, rest = divmod(rest, stride)
+        count = array.shape[order[k]] if order else 1
+        if at + count > dims[-1]:
             return None
-        base.append(shape[i])
-        ranges.append((0, shape[i], 1))
-        if k + 1 == len(order):
-            step = strides[i] // itemsize
-            if step > 1:
-                base[-1] = (shape[i] - 1) * step + 1
-                ranges[-1] = (0, base[-1], step)
-        else:
-            room = strides[i] // unit
-            if room != shape[order[k + 1]]:
-                return None
-    steps: list[Any] = []
-    if any(r != (0, s, 1) for r, s in zip(ranges, base)):
-        steps.append(("SLICE", tuple(ranges)))
-    place = sorted(range(len(order)), key=lambda k: order[k])
-    if place != list(range(len(place))):
-        steps.append(("PERMUTE", tuple(place)))
-    sizes = tuple(shape[i] if i in live else 1 for i in range(len(shape)))
+        ranges.append((at, at + count, 1))
+        dims.append(stride // strides[k + 1] if k + 1 < len(strides) else stride)
+    if dims[-1] > 1:
+        ranges.append((rest, rest + 1, 1))
+    else:
+        dims.pop()
+    steps: list[Any] = [("SLICE", ((start, start + room, 1),)), ("RESHAPE", tuple(dims)), ("SLICE", tuple(ranges))]
+    place = [k for _, k in sorted((i, k) for k, i in enumerate(order))]
+    if len(dims) > len(order):
+        place.append(len(order))
+    if place != list(range(len(dims))):
+        steps.append(("PERMUTE", tuple(place[: len(dims)])))
+    sizes = tuple([array.shape[i] if i in live else 1 for i in range(array.ndim)])
     steps.append(("RESHAPE", sizes))
-    if sizes != tuple(shape):
-        steps.append(("EXPAND", tuple(shape)))
-    return tuple(base), steps
+    if sizes != tuple(array.shape):
+        steps.append(("EXPAND", tuple(array.shape)))
+    return steps
 
 
 def from_dlpack(other: Any) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 from . import dtypes
 from .autograd import Hole, OpCall, ViewCall, mode
 from .errors import ShapeError, SpiralError, user_origin
+from .ir import graph
 from .ir.node import Node, cast, make
 from .ops.registry import OPS, Op
 from .ops.view import LISTS
@@ -122,7 +123,10 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     rest, named = bound.args[1:], bound.kwargs
     found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
     if op.view is None:
-        return tuple([view_of(x, steps, op.name) for steps in found])
+        views = [view_of(x, steps, op.name) for steps in found]
+        for v in views:
+            v._one_of_many = f"{op.name.title()}Backward0"
+        return tuple(views)
     if x._steps and op.name in _RESHAPING and _needs_copy(x, found):
         if op.name == "view":
             raise SpiralError(
@@ -248,9 +252,21 @@ def inplace(op: Op) -> Callable[..., Any]:
     def apply(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if mode.enabled:
             self._refuse_leaf_write()
-        return write_result(self, compute(self, *args, **kwargs), op.name + "_")
+        result = compute(self, *args, **kwargs)
+        if result._fn is not None:
+            _keep_old_value(result._fn, self)
+        return write_result(self, result, op.name + "_")
 
     return _dress(apply, op, op.name + "_")
+
+
+def _keep_old_value(fn: Any, target: Tensor) -> None:
+    """An in-place operator whose gradient looks at its own input saves the value from before the write."""
+    for k, t in enumerate(fn.saved):
+        if t is target:
+            old = from_node(graph.copy(target._read()), target.device)
+            old._fn, old._index, old._requires_grad = target._fn, target._index, target._requires_grad
+            fn.saved[k], fn.versions[k] = old, 0
 
 
 def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:

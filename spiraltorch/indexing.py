@@ -64,7 +64,7 @@ def _number(v: Any) -> int | None:
 def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
     """Movement steps of the basic part, and per resulting axis a tensor or None (None: nothing advanced).
 
-    Raises IndexError for what is out of range or too many, TypeError for what is no index.
+    Raises IndexError for what is out of range, too many, or no index.
     """
     parts = _expand_ellipsis(_as_tuple(index), x.ndim)
     shape = tuple(x.shape)
@@ -99,7 +99,7 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
         try:
             n = i.__index__()
         except (AttributeError, TypeError):
-            raise TypeError(
+            raise IndexError(
                 f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})"
             ) from None
         if not -shape[axis] <= n < shape[axis]:

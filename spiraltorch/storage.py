@@ -62,10 +62,12 @@ class Storage:
 
     def set(self, node: Node) -> None:
         """Write: the new value of the cell."""
+        if node.op == "BUFFER":  # a buffer belongs to one cell
+            node = graph.copy(node)
         trace = queue.trace
         if trace is not None:
             trace.write(self)
-        self.node = node
+        self.node = graph.copy(node) if node.op == "BUFFER" else node  # two cells never share a buffer
         self.version += 1
         queue.add(self)
         if self.shared and trace is None:
@@ -176,6 +178,8 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
         return graph.update(node, arg, inner)
     if kind == "EXPAND" and arg == node.shape:
         return inner
+    if kind == "DIAGONAL":
+        return graph.set_diagonal(node, inner, *arg)
     raise SpiralError(
         "unsupported operation: more than one element of the written-to tensor refers to a single memory "
         "location. Please clone() the tensor before performing the operation."
@@ -244,6 +248,13 @@ def layout(shape: Shape, steps: Sequence[Step]) -> tuple[tuple[int, ...], int]:
                 shape, strides = (1,) * len(arg), (0,) * len(arg)
             strides = tuple(0 if s == 1 and n != 1 else t for s, n, t in zip(shape, arg, strides))
             shape = arg
+        elif kind == "DIAGONAL":
+            off, a, b = arg
+            offset += off * strides[b] if off >= 0 else -off * strides[a]
+            rest = [i for i in range(len(shape)) if i not in (a, b)]
+            length = graph.diagonal_length(shape[a], shape[b], off)
+            strides = (*[strides[i] for i in rest], strides[a] + strides[b])
+            shape = (*[shape[i] for i in rest], length)
         elif kind == "WINDOW":
             axis, size, stride, dilation = arg
             count = (shape[axis] - dilation * (size - 1) - 1) // stride + 1

@@ -18,6 +18,7 @@ from .ops import random as bodies
 from .ops.registry import OPS
 from .ops.registry import result_type as _result_type
 from .random import Generator, default_generator
+from .storage import computed_at_once
 from .tensor import Tensor, from_node
 
 __all__ = ["allclose", "broadcast_tensors", "equal", "masked_select", "meshgrid", "nonzero"]
@@ -266,7 +267,9 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = src.to(self.dtype)
     if tuple(src.shape) != tuple(self.shape):
         src = src.expand(tuple(self.shape))
-    return self._write(src._read(), src)
+    self._write(src._read(), src)
+    computed_at_once((src,), (self,))
+    return self
 
 
 def _uniform(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Any:

@@ -20,7 +20,7 @@ from .dtypes import DType
 from .errors import SpiralError, user_origin
 from .ir import graph
 from .ir.node import Node, cast
-from .storage import Step, Storage, apply_steps, contiguous_strides, layout, queue, realize, write_through
+from .storage import Step, Storage, apply_steps, computed_at_once, contiguous_strides, layout, queue, realize, write_through
 
 
 class Size(tuple):  # type: ignore[type-arg]
@@ -121,9 +121,17 @@ class Tensor:
             cell.history_version = cell.version
         elif not self._steps and self._fn is not None and mode.enabled:
             self._fn, self._index, cell.history = None, 0, None  # overwritten by something without history
+        if source is not None and source._storage.exposed:
+            computed_at_once((source,), (self,))
         return self
 
     def _refuse_leaf_write(self) -> None:
+        if self._base is not None and "_one_of_many" in self.__dict__ and self.requires_grad:
+            raise SpiralError(
+                f"Output 0 of {self._one_of_many} is a view and is being modified inplace. This view is the output of a "
+                "function that returns multiple views. Such functions do not allow the output views to be modified "
+                "inplace. You should replace the inplace operation by an out-of-place one."
+            )
         if self._requires_grad and self._fn is None:
             raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
         base = self._base

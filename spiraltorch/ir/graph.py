@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..dtypes import DType, int64, uint32
+from ..dtypes import DType, bool_, int64, uint32
 from ..errors import VerifyError
 from .node import Bits, Node, Shape, const, make
 
@@ -113,6 +113,37 @@ def window(n: Node, axis: int, size: int, stride: int, dilation: int = 1) -> Nod
         return permute(reshape(n, split), order)
     shape = n.shape[:axis] + (count,) + n.shape[axis + 1 :] + (size,)
     return make("WINDOW", (n,), (axis, size, stride, dilation), shape, n.dtype)
+
+
+def diagonal_length(rows: int, cols: int, offset: int) -> int:
+    return max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
+
+
+def diagonal(n: Node, offset: int, a: int, b: int) -> Node:
+    """The elements (i, i + offset) of axes ``a`` and ``b``, as a new last axis in their stead."""
+    shape = tuple([s for i, s in enumerate(n.shape) if i not in (a, b)])
+    length = diagonal_length(n.shape[a], n.shape[b], offset)
+    return make("DIAGONAL", (n,), (offset, a, b), (*shape, length), n.dtype)
+
+
+def set_diagonal(n: Node, values: Node, offset: int, a: int, b: int) -> Node:
+    """``n`` with that diagonal replaced by ``values``: the transpose of :func:`diagonal` on zeros."""
+    rank = len(n.shape)
+    rest = [i for i in range(rank) if i not in (a, b)]
+    rows, cols = n.shape[a], n.shape[b]
+    before = max(0, -offset)
+    wide = pad(values, ((0, 0, 0),) * len(rest) + ((before, rows - before - values.shape[-1], 0),))
+    at = rest.copy()
+    at.insert(a if a < b else a - 1, a)  # where axis a comes among the axes without b
+    order = [(*rest, a).index(i) for i in at]
+    wide = permute(wide, tuple(order))
+    kept = tuple([1 if i == b else s for i, s in enumerate(n.shape)])
+    on = make("EQ", (add_const(iota(n.shape, a), offset), iota(n.shape, b)), None, n.shape, bool_)
+    return make("WHERE", (on, expand(reshape(wide, kept), n.shape), n), None, n.shape, n.dtype)
+
+
+def add_const(n: Node, value: int) -> Node:
+    return n if value == 0 else make("ADD", (n, const(value, n.dtype)), None, n.shape, n.dtype)
 
 
 def gather(n: Node, index: Node, axis: int) -> Node:

@@ -48,9 +48,9 @@ ROWS: dict[str, Row] = _rows(
     Row("REM", 2, "np.fmod(a, b)", derivative=("g", "neg(g) * trunc(a / b)")),
     Row("NEG", 1, "-a", derivative=("neg(g)",)),
     Row("ABS", 1, "np.abs(a)", derivative=("g * sign(a)",)),
-    Row("MIN", 2, "np.minimum(a, b)", kinds="buif", derivative=("tie(g, a, b, a < b)", "tie(g, a, b, b < a)"),
+    Row("MIN", 2, "np.minimum(a, b)", kinds="buif", derivative=("tie(g, a, b, b < a)", "tie(g, a, b, a < b)"),
         commutative=True),
-    Row("MAX", 2, "np.maximum(a, b)", kinds="buif", derivative=("tie(g, a, b, b < a)", "tie(g, a, b, a < b)"),
+    Row("MAX", 2, "np.maximum(a, b)", kinds="buif", derivative=("tie(g, a, b, a < b)", "tie(g, a, b, b < a)"),
         commutative=True),
     Row("FMA", 3, "fma(a, b, c)", kinds="f", derivative=("g * b", "g * a", "g")),
     Row("POW", 2, "np.power(a, b)", kinds="f", ulp=2.0,
@@ -107,6 +107,7 @@ ROWS: dict[str, Row] = _rows(
 #   PAD      ((before, after, interior), ...) per axis, filled with zero; counts may not be negative
 #   WINDOW   (axis, size, stride, dilation): the axis becomes the window positions, and the window
 #            itself is a new last axis
+#   DIAGONAL (offset, a, b): the elements (i, i + offset) of axes a and b, a new last axis in their stead
 #   GATHER   axis: out = src taken along axis at src[1] (any shape, which replaces the axis); or
 #            ("along", axis): out[.., i, ..] = src[.., src[1][.., i, ..], ..], src[1] of the same rank
 #            and no larger on the other axes.  Indices are checked against the axis' size
@@ -122,7 +123,7 @@ ROWS: dict[str, Row] = _rows(
 #   COPY     none: the same values in memory of their own
 #   CALL     Composite: (name, body); a backend claims it or it is inlined
 STRUCTURAL: frozenset[str] = frozenset(
-    "BUFFER PARAM CONST IOTA RESHAPE PERMUTE EXPAND SLICE PAD WINDOW GATHER SCATTER UPDATE "
+    "BUFFER PARAM CONST IOTA RESHAPE PERMUTE EXPAND SLICE PAD WINDOW DIAGONAL GATHER SCATTER UPDATE "
     "REDUCE SCAN DOT SORT RANDOM COPY CALL".split()
 )
 
@@ -130,5 +131,5 @@ STRUCTURAL: frozenset[str] = frozenset(
 #   CONST; SCALAR i: run-time scalar; INDEX access: int64; LOAD Load; VALUE id: a reduction's result
 KERNEL: frozenset[str] = frozenset("CONST SCALAR INDEX LOAD VALUE".split())
 
-MOVEMENT: frozenset[str] = frozenset("RESHAPE PERMUTE EXPAND SLICE PAD WINDOW".split())
+MOVEMENT: frozenset[str] = frozenset("RESHAPE PERMUTE EXPAND SLICE PAD WINDOW DIAGONAL".split())
 REDUCTIONS: tuple[str, ...] = ("add", "mul", "max", "min")

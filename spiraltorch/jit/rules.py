@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from ..ir import graph, lang
 from ..ir.node import Node, is_const, make
+from ..ir.prims import ROWS, STRUCTURAL
 from ..ir.rewrite import rewrite, rule, rules_of
 
 # A reduction with fewer rows than this and more elements than that is done in two steps, so that
@@ -24,6 +25,17 @@ LONG = 1 << 16
 def markers_are_transparent(n: Node) -> Node | None:
     """A COPY that only marked something for autograd is its operand."""
     return n.src[0] if n.arg is not None else None
+
+
+@rule(*sorted((STRUCTURAL | set(ROWS)) - {"BUFFER", "PARAM", "CONST", "EXPAND"}))
+def nothing_is_a_constant(n: Node) -> Node | None:
+    """What has no elements needs no computing."""
+    return None if n.size else graph.full(0, n.shape, n.dtype)
+
+
+@rule("UPDATE", "SCATTER")
+def writing_nothing_changes_nothing(n: Node) -> Node | None:
+    return None if n.src[-1].size else n.src[0]
 
 
 @rule("REDUCE")
@@ -144,7 +156,7 @@ def _divisor(n: int, most: int) -> int:
 
 
 RULES = rules_of(
-    markers_are_transparent, empty_reduction_is_identity, size_one_axes_are_dropped, empty_dot_is_zero,
+    nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity, size_one_axes_are_dropped, empty_dot_is_zero,
     integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one, full_update_is_value, long_reduction_in_two_steps,
 )  # fmt: skip
 

@@ -113,7 +113,7 @@ def build_stages(roots: Sequence[Node]) -> list[Stage]:
         stages: list[Stage] = []
         try:
             for n in order:
-                if n in kept:
+                if n in kept and n.size:
                     stages.append(_build(n, len(stages), kept))
             return _reachable(stages, roots)
         except NotAffine as e:
@@ -433,6 +433,14 @@ def _window(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ..
     return w.value(n.src[0], tuple(at), guards)
 
 
+def _diagonal(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
+    (x,) = n.src
+    offset, a, b = n.arg
+    rest = iter(index[:-1])
+    at = {a: index[-1] + max(0, -offset), b: index[-1] + max(0, offset)}
+    return w.value(x, tuple([at[i] if i in at else next(rest) for i in range(len(x.shape))]), guards)
+
+
 def _pad(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
     (x,) = n.src
     at, new = [], list(guards)
@@ -513,7 +521,7 @@ def philox(key: tuple[Node, Node], counter: tuple[Node, Node]) -> Node:
 
 _WALK: dict[str, _Step] = {
     "IOTA": _iota, "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "WINDOW": _window,
-    "PAD": _pad, "GATHER": _gather, "RANDOM": _random, "COPY": _copy,
+    "DIAGONAL": _diagonal, "PAD": _pad, "GATHER": _gather, "RANDOM": _random, "COPY": _copy,
 }  # fmt: skip
 
 

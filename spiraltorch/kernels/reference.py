@@ -281,6 +281,8 @@ def _structural(n: Node, src: list[Array]) -> Array:
             return src[0][_slices(n.arg)]
         case "PAD":
             return _pad(src[0], n.arg, n.shape)
+        case "DIAGONAL":
+            return np.diagonal(src[0], *n.arg)
         case "WINDOW":
             return _window(src[0], *n.arg)
         case "GATHER":

@@ -3,10 +3,13 @@
     >>> from spiraltorch.ops import OPS
     >>> "lerp" in OPS and OPS["lerp"].inplace
     True
+
+One module a family; :mod:`.registry` says what a record is, :mod:`.gradients` differentiates bodies.
 """
 
 from . import (
     activation,
+    compare,
     conv,
     create,
     elementwise,
@@ -22,6 +25,6 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op", "random",
-    "rearrange", "reduce", "view",
+    "OPS", "Op", "activation", "compare", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op",
+    "random", "rearrange", "reduce", "view",
 ]  # fmt: skip

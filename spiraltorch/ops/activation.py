@@ -134,7 +134,7 @@ def _gelu_inner(a: Node) -> Node:
 
 
 @op("gelu", operands=1, promote="arith", kinds="f", grad=_gelu_grad, where=FUNCTIONAL,
-    samples=s.more(s.unary(), s.unary(approximate="tanh")))  # fmt: skip
+    samples=s.more(s.ordinary(), s.ordinary(approximate="tanh")))  # fmt: skip
 def gelu(input: Node, approximate: str = "none") -> Node:
     """``input`` times the normal distribution's share below it, by erf or, with ``approximate='tanh'``,
     ``0.5 * input * (1 + tanh(sqrt(2 / pi) * (input + 0.044715 * input**3)))``.  (torch.nn.functional.gelu)"""

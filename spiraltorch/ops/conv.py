@@ -39,7 +39,9 @@ def _each(value: Any, rank: int, name: str) -> tuple[int, ...]:
     values = (value,) * rank if isinstance(value, int) else tuple(value)
     values = values * rank if len(values) == 1 else values
     if len(values) != rank:
-        raise ShapeError(f"expected {name} to be a single integer value or a list of {rank} values, but got {list(values)}")
+        raise ShapeError(
+            f"expected {name} to be a single integer value or a list of {rank} values, but got {list(values)}"
+        )
     return values
 
 
@@ -67,13 +69,17 @@ class _Conv:
         return len(self.stride)
 
 
-def _conv_form(x: Node, weight: Node, bias: Node | None, stride: Ints, padding: Any, dilation: Ints, groups: int) -> _Conv:
+def _conv_form(
+    x: Node, weight: Node, bias: Node | None, stride: Ints, padding: Any, dilation: Ints, groups: int
+) -> _Conv:
     rank = len(weight.shape) - 2
     steps, apart = _each(stride, rank, "stride"), _each(dilation, rank, "dilation")
     kernel = weight.shape[2:]
     for d in (weight, bias):
         if d is not None and d.dtype is not x.dtype:
-            raise SpiralError(f"Input type ({x.dtype.name}) and weight or bias type ({d.dtype.name}) should be the same")
+            raise SpiralError(
+                f"Input type ({x.dtype.name}) and weight or bias type ({d.dtype.name}) should be the same"
+            )
     if x.dtype is dtypes.bool_:
         raise_dtype(conv2d, x.dtype)
     if any(n <= 0 for n in steps):
@@ -197,9 +203,7 @@ def _input_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
         spread = (count - 1) * step + 1 if count else 0
         lead = d * (k - 1) - before
         widths.append((lead, n + d * (k - 1) - lead - spread, step - 1))
-    wins = windows(
-        _grouped(pad_any(g, widths), 1, c.groups), 2 + (c.groups > 1), kernel, (1,) * rank, c.dilation
-    )
+    wins = windows(_grouped(pad_any(g, widths), 1, c.groups), 2 + (c.groups > 1), kernel, (1,) * rank, c.dilation)
     turned = flipped(weight, range(2, 2 + rank))
     if c.groups == 1:
         over_w, over_g = (0, *range(2, 2 + rank)), (1, *range(2 + rank, 2 + 2 * rank))
@@ -211,7 +215,8 @@ def _input_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
 
 
 @op("conv1d", acc=False, grad=_conv_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
-    s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1), s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
+    s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1),
+    s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
 def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
            dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
     """Cross-correlation of input [N, C, L] with weight [O, C / groups, K], as :func:`conv2d`.
@@ -220,10 +225,14 @@ def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
 
 
 @op("conv2d", acc=False, grad=_conv_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
-    s.call(T(2, 3, 6, 5), T(4, 3, 3, 2), T(4)), s.call(T(2, 3, 7, 6), T(4, 3, 3, 3), T(4), 2, 1), s.call(T(3, 6, 5), T(4, 3, 3, 3), None, padding=(1, 2)),
-    s.call(T(2, 4, 6, 6), T(6, 2, 3, 3), T(6), 1, 1, 1, 2), s.call(T(2, 4, 8, 8), T(4, 1, 3, 2), None, (2, 1), (0, 1), (2, 1), 4),
-    s.call(T(2, 3, 6, 6), T(4, 3, 2, 4), T(4), padding="same", dilation=2), s.call(T(2, 3, 6, 6), T(4, 3, 1, 1), T(4), padding="valid"),
-    s.call(T(2, 3, 8, 8), T(4, 3, 2, 2), None, 2), s.call(T(1, 2, 5, 5), T(3, 2, 2, 2), None, 1, 3), s.call(T(1, 2, 9, 9), T(3, 2, 2, 2), None, 3, 0),
+    s.call(T(2, 3, 6, 5), T(4, 3, 3, 2), T(4)), s.call(T(2, 3, 7, 6), T(4, 3, 3, 3), T(4), 2, 1),
+    s.call(T(3, 6, 5), T(4, 3, 3, 3), None, padding=(1, 2)),
+    s.call(T(2, 4, 6, 6), T(6, 2, 3, 3), T(6), 1, 1, 1, 2),
+    s.call(T(2, 4, 8, 8), T(4, 1, 3, 2), None, (2, 1), (0, 1), (2, 1), 4),
+    s.call(T(2, 3, 6, 6), T(4, 3, 2, 4), T(4), padding="same", dilation=2),
+    s.call(T(2, 3, 6, 6), T(4, 3, 1, 1), T(4), padding="valid"),
+    s.call(T(2, 3, 8, 8), T(4, 3, 2, 2), None, 2), s.call(T(1, 2, 5, 5), T(3, 2, 2, 2), None, 1, 3),
+    s.call(T(1, 2, 9, 9), T(3, 2, 2, 2), None, 3, 0),
     s.call(T(0, 2, 5, 5), T(3, 2, 2, 2))))  # fmt: skip
 def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
            dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
@@ -246,7 +255,9 @@ class _Pool:
     out: tuple[int, int]
 
 
-def _pool_form(name: str, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> _Pool:
+def _pool_form(
+    name: str, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
+) -> _Pool:
     if len(input.shape) not in (3, 4):
         raise ShapeError(f"{name}: Expected 3D or 4D (batch mode) tensor for input, but got: {list(input.shape)}")
     size = _each(kernel_size, 2, "kernel_size")
@@ -257,7 +268,9 @@ def _pool_form(name: str, input: Node, kernel_size: Any, stride: Any, padding: A
     after, counts = [], []
     for n, k, step, p, d in zip(input.shape[-2:], size, steps, pads, apart):
         if p < 0 or p > (d * (k - 1) + 1) // 2:
-            raise SpiralError(f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}")
+            raise SpiralError(
+                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}"
+            )
         room = n + 2 * p - d * (k - 1) - 1
         count = (-(-room // step) if ceil_mode else room // step) + 1
         if ceil_mode and (count - 1) * step >= n + p:  # the last window must start inside
@@ -304,9 +317,12 @@ def _max_pool_grad(g: Any, out: Any, input: Node, kernel_size: Any, stride: Any 
 
 
 @op("max_pool2d", acc=False, grad=_max_pool_grad, saves="io", where=("", "nn.functional"), samples=s.calls(
-    s.call(T(2, 3, 6, 6, fill="distinct"), 2), s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
-    s.call(T(1, 2, 7, 7, fill="distinct"), 2, 2, 0, 2), s.call(T(1, 2, 7, 7), 3, 2, 1, 1, True), s.call(T(1, 2, 4, 4), 2, return_indices=True),
-    s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1, return_indices=True), s.call(T(1, 1, 4, 4, fill="ones"), 2), s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
+    s.call(T(2, 3, 6, 6, fill="distinct"), 2), s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1),
+    s.call(T(3, 6, 6), (2, 3), (1, 2)),
+    s.call(T(1, 2, 7, 7, fill="distinct"), 2, 2, 0, 2), s.call(T(1, 2, 7, 7), 3, 2, 1, 1, True),
+    s.call(T(1, 2, 4, 4), 2, return_indices=True),
+    s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1, return_indices=True), s.call(T(1, 1, 4, 4, fill="ones"), 2),
+    s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
 def max_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
                ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
     """The largest element of each window of input [N, C, H, W] or [C, H, W]; padding never wins; the gradient goes
@@ -336,13 +352,15 @@ def _span(shape: tuple[int, ...], axis: int, p: _Pool, k: int, size: int, count_
 
 
 @op("avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)), s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
-    s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False), s.call(T(1, 2, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
+    s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
+    s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
+    s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False),
+    s.call(T(1, 2, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
 def avg_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Node:  # fmt: skip
     """The mean of each window of input [N, C, H, W] or [C, H, W]; padding counts as zeros unless
     ``count_include_pad`` is False.  (torch.nn.functional.avg_pool2d)"""
-    if input.dtype.kind != "f":
+    if input.dtype.kind != "f" and input.dtype is not dtypes.int64:
         raise_dtype(avg_pool2d, input.dtype)
     if divisor_override == 0:
         raise SpiralError("divisor must be not zero")
@@ -351,12 +369,16 @@ def avg_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     rank = len(wins.shape)
     total = fold("add", wins, (rank - 2, rank - 1))
     if divisor_override is not None:
-        return total / number(float(divisor_override), total)
+        return _shared(total, number(divisor_override, total))
     whole = not ceil_mode and (count_include_pad or p.padding == (0, 0))
     if whole:
-        return total / number(float(p.size[0] * p.size[1]), total)
+        return _shared(total, number(p.size[0] * p.size[1], total))
     high, wide = (_span(total.shape, rank - 4 + k, p, k, input.shape[-2 + k], count_include_pad) for k in (0, 1))
-    return total / cast(high * wide, total.dtype)
+    return _shared(total, cast(high * wide, total.dtype))
+
+
+def _shared(total: Node, count: Node) -> Node:
+    return lang.row("DIV" if total.dtype.kind == "f" else "IDIV", total, count)
 
 
 def _average_parts(x: Node, axis: int, count: int) -> Node:
@@ -379,7 +401,8 @@ def _average_parts(x: Node, axis: int, count: int) -> Node:
 
 
 @op("adaptive_avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3, 6, 8), (3, 2)), s.call(T(2, 3, 7, 5), (3, 4)), s.call(T(3, 6, 6), 1), s.call(T(1, 2, 3, 5), (5, 5)), s.call(T(1, 2, 6, 5), (None, 2))))  # fmt: skip
+    s.call(T(2, 3, 6, 8), (3, 2)), s.call(T(2, 3, 7, 5), (3, 4)), s.call(T(3, 6, 6), 1),
+    s.call(T(1, 2, 3, 5), (5, 5)), s.call(T(1, 2, 6, 5), (None, 2))))  # fmt: skip
 def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
     """Means of even parts of H and W, as many as ``output_size`` says (None: as many as there are).
     (torch.nn.functional.adaptive_avg_pool2d)"""

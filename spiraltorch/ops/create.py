@@ -41,19 +41,30 @@ def filled(value: Any, shape: tuple[int, ...], dtype: DType) -> Node:
 
 
 @op("full", where=(), differentiable=False, samples=s.calls(
-    s.call((2, 3), 1.5), s.call((), 2), s.call((0, 3), True), s.call((4,), 7, dtype=dtypes.float64), s.call((2,), 300, dtype=dtypes.int16)))  # fmt: skip
+    s.call((2, 3), 1.5), s.call((), 2), s.call((0, 3), True), s.call((4,), 7, dtype=dtypes.float64),
+    s.call((2,), 300, dtype=dtypes.int16)))  # fmt: skip
 def full(size: Sequence[int], fill_value: Any, *, dtype: DType | None = None) -> Node:
     """``fill_value`` everywhere; its own type unless ``dtype`` says.  (torch.full)"""
     return filled(fill_value, shape_of(size), dtype or dtypes.of_python(fill_value))
 
 
-@op("zeros", where=(), differentiable=False, samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(0, dtype=dtypes.int64)))
+@op(
+    "zeros",
+    where=(),
+    differentiable=False,
+    samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(0, dtype=dtypes.int64)),
+)
 def zeros(*size: Any, dtype: DType | None = None) -> Node:
     """0 everywhere.  (torch.zeros)"""
     return graph.full(0, shape_of(size), dtype or dtypes.get_default_dtype())
 
 
-@op("ones", where=(), differentiable=False, samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(3, dtype=dtypes.bool_)))
+@op(
+    "ones",
+    where=(),
+    differentiable=False,
+    samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(3, dtype=dtypes.bool_)),
+)
 def ones(*size: Any, dtype: DType | None = None) -> Node:
     """1 everywhere.  (torch.ones)"""
     return graph.full(1, shape_of(size), dtype or dtypes.get_default_dtype())
@@ -71,14 +82,20 @@ def ones_like(input: Node, *, dtype: DType | None = None) -> Node:
     return graph.full(1, input.shape, dtype or input.dtype)
 
 
-@op("full_like", where=(), differentiable=False, samples=s.calls(s.call(T(2, 3), 1), s.call(T(), 1.0, dtype=dtypes.float64)))
+@op(
+    "full_like",
+    where=(),
+    differentiable=False,
+    samples=s.calls(s.call(T(2, 3), 1), s.call(T(), 1.0, dtype=dtypes.float64)),
+)
 def full_like(input: Node, fill_value: Any, *, dtype: DType | None = None) -> Node:
     """``fill_value`` in the shape and type of ``input``.  (torch.full_like)"""
     return filled(fill_value, input.shape, dtype or input.dtype)
 
 
 @op("arange", where=(), differentiable=False, samples=s.calls(
-    s.call(5), s.call(1, 10, 3), s.call(10, 0, -3), s.call(0), s.call(0.0, 1.0, 0.1), s.call(5, dtype=dtypes.float32), s.call(1, 2.5, 0.5, dtype=dtypes.float64)))  # fmt: skip
+    s.call(5), s.call(1, 10, 3), s.call(10, 0, -3), s.call(0), s.call(0.0, 1.0, 0.1),
+    s.call(5, dtype=dtypes.float32), s.call(1, 2.5, 0.5, dtype=dtypes.float64)))  # fmt: skip
 def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DType | None = None) -> Node:
     """``start, start + step, ...`` before ``end``; int64 for integers, else the default type.  (torch.arange)"""
     if end is None:
@@ -98,7 +115,8 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DT
 
 
 @op("linspace", where=(), differentiable=False, samples=s.calls(
-    s.call(0, 1, 5), s.call(-1.5, 2.0, 4), s.call(3, 3, 1), s.call(0, 1, 0), s.call(5, -5, 11, dtype=dtypes.float64)))  # fmt: skip
+    s.call(0, 1, 5), s.call(-1.5, 2.0, 4), s.call(3, 3, 1), s.call(0, 1, 0),
+    s.call(5, -5, 11, dtype=dtypes.float64)))  # fmt: skip
 def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None) -> Node:
     """``steps`` numbers at equal distances from ``start`` to ``end``, both included.  (torch.linspace)"""
     if steps < 0:
@@ -112,7 +130,12 @@ def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None
     return cast(lang.where(near, up, down), dtype or dtypes.get_default_dtype())
 
 
-@op("eye", where=(), differentiable=False, samples=s.calls(s.call(3), s.call(2, 4), s.call(3, dtype=dtypes.int64), s.call(0)))
+@op(
+    "eye",
+    where=(),
+    differentiable=False,
+    samples=s.calls(s.call(3), s.call(2, 4), s.call(3, dtype=dtypes.int64), s.call(0)),
+)
 def eye(n: int, m: int | None = None, *, dtype: DType | None = None) -> Node:
     """1 on the diagonal of an ``n`` by ``m`` matrix, 0 elsewhere.  (torch.eye)"""
     shape = shape_of((n, n if m is None else m))

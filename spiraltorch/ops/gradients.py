@@ -146,6 +146,11 @@ def _window(n: Node, g: Node) -> Grads:
     return [total]
 
 
+def _diagonal(n: Node, g: Node) -> Grads:
+    (x,) = n.src
+    return [graph.set_diagonal(graph.full(0, x.shape, g.dtype), g, *n.arg)]
+
+
 def _gather(n: Node, g: Node) -> Grads:
     x, index = n.src
     zeros = graph.full(0, x.shape, x.dtype)
@@ -236,7 +241,7 @@ def _none(n: Node, g: Node) -> Grads:
 
 _RULES: dict[str, Callable[[Node, Node], Grads]] = {
     "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
-    "WINDOW": _window, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot, "COPY": _copy,
+    "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot, "COPY": _copy,
     "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 

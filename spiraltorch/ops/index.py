@@ -64,10 +64,12 @@ def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
     return graph.reshape(input, input.shape or (1,)), graph.reshape(index, index.shape or (1,)), axis
 
 
-@op("gather", acc=False, samples=s.calls(
+@op("gather", saves=("index",), acc=False, samples=s.calls(
     s.call(T(4, 3), 0, T(2, 3, fill="index", high=4)), s.call(T(4, 3), -1, T(4, 5, fill="index", high=3)),
-    s.call(T(4, 3, 2), 1, T(3, 2, 1, fill="index", high=3)), s.call(T(5), 0, T(7, fill="index", high=5)), s.call(T(), 0, T(fill="index", high=1)),
-    s.call(T(4, 3), 0, T(0, 3, fill="index", high=4)), s.call(T(4, 3), 0, T(2, 2, fill="index", high=4, dtype=dtypes.int32))))  # fmt: skip
+    s.call(T(4, 3, 2), 1, T(3, 2, 1, fill="index", high=3)), s.call(T(5), 0, T(7, fill="index", high=5)),
+    s.call(T(), 0, T(fill="index", high=1)),
+    s.call(T(4, 3), 0, T(0, 3, fill="index", high=4)),
+    s.call(T(4, 3), 0, T(2, 2, fill="index", high=4, dtype=dtypes.int32))))  # fmt: skip
 def gather(input: Node, dim: int, index: Node) -> Node:
     """``out[i][j] = input[index[i][j]][j]`` for ``dim`` 0, and so on; shape of ``index``.  (torch.gather)"""
     wide = _positions("gather", index)
@@ -103,13 +105,14 @@ def _scattered(name: str, input: Node, dim: int, index: Node, src: Any, how: str
 
 
 _SCATTER = s.calls(
-    s.call(T(4, 3), 0, T(2, 3, fill="index", high=4), T(2, 3)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), T(4, 6)),
+    s.call(T(4, 3), 0, T(2, 3, fill="index", high=4), T(2, 3)),
+    s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), T(4, 6)),
     s.call(T(5), -1, T(7, fill="index", high=5), T(7)), s.call(T(), 0, T(fill="index", high=1), T()),
     s.call(T(4, 3), 0, T(0, 3, fill="index", high=4), T(0, 3)),
 )  # fmt: skip
 
 
-@op("scatter_add", inplace=True, samples=_SCATTER)
+@op("scatter_add", saves=("index",), inplace=True, samples=_SCATTER)
 def scatter_add(input: Node, dim: int, index: Node, src: Node) -> Node:
     """``input`` with ``src[i][j]`` added at ``[index[i][j]][j]`` for ``dim`` 0, and so on, in order.
     (torch.scatter_add)"""
@@ -121,7 +124,7 @@ def _one_each(*shape: int) -> T:
     return T(*shape, fill="index", high=1)
 
 
-@op("scatter", acc=False, inplace=True, samples=s.calls(
+@op("scatter", saves=("index",), acc=False, inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, _one_each(1, 3), T(1, 3)), s.call(T(4, 3), 0, _one_each(1, 2), 2.0),
     s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1)))  # fmt: skip
 def scatter(input: Node, dim: int, index: Node, src: Any) -> Node:
@@ -130,8 +133,9 @@ def scatter(input: Node, dim: int, index: Node, src: Any) -> Node:
     return _scattered("scatter", input, dim, index, src, "set")
 
 
-@op("index_select", acc=False, samples=s.calls(
-    s.call(T(4, 3), 0, T(5, fill="index", high=4)), s.call(T(4, 3, 2), -2, T(2, fill="index", high=3)), s.call(T(4), 0, T(fill="index", high=4)),
+@op("index_select", saves=("index",), acc=False, samples=s.calls(
+    s.call(T(4, 3), 0, T(5, fill="index", high=4)), s.call(T(4, 3, 2), -2, T(2, fill="index", high=3)),
+    s.call(T(4), 0, T(fill="index", high=4)),
     s.call(T(4, 3), 1, T(0, fill="index", high=3)), s.call(T(), 0, T(1, fill="index", high=1))))  # fmt: skip
 def index_select(input: Node, dim: int, index: Node) -> Node:
     """Positions ``index`` (a vector) along ``dim``.  (torch.index_select)"""
@@ -143,8 +147,9 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
     return out if input.shape else graph.reshape(out, ())
 
 
-@op("index_add", inplace=True, samples=s.calls(
-    s.call(T(4, 3), 0, T(5, fill="index", high=4), T(5, 3)), s.call(T(4, 3), -1, T(2, fill="index", high=3), T(4, 2), alpha=2),
+@op("index_add", saves=("index",), inplace=True, samples=s.calls(
+    s.call(T(4, 3), 0, T(5, fill="index", high=4), T(5, 3)),
+    s.call(T(4, 3), -1, T(2, fill="index", high=3), T(4, 2), alpha=2),
     s.call(T(4), 0, T(0, fill="index", high=4), T(0))))  # fmt: skip
 def index_add(input: Node, dim: int, index: Node, source: Node, *, alpha: Any = 1) -> Node:
     """``input`` with ``alpha`` times the k-th slice of ``source`` added at ``index[k]`` along ``dim``, in order.
@@ -182,7 +187,7 @@ def _embedding_grad(g: Node, out: Node, input: Node, weight: Node, padding_idx: 
     return [None, graph.scatter_add(graph.full(0, weight.shape, g.dtype), at, rows, 0)]
 
 
-@op("embedding", grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
+@op("embedding", saves=("input",), grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, fill="index", high=5), T(5, 4)), s.call(T(7, fill="index", high=5), T(5, 4), 2),
     s.call(T(7, fill="index", high=5), T(5, 4), padding_idx=-1), s.call(T(fill="index", high=5), T(5, 4)),
     s.call(T(0, fill="index", high=5), T(5, 4))))  # fmt: skip
@@ -205,8 +210,9 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None, max_nor
     return graph.gather(weight, cast(input, dtypes.int64), 0)
 
 
-@op("take_along_dim", acc=False, samples=s.calls(
-    s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0), s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
+@op("take_along_dim", saves=("indices",), acc=False, samples=s.calls(
+    s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0),
+    s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
 def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
     """As :func:`gather`, with the other axes broadcast; without ``dim`` both are flat.  (torch.take_along_dim)"""
     at = _positions("take_along_dim", indices)
@@ -225,8 +231,9 @@ def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
     return graph.gather_along(graph.expand(input, tuple(wide)), graph.expand(at, tuple(places)), axis)
 
 
-@op("masked_fill", acc=False, inplace=True, where=("", "Tensor"), samples=s.calls(
-    s.call(T(2, 3), T(2, 3, fill="mask"), 1.5), s.call(T(2, 3), T(3, fill="mask"), 0), s.call(T(2, 1), T(2, 3, fill="mask"), -1.0),
+@op("masked_fill", saves=("mask",), acc=False, inplace=True, where=("", "Tensor"), samples=s.calls(
+    s.call(T(2, 3), T(2, 3, fill="mask"), 1.5), s.call(T(2, 3), T(3, fill="mask"), 0),
+    s.call(T(2, 1), T(2, 3, fill="mask"), -1.0),
     s.call(T(2, 3), T(fill="mask"), T()), s.call(T(), T(fill="mask"), 2), s.call(T(0, 3), T(3, fill="mask"), 1),
     s.call(T(2, 3), T(2, 3, fill="mask"), float("-inf"))))  # fmt: skip
 def masked_fill(input: Node, mask: Node, value: Any) -> Node:
@@ -244,7 +251,8 @@ def masked_fill(input: Node, mask: Node, value: Any) -> Node:
 
 
 @op("one_hot", acc=False, differentiable=False, where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3, fill="index", high=4), 4), s.call(T(fill="index", high=4), 5), s.call(T(0, fill="index", high=4), 3)))  # fmt: skip
+    s.call(T(2, 3, fill="index", high=4), 4), s.call(T(fill="index", high=4), 5),
+    s.call(T(0, fill="index", high=4), 3)))  # fmt: skip
 def one_hot(tensor: Node, num_classes: int = -1) -> Node:
     """int64 rows of 0 with a 1 at each class number; the new axis has ``num_classes`` sizes, which a body
     cannot find from the data.  (torch.nn.functional.one_hot)"""
@@ -303,7 +311,9 @@ def _common(indices: Sequence[Node]) -> tuple[int, ...]:
         return lang.shapes_broadcast([i.shape for i in indices])
     except ValueError:
         shapes = ", ".join([str(list(i.shape)) for i in indices])
-        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+        raise IndexError(
+            f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}"
+        ) from None
 
 
 def _place(indices: Sequence[Node], sizes: Sequence[int], shape: tuple[int, ...]) -> Node:
@@ -328,7 +338,7 @@ _INDICES = s.calls(
 )  # fmt: skip
 
 
-@op("index_tensors", acc=False, where=(), samples=_INDICES)
+@op("index_tensors", saves=("indices",), acc=False, where=(), samples=_INDICES)
 def index_tensors(input: Node, indices: Sequence[Index]) -> Node:
     """``input[indices]`` for integer tensors, None for an axis taken whole; negative positions count from the
     end.  (torch.Tensor.__getitem__)"""
@@ -340,12 +350,14 @@ _PUT = s.calls(
     s.call(T(4, 3), [T(2, fill="index", high=1)], T(3)),
     s.call(T(6, 3), [T(3, fill="wrapped", high=6), T(3, fill="index", high=3)], T(3), True),
     s.call(T(4, 3, 2), [T(2, fill="index", high=4), None, T(2, fill="index", high=2)], T(2, 3), True),
-    s.call(T(4, 3), [None, T(1, fill="wrapped", high=3)], T(4, 1)), s.call(T(4, 3), [T(1, fill="index", high=4)], T()),
-    s.call(T(4, 3), [T(0, fill="index", high=4)], T(0, 3)), s.call(T(4, 3), [T(7, fill="index", high=4)], T(7, 3), accumulate=True),
+    s.call(T(4, 3), [None, T(1, fill="wrapped", high=3)], T(4, 1)),
+    s.call(T(4, 3), [T(1, fill="index", high=4)], T()),
+    s.call(T(4, 3), [T(0, fill="index", high=4)], T(0, 3)),
+    s.call(T(4, 3), [T(7, fill="index", high=4)], T(7, 3), accumulate=True),
 )  # fmt: skip
 
 
-@op("index_put", inplace=True, samples=_PUT)
+@op("index_put", saves=("indices",), inplace=True, samples=_PUT)
 def index_put(input: Node, indices: Sequence[Index], values: Node, accumulate: bool = False) -> Node:
     """``input`` with ``values`` (broadcast) put at ``indices``, or added there; of equal positions the last
     stays.  (torch.index_put)"""

@@ -42,8 +42,14 @@ def reduced(loss: Node, reduction: str) -> Node:
     _check(reduction)
     if reduction == "none":
         return loss
-    total = fold("add", loss, None)
-    return total if reduction == "sum" else total / size_of(loss, range(len(loss.shape)))
+    total = fold("add", loss if loss.dtype.kind == "f" else cast(loss, dtypes.int64), None)
+    if reduction == "sum":
+        return total
+    if loss.dtype.kind != "f":
+        raise SpiralError(
+            f"mean(): input dtype must be either a floating point or complex dtype. Got: {loss.dtype.name}"
+        )
+    return total / size_of(loss, range(len(loss.shape)))
 
 
 def spread(g: Node, shape: tuple[int, ...], reduction: str) -> Node:
@@ -64,7 +70,8 @@ def size_of_shape(shape: tuple[int, ...], like: Node) -> Node:
 def _pairs(**kwargs: Any) -> Any:
     return s.calls(
         s.call(T(2, 3), T(2, 3), **kwargs), s.call(T(2, 3), T(2, 3), reduction="sum", **kwargs),
-        s.call(T(5), T(5), reduction="none", **kwargs), s.call(T(), T(), **kwargs), s.call(T(0, 3), T(0, 3), reduction="sum", **kwargs),
+        s.call(T(5), T(5), reduction="none", **kwargs), s.call(T(), T(), **kwargs),
+        s.call(T(0, 3), T(0, 3), reduction="sum", **kwargs),
     )  # fmt: skip
 
 
@@ -75,13 +82,20 @@ def mse_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
     return reduced(d * d, reduction)
 
 
-@op("l1_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=_pairs())
+@op("l1_loss", operands=2, promote="arith", kinds="uif", where=WHERE, samples=_pairs())
 def l1_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
     """``|input - target|``, reduced.  (torch.nn.functional.l1_loss)"""
     return reduced(lang.absolute(input - target), reduction)
 
 
-@op("smooth_l1_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(beta=0.3), _pairs(beta=0)))
+@op(
+    "smooth_l1_loss",
+    operands=2,
+    promote="arith",
+    kinds="uif",
+    where=WHERE,
+    samples=s.more(_pairs(), _pairs(beta=0.3), _pairs(beta=0)),
+)
 def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: float = 1.0) -> Node:
     """``d * d / (2 * beta)`` where ``d = |input - target|`` is below ``beta``, else ``d - beta / 2``; reduced.
     (torch.nn.functional.smooth_l1_loss)"""
@@ -90,6 +104,8 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     d = lang.absolute(input - target)
     if beta == 0:
         return reduced(d, reduction)
+    if d.dtype.kind != "f":
+        raise_dtype(smooth_l1_loss, d.dtype)
     b = number(beta, d)
     return reduced(lang.where(lang.lt(d, b), 0.5 * d * d / b, d - 0.5 * b), reduction)
 
@@ -126,7 +142,8 @@ def _bce_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None
 
 
 _BCE = s.calls(
-    s.call(T(2, 3, fill="open"), T(2, 3, fill="open")), s.call(T(5, fill="open"), T(5, fill="open"), reduction="none"),
+    s.call(T(2, 3, fill="open"), T(2, 3, fill="open")),
+    s.call(T(5, fill="open"), T(5, fill="open"), reduction="none"),
     s.call(T(2, 3, fill="open"), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
 )  # fmt: skip
 
@@ -161,8 +178,10 @@ def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node
 
 
 @op("binary_cross_entropy_with_logits", grad=_bce_logits_grad, where=WHERE, samples=s.calls(
-    s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(5), T(5, fill="open"), reduction="none"), s.call(T(2, 3), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
-    s.call(T(2, 3), T(2, 3, fill="open"), pos_weight=T(3, fill="positive")), s.value_only(T(14, fill="special"), T(14, fill="open"), reduction="none")))  # fmt: skip
+    s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(5), T(5, fill="open"), reduction="none"),
+    s.call(T(2, 3), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
+    s.call(T(2, 3), T(2, 3, fill="open"), pos_weight=T(3, fill="positive")),
+    s.value_only(T(14, fill="special"), T(14, fill="open"), reduction="none")))  # fmt: skip
 def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean",
                                      pos_weight: Node | None = None) -> Node:  # fmt: skip
     """:func:`binary_cross_entropy` of ``sigmoid(input)`` without overflow on the way; ``pos_weight`` multiplies the
@@ -176,7 +195,8 @@ def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | N
 
 
 @op("kl_div", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.calls(
-    s.call(T(2, 3), T(2, 3, fill="open"), reduction="batchmean"), s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(2, 3), T(2, 3), reduction="sum", log_target=True),
+    s.call(T(2, 3), T(2, 3, fill="open"), reduction="batchmean"), s.call(T(2, 3), T(2, 3, fill="open")),
+    s.call(T(2, 3), T(2, 3), reduction="sum", log_target=True),
     s.call(T(5), T(5, fill="open"), reduction="none")))  # fmt: skip
 def kl_div(input: Node, target: Node, *, reduction: str = "mean", log_target: bool = False) -> Node:
     """``target * (log(target) - input)``, 0 where ``target`` is; ``input`` (and with ``log_target`` also ``target``)
@@ -186,7 +206,7 @@ def kl_div(input: Node, target: Node, *, reduction: str = "mean", log_target: bo
     else:
         positive = lang.lt(0, target)
         size = lang.where(positive, target, 1)  # its logarithm, and that one's gradient, are finite
-        entropy = lang.where(positive, size * lang.log(size), lang.where(lang.eq(target, 0), 0, float("nan")))
+        entropy = lang.where(positive, size * lang.log(size), lang.where(lang.eq(target, 0), 0.0 * size, float("nan")))
         loss = entropy - target * input
     if reduction == "batchmean":
         return fold("add", loss, None) / number(float(loss.shape[0] if loss.shape else 1), loss)
@@ -208,7 +228,9 @@ class _Classes:
         self.shape = input.shape[:axis] + input.shape[axis + 1 :]
         if target.shape != self.shape:
             if target.shape[:1] != input.shape[:1] and rank > 1:
-                raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[:1] or 0}).")
+                raise ValueError(
+                    f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[:1] or 0})."
+                )
             raise ShapeError(f"Expected target size {list(self.shape)}, got {list(target.shape)}")
         if target.dtype not in (dtypes.int64, dtypes.uint8, dtypes.int32):
             raise SpiralError(f"expected scalar type Long but found {target.dtype.name}")
@@ -270,7 +292,8 @@ def _classes(*shapes: tuple[int, ...], **kwargs: Any) -> list[s.Call]:
 
 
 _NLL = s.calls(
-    *_classes((4, 5), (5,), (2, 5, 3), (0, 5)), *_classes((4, 5), (2, 5, 3), reduction="none"), *_classes((6, 5), (0, 5), reduction="sum"),
+    *_classes((4, 5), (5,), (2, 5, 3), (0, 5)), *_classes((4, 5), (2, 5, 3), reduction="none"),
+    *_classes((6, 5), (0, 5), reduction="sum"),
     *_classes((9, 5), ignore_index=2), s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive")),
     s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), reduction="none", ignore_index=1),
     s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), reduction="sum"),
@@ -278,7 +301,9 @@ _NLL = s.calls(
 
 
 @op("nll_loss", grad=_nll_grad, where=WHERE, samples=_NLL)
-def nll_loss(input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100, reduction: str = "mean") -> Node:
+def nll_loss(
+    input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100, reduction: str = "mean"
+) -> Node:
     """``-input`` (log probabilities over axis 1) at the target class, times the class's ``weight``; 'mean' divides by
     the weights' sum; ``ignore_index`` counts nothing.  (torch.nn.functional.nll_loss)"""
     if input.dtype.kind != "f":
@@ -316,7 +341,6 @@ def _soft_share(input: Node, axis: int, reduction: str) -> Node | None:
 def _cross_entropy_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *,
                         ignore_index: int = -100, reduction: str = "mean",
                         label_smoothing: float = 0.0) -> list[Node | None]:  # fmt: skip
-    rest: list[Node | None] = [None] if weight is not None else []
     axis = 0 if len(input.shape) == 1 else 1
     log_total = log_sum_exp(input, (axis,), keepdim=True)
     if target.dtype.kind == "f":
@@ -328,8 +352,12 @@ def _cross_entropy_grad(g: Node, out: Node, input: Node, target: Node, weight: N
         probability = lang.exp(input - log_total)
         dx = up * (probability * fold("add", p, axis, keepdim=True) - p)
         w = _class_weights(input, weight, axis)
-        dt = -up * (input - log_total) * number(1 - label_smoothing, input)
-        return [dx, dt if w is None else dt * w, *rest]
+        per = up * (log_total - input)
+        dt = per * number(1 - label_smoothing, input)
+        if w is None or weight is None:
+            return [dx, dt]
+        smoothed = _soft_target(input, target, None, label_smoothing, axis)
+        return [dx, dt * w, fold("add", per * smoothed, [a for a in range(len(input.shape)) if a != axis])]
     c = _Classes(input, target, weight, ignore_index)
     up = c.spread(g, reduction)
     probability = lang.exp(input - log_total)
@@ -341,13 +369,19 @@ def _cross_entropy_grad(g: Node, out: Node, input: Node, target: Node, weight: N
         w = _class_weights(input, weight, axis)
         every = number(float(c.count), input) if weight is None else fold("add", cast(weight, input.dtype), 0)
         dx = dx + soft * (probability * every - (1 if w is None else w))
-    return [dx, None, *rest]
+    if weight is None:
+        return [dx, None]
+    if not label_smoothing:
+        return [dx, None, None]
+    per = soft * (c.wide(graph.reshape(log_total, c.shape), input.shape) - input)
+    return [dx, None, fold("add", per, [a for a in range(len(input.shape)) if a != axis])]
 
 
 _CROSS = s.more(
     _NLL,
     s.calls(
-        *_classes((4, 5), (5,), (2, 5, 3), label_smoothing=0.1), *_classes((9, 5), ignore_index=2, label_smoothing=0.2),
+        *_classes((4, 5), (5,), (2, 5, 3), label_smoothing=0.1),
+        *_classes((9, 5), ignore_index=2, label_smoothing=0.2),
         *_classes((6, 5), reduction="none", label_smoothing=0.1),
         s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3),
         s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3, ignore_index=1, reduction="sum"),
@@ -372,7 +406,9 @@ def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, igno
     axis = 0 if len(input.shape) == 1 else 1
     if target.dtype.kind == "f":
         if target.shape != input.shape:
-            raise SpiralError(f"expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}")
+            raise SpiralError(
+                f"expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}"
+            )
         if ignore_index >= 0:
             raise SpiralError("ignore_index is not supported for floating point target")
         p = _soft_target(input, target, weight, label_smoothing, axis)

@@ -20,7 +20,7 @@ from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
-from ..ir.node import Node
+from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
 from .registry import op, raise_dtype, wrap_dim
@@ -35,8 +35,9 @@ def contract(a: Node, la: Labels, b: Node, lb: Labels, out: Labels) -> Node:
 
     A size-1 axis broadcasts against a longer one of the same label.  Raises ValueError for other sizes.
     """
-    a, la = _without(a, la, [x for x in la if x not in lb and x not in out] + _thin(a, la, b, lb))
-    b, lb = _without(b, lb, [x for x in lb if x not in la and x not in out] + _thin(b, lb, a, la))
+    (a, la), (b, lb) = _without(a, la, _thin(a, la, b, lb)), _without(b, lb, _thin(b, lb, a, la))
+    a, la = _without(a, la, [x for x in la if x not in lb and x not in out])
+    b, lb = _without(b, lb, [x for x in lb if x not in la and x not in out])
     batch = [x for x in la if x in lb and x in out]
     summed = [x for x in la if x in lb and x not in out]
     for x in batch + summed:
@@ -89,7 +90,9 @@ def _product(a: Node, b: Node) -> Node:
                 f"of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively"
             )
         if rb == 1:
-            raise ShapeError(f"size mismatch, got input ({a.shape[-2]}), mat ({a.shape[-2]}x{a.shape[-1]}), vec ({b.shape[0]})")
+            raise ShapeError(
+                f"size mismatch, got input ({a.shape[-2]}), mat ({a.shape[-2]}x{a.shape[-1]}), vec ({b.shape[0]})"
+            )
         if ra < 3 and rb < 3 or rb < 3:
             raise _cannot(a, b)
         raise ShapeError(
@@ -104,8 +107,10 @@ def _product(a: Node, b: Node) -> Node:
 
 
 _MATMUL = s.calls(
-    s.call(T(2, 3), T(3, 4)), s.call(T(3), T(3)), s.call(T(2, 3), T(3)), s.call(T(3), T(3, 4)), s.call(T(5, 2, 3), T(3, 4)),
-    s.call(T(2, 3), T(5, 3, 4)), s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(5, 1, 2, 3), T(2, 3, 4)), s.call(T(3), T(5, 3, 4)),
+    s.call(T(2, 3), T(3, 4)), s.call(T(3), T(3)), s.call(T(2, 3), T(3)), s.call(T(3), T(3, 4)),
+    s.call(T(5, 2, 3), T(3, 4)),
+    s.call(T(2, 3), T(5, 3, 4)), s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(5, 1, 2, 3), T(2, 3, 4)),
+    s.call(T(3), T(5, 3, 4)),
     s.call(T(5, 2, 3), T(3)), s.call(T(2, 0), T(0, 3)), s.call(T(0, 3), T(3, 2)), s.call(T(1, 2, 3), T(5, 3, 4)),
 )  # fmt: skip
 
@@ -173,13 +178,16 @@ def outer(input: Node, vec2: Node) -> Node:
 
 
 @op("linear", acc=False, where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3), T(4, 3), T(4)), s.call(T(5, 2, 3), T(4, 3)), s.call(T(3), T(4, 3), T(4)), s.call(T(0, 3), T(4, 3), T(4)),
+    s.call(T(2, 3), T(4, 3), T(4)), s.call(T(5, 2, 3), T(4, 3)), s.call(T(3), T(4, 3), T(4)),
+    s.call(T(0, 3), T(4, 3), T(4)),
     s.call(T(2, 3), T(3)), s.call(T(2, 3), T(3), T())))  # fmt: skip
 def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
     """``input @ weight.T + bias``: input [..., in], weight [out, in], bias [out].  (torch.nn.functional.linear)"""
     _same_type("linear", *[n for n in (input, weight, bias) if n is not None])
     if not input.shape or len(weight.shape) not in (1, 2):
-        raise ShapeError(f"linear: weight must be 1-D or 2-D and input at least 1-D, got {list(weight.shape)} and {list(input.shape)}")
+        raise ShapeError(
+            f"linear: weight must be 1-D or 2-D and input at least 1-D, got {list(weight.shape)} and {list(input.shape)}"
+        )
     if input.shape[-1] != weight.shape[-1]:
         if len(weight.shape) == 1:
             raise ShapeError(f"size mismatch, got input {list(input.shape)} and weight {list(weight.shape)}")
@@ -203,7 +211,8 @@ def _scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
 
 
 @op("addmm", acc=False, samples=s.calls(
-    s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3), s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
+    s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3),
+    s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
 def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (mat1 @ mat2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addmm)"""
     _of_ranks("addmm", "22", mat1, mat2)
@@ -212,7 +221,8 @@ def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1)
 
 
 @op("baddbmm", acc=False, samples=s.calls(
-    s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)), s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
+    s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)),
+    s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (batch1 @ batch2)`` for batches of matrices.  (torch.baddbmm)"""
     _of_ranks("baddbmm", "33", batch1, batch2)
@@ -221,7 +231,8 @@ def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: An
 
 
 @op("tensordot", acc=False, samples=s.calls(
-    s.call(T(2, 3, 4), T(3, 4, 5)), s.call(T(2, 3), T(4), 0), s.call(T(2, 3, 4), T(5, 4, 2), ([0, 2], [2, 1])), s.call(T(2, 3), T(3, 2), 1)))  # fmt: skip
+    s.call(T(2, 3, 4), T(3, 4, 5)), s.call(T(2, 3), T(4), 0), s.call(T(2, 3, 4), T(5, 4, 2), ([0, 2], [2, 1])),
+    s.call(T(2, 3), T(3, 2), 1)))  # fmt: skip
 def tensordot(a: Node, b: Node, dims: Any = 2) -> Node:
     """Products summed over the last ``dims`` axes of ``a`` and the first of ``b``, or over the axes listed for
     each.  (torch.tensordot)"""
@@ -261,7 +272,9 @@ def _term(text: str, rank: int, k: int) -> list[str]:
     head, dots, tail = text.partition("...")
     for c in head + tail:
         if not c.isalpha():
-            raise _refused(f"invalid subscript given at index 0 in the equation string, subscripts must be in [a-zA-Z], got {c!r}")
+            raise _refused(
+                f"invalid subscript given at index 0 in the equation string, subscripts must be in [a-zA-Z], got {c!r}"
+            )
     spare = rank - len(head) - len(tail)
     if spare < 0 or (not dots and spare):
         raise _refused(
@@ -285,10 +298,14 @@ def _diagonals(a: Node, labels: list[str]) -> tuple[Node, list[str]]:
 
 
 @op("einsum", acc=False, where=("",), samples=s.calls(
-    s.call("ij,jk->ik", T(2, 3), T(3, 4)), s.call("ij,jk", T(2, 3), T(3, 4)), s.call("bhqd,bhkd->bhqk", T(2, 2, 3, 4), T(2, 2, 5, 4)),
-    s.call("...ij,...jk->...ik", T(5, 2, 3), T(3, 4)), s.call("ii->i", T(3, 3)), s.call("ii", T(3, 3)), s.call("ij->ji", T(2, 3)),
-    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", T(2), T(3), T(4)), s.call("ij,ij->i", T(2, 3), T(2, 3)), s.call(" b a -> a b ", T(2, 3)),
-    s.call("ab,b->a", T(2, 3), T(1)), s.call("ij,kl->", T(2, 3), T(3, 4)), s.call("iij,jk->ik", T(3, 3, 2), T(2, 4))))  # fmt: skip
+    s.call("ij,jk->ik", T(2, 3), T(3, 4)), s.call("ij,jk", T(2, 3), T(3, 4)),
+    s.call("bhqd,bhkd->bhqk", T(2, 2, 3, 4), T(2, 2, 5, 4)),
+    s.call("...ij,...jk->...ik", T(5, 2, 3), T(3, 4)), s.call("ii->i", T(3, 3)), s.call("ii", T(3, 3)),
+    s.call("ij->ji", T(2, 3)),
+    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", T(2), T(3), T(4)), s.call("ij,ij->i", T(2, 3), T(2, 3)),
+    s.call(" b a -> a b ", T(2, 3)),
+    s.call("ab,b->a", T(2, 3, dtype=dtypes.float32), T(1, dtype=dtypes.float32)),
+    s.call("ij,kl->", T(2, 3), T(3, 4)), s.call("iij,jk->ik", T(3, 3, 2), T(2, 4))))  # fmt: skip
 def einsum(equation: str, *operands: Any) -> Node:
     """Sum of products over the subscripts that the output lacks, as ``'bij,bjk->bik'`` says.  (torch.einsum)"""
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
@@ -298,7 +315,8 @@ def einsum(equation: str, *operands: Any) -> Node:
     if len(texts) != len(operands):
         raise _refused("more operands were provided than specified in the equation" if len(operands) > len(texts)
                        else "fewer operands were provided than specified in the equation")  # fmt: skip
-    _same_type("einsum", *operands)
+    if len(operands) > 1:
+        _same_type("einsum", *operands)
     terms = [_term(text, len(o.shape), k) for k, (text, o) in enumerate(zip(texts, operands))]
     every = [x for t in terms for x in t]
     dots = sorted({x for x in every if x[0] == "."}, key=_from_front)
@@ -321,7 +339,10 @@ def einsum(equation: str, *operands: Any) -> Node:
             total, labels = contract(total, labels, b, lb, keep), keep
         except ValueError as e:
             raise _refused(f"operands do not broadcast with remapped shapes: {e}") from None
-    total, rest = _without(total, labels, [x for x in labels if x not in wanted])
+    gone = [x for x in labels if x not in wanted]
+    if gone and total.dtype.kind != "f":
+        total = cast(total, dtypes.int64)
+    total, rest = _without(total, labels, gone)
     return graph.permute(total, tuple([rest.index(x) for x in wanted]))
 
 

@@ -59,7 +59,9 @@ def _scaled(h: Node, weight: Node | None, bias: Node | None) -> Node:
 def _last_axes(name: str, input: Node, normalized_shape: Any, *scales: Node | None) -> tuple[int, ...]:
     wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     if not wanted:
-        raise SpiralError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element")
+        raise SpiralError(
+            "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element"
+        )
     for t in scales:
         if t is not None and t.shape != wanted:
             raise ShapeError(
@@ -87,7 +89,8 @@ def _layer_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, wei
 
 
 @op("layer_norm", grad=_layer_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
-    s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]), s.call(T(2, 8), (8,), None, T(8), 0.1),
+    s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]),
+    s.call(T(2, 8), (8,), None, T(8), 0.1),
     s.call(T(5), (5,)), s.call(T(0, 8), (8,), T(8), T(8))))  # fmt: skip
 def layer_norm(input: Node, normalized_shape: Any, weight: Node | None = None, bias: Node | None = None,
                eps: float = 1e-5) -> Node:  # fmt: skip
@@ -117,7 +120,8 @@ def _rms_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weigh
 
 
 @op("rms_norm", acc=False, grad=_rms_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
-    s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1), s.call(T(0, 8), (8,), T(8))))  # fmt: skip
+    s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1),
+    s.call(T(0, 8), (8,), T(8))))  # fmt: skip
 def rms_norm(input: Node, normalized_shape: Any, weight: Node | None = None, eps: float | None = None) -> Node:
     """``input / sqrt(mean(input ** 2) + eps) * weight`` over the last axes; ``eps`` None is the type's own.
     (torch.nn.functional.rms_norm)"""
@@ -158,7 +162,8 @@ def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: N
 
 
 @op("group_norm", grad=_group_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
-    s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1), s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
+    s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1),
+    s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
 def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None,
                eps: float = 1e-5) -> Node:  # fmt: skip
     """Normalised over each sample's groups of channels (axis 1) and all later axes; weight and bias are per channel.
@@ -203,13 +208,18 @@ def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = 
     fixed = not training and running_mean is not None
     dx = w * rstd if fixed else _normal_grad(w, h, rstd, axes)
     return _given(
-        (input, dx), (running_mean, None), (running_var, None), (weight, fold("add", up * h, axes)), (bias, fold("add", up, axes))
+        (input, dx),
+        (running_mean, None),
+        (running_var, None),
+        (weight, fold("add", up * h, axes)),
+        (bias, fold("add", up, axes)),
     )
 
 
 @op("batch_norm", acc=False, grad=_batch_norm_grad, where=(), tolerance=1e-4, samples=s.calls(
     s.call(T(4, 3), T(3), T(3, fill="positive"), T(3), T(3), False), s.call(T(4, 3, 5), None, None, T(3), T(3), True),
-    s.call(T(4, 3, 2, 2), T(3), T(3, fill="positive"), T(3), T(3), True, 0.3, 0.01), s.call(T(4, 3), None, None, None, None, True),
+    s.call(T(4, 3, 2, 2), T(3), T(3, fill="positive"), T(3), T(3), True, 0.3, 0.01),
+    s.call(T(4, 3), None, None, None, None, True),
     s.call(T(4, 3, 5), T(3), T(3, fill="positive"), None, T(3), training=True)))  # fmt: skip
 def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
                bias: Node | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
@@ -256,7 +266,13 @@ def _key_samples(*shape: int, p: float) -> s.Call:
     return s.call(T(*shape), np.array(7, np.uint64), np.array(3, np.uint64), p)
 
 
-@op("dropout", where=(), samples=s.calls(_key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)))
+@op(
+    "dropout",
+    where=(),
+    samples=s.calls(
+        _key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)
+    ),
+)
 def dropout(input: Node, key: Node, counter: Node, p: float = 0.5) -> Node:
     """Each element 0 with chance ``p``, else divided by ``1 - p``; element i is decided by random word
     ``counter + i`` under ``key``.  (torch.nn.functional.dropout)"""

@@ -74,7 +74,8 @@ def _call(*args: Any, **kwargs: Any) -> s.Call:
     return s.call(np.array(0x123456789ABCDEF, np.uint64), np.array(40, np.uint64), *args, **kwargs)
 
 
-_SHAPES = (_call((50, 40)), _call(()), _call((0, 3)), _call((2000,), dtype=dtypes.float64), _call((2000,), dtype=dtypes.bfloat16),
+_SHAPES = (_call((50, 40)), _call(()), _call((0, 3)), _call((2000,), dtype=dtypes.float64),
+    _call((2000,), dtype=dtypes.bfloat16),
            _call((2000,), dtype=dtypes.float16))  # fmt: skip
 
 
@@ -93,7 +94,9 @@ def randn(key: Node, counter: Node, shape: Shape, dtype: DType | None = None) ->
 
 
 @op("uniform", where=(), differentiable=False, samples=s.calls(_call((2000,), -2.0, 3.0), _call((0,))))
-def uniform(key: Node, counter: Node, shape: Shape, low: Any = 0.0, high: Any = 1.0, dtype: DType | None = None) -> Node:
+def uniform(
+    key: Node, counter: Node, shape: Shape, low: Any = 0.0, high: Any = 1.0, dtype: DType | None = None
+) -> Node:
     """Uniform in [low, high).  (torch.Tensor.uniform_)"""
     target = _floating("rand", dtype)
     u = _fraction(key, counter, shape, target)
@@ -101,7 +104,8 @@ def uniform(key: Node, counter: Node, shape: Shape, low: Any = 0.0, high: Any = 
 
 
 @op("normal", where=(), differentiable=False, samples=s.calls(
-    _call((2000,), 1.5, 0.5), _call((0,)), _call((2000,), s.T(1, dtype=dtypes.float32), s.T(1, fill="positive", dtype=dtypes.float32))))  # fmt: skip
+    _call((2000,), 1.5, 0.5), _call((0,)),
+    _call((2000,), s.T(1, dtype=dtypes.float32), s.T(1, fill="positive", dtype=dtypes.float32))))  # fmt: skip
 def normal(key: Node, counter: Node, shape: Shape, mean: Any = 0.0, std: Any = 1.0, dtype: DType | None = None) -> Node:
     """Normal with ``mean`` and ``std``, numbers or tensors that broadcast to ``shape``.  (torch.normal)"""
     target = _floating("randn", dtype)
@@ -113,7 +117,8 @@ def normal(key: Node, counter: Node, shape: Shape, mean: Any = 0.0, std: Any = 1
 
 
 @op("randint", where=(), differentiable=False, samples=s.calls(
-    _call((2000,), -3, 5), _call((2000,), 0, 1 << 40), _call((3,), 2, 3, dtype=dtypes.float32), _call((0,), 0, 9)))  # fmt: skip
+    _call((2000,), -3, 5), _call((2000,), 0, 1 << 40), _call((3,), 2, 3, dtype=dtypes.float32),
+    _call((0,), 0, 9)))  # fmt: skip
 def randint(key: Node, counter: Node, shape: Shape, low: int, high: int, dtype: DType | None = None) -> Node:
     """Integers from ``low`` to ``high`` - 1, equally likely but for 1 part in 2**32 / range.  (torch.randint)"""
     span = high - low
@@ -129,7 +134,8 @@ def randint(key: Node, counter: Node, shape: Shape, low: int, high: int, dtype: 
 
 
 @op("bernoulli", where=(), differentiable=False, samples=s.calls(
-    _call((2000,), 0.3), _call((2000,), s.T(2000, fill="open", dtype=dtypes.float32)), _call((5,), 1.0, dtype=dtypes.bool_), _call((0,), 0.5)))  # fmt: skip
+    _call((2000,), 0.3), _call((2000,), s.T(2000, fill="open", dtype=dtypes.float32)),
+    _call((5,), 1.0, dtype=dtypes.bool_), _call((0,), 0.5)))  # fmt: skip
 def bernoulli(key: Node, counter: Node, shape: Shape, p: Any, dtype: DType | None = None) -> Node:
     """1 with chance ``p`` (a number or a tensor that broadcasts to ``shape``), else 0.  (torch.bernoulli)"""
     if not isinstance(p, Node) and not 0 <= p <= 1:
@@ -139,7 +145,12 @@ def bernoulli(key: Node, counter: Node, shape: Shape, p: Any, dtype: DType | Non
     return cast(lang.lt(u, cast(lifted(p, u), dtypes.float32)), target)
 
 
-@op("randperm", where=(), differentiable=False, samples=s.calls(_call(200), _call(1), _call(0), _call(9, dtype=dtypes.int32)))
+@op(
+    "randperm",
+    where=(),
+    differentiable=False,
+    samples=s.calls(_call(200), _call(1), _call(0), _call(9, dtype=dtypes.int32)),
+)
 def randperm(key: Node, counter: Node, n: int, dtype: DType | None = None) -> Node:
     """0 to ``n`` - 1 in random order: the order that sorts ``n`` random words.  (torch.randperm)"""
     if n < 0:

@@ -1,11 +1,11 @@
 """Operators that put elements elsewhere and give memory of their own: joining, turning, repeating, padding.
 
-    >>> from spiraltorch import dtypes
-    >>> from spiraltorch.ir import graph
-    >>> from spiraltorch.ops.registry import OPS
-    >>> x = graph.param(0, (2, 3), dtypes.float32)
-    >>> OPS["cat"].apply([[x, x], 1], {}).shape, OPS["pad"].apply([x, (1, 2)], {}).shape
-    ((2, 6), (2, 6))
+>>> from spiraltorch import dtypes
+>>> from spiraltorch.ir import graph
+>>> from spiraltorch.ops.registry import OPS
+>>> x = graph.param(0, (2, 3), dtypes.float32)
+>>> OPS["cat"].apply([[x, x], 1], {}).shape, OPS["pad"].apply([x, (1, 2)], {}).shape
+((2, 6), (2, 6))
 """
 
 from __future__ import annotations
@@ -86,9 +86,7 @@ def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
 
 def _stack_grad(g: Node, out: Node, tensors: Sequence[Node], dim: int = 0) -> list[Node | None]:
     axis = wrap_dim(dim, len(g.shape))
-    return [
-        graph.reshape(apply_steps(g, cut(g.shape, axis, i, i + 1)), t.shape) for i, t in enumerate(tensors)
-    ]
+    return [graph.reshape(apply_steps(g, cut(g.shape, axis, i, i + 1)), t.shape) for i, t in enumerate(tensors)]
 
 
 @op("stack", acc=False, grad=_stack_grad, saves="", where=("",), samples=s.calls(
@@ -119,7 +117,8 @@ def flipped(input: Node, axes: Sequence[int]) -> Node:
 
 
 @op("flip", acc=False, saves="", samples=s.calls(
-    s.call(T(2, 3), (0,)), s.call(T(2, 3), (0, -1)), s.call(T(2, 3), ()), s.call(T(0, 3), (0,)), s.call(T(), ())))  # fmt: skip
+    s.call(T(2, 3), (0,)), s.call(T(2, 3), (0, -1)), s.call(T(2, 3), ()), s.call(T(0, 3), (0,)),
+    s.call(T(), ())))  # fmt: skip
 def flip(input: Node, *dims: Any) -> Node:
     """Backwards along each of ``dims``.  (torch.flip)"""
     axes = [wrap_dim(d, len(input.shape)) for d in sizes_of(dims)]
@@ -155,7 +154,8 @@ def _roll_grad(g: Node, out: Node, input: Node, shifts: Any, dims: Any = None) -
 
 
 @op("roll", acc=False, grad=_roll_grad, saves="", samples=s.calls(
-    s.call(T(2, 3), 1), s.call(T(5), 7, 0), s.call(T(4, 3), (1, -1), (0, 1)), s.call(T(4, 3), -1, -1), s.call(T(0, 3), 1, 0),
+    s.call(T(2, 3), 1), s.call(T(5), 7, 0), s.call(T(4, 3), (1, -1), (0, 1)), s.call(T(4, 3), -1, -1),
+    s.call(T(0, 3), 1, 0),
     s.call(T(), 1)))  # fmt: skip
 def roll(input: Node, shifts: int | Sequence[int], dims: int | Sequence[int] | None = None) -> Node:
     """Moved ``shifts`` places along ``dims``, the end coming in at the front; without ``dims`` the flat tensor
@@ -177,7 +177,8 @@ def _tiled(input: Node, counts: tuple[int, ...]) -> Node:
 
 
 @op("repeat", acc=False, saves="", where=("Tensor",), samples=s.calls(
-    s.call(T(2, 3), 2, 1), s.call(T(2, 3), (2, 1, 2)), s.call(T(), 3), s.call(T(3), 0), s.call(T(0, 3), 2, 2), s.call(T(), ())))  # fmt: skip
+    s.call(T(2, 3), 2, 1), s.call(T(2, 3), (2, 1, 2)), s.call(T(), 3), s.call(T(3), 0), s.call(T(0, 3), 2, 2),
+    s.call(T(), ())))  # fmt: skip
 def repeat(input: Node, *repeats: Any) -> Node:
     """The tensor laid ``repeats`` times along each axis; more counts than axes add axes in front.
     (torch.Tensor.repeat)"""
@@ -196,7 +197,8 @@ def tile(input: Node, *dims: Any) -> Node:
 
 
 @op("repeat_interleave", acc=False, saves="", samples=s.calls(
-    s.call(T(2, 3), 2), s.call(T(2, 3), 3, 0), s.call(T(2, 3), 2, dim=-1), s.call(T(), 2), s.call(T(3), 0)))  # fmt: skip
+    s.call(T(2, 3), 2), s.call(T(2, 3), 3, 0), s.call(T(2, 3), 2, dim=-1), s.call(T(), 2),
+    s.call(T(3), 0)))  # fmt: skip
 def repeat_interleave(input: Node, repeats: int, dim: int | None = None) -> Node:
     """Each element ``repeats`` times in a row along ``dim``, or of the flat tensor.  (torch.repeat_interleave)"""
     if repeats < 0:
@@ -221,9 +223,7 @@ def pad_any(input: Node, widths: Sequence[tuple[int, int, int]]) -> Node:
 
 def filled_pad(input: Node, widths: Sequence[tuple[int, int]], value: Any) -> Node:
     """``value`` before and after each axis; negative widths cut."""
-    input = graph.slice_(
-        input, tuple([(max(-b, 0), n - max(-a, 0), 1) for n, (b, a) in zip(input.shape, widths)])
-    )
+    input = graph.slice_(input, tuple([(max(-b, 0), n - max(-a, 0), 1) for n, (b, a) in zip(input.shape, widths)]))
     grown = [(max(b, 0), max(a, 0)) for b, a in widths]
     if value is None or value == 0:
         return graph.pad(input, tuple([(b, a, 0) for b, a in grown]))
@@ -253,8 +253,10 @@ def _mirror(input: Node, axis: int, before: int, after: int, mode: str) -> Node:
 
 
 @op("pad", acc=False, where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3), (1, 2)), s.call(T(2, 3), (0, 1, 2, 0), "constant", 1.5), s.call(T(2, 3), (-1, 1)), s.call(T(5), (2, -2), value=-1.0),
-    s.call(T(0, 3), (1, 1)), s.call(T(2, 3), ()), s.call(T(1, 2, 5), (2, 1), "reflect"), s.call(T(1, 2, 5), (2, 1), "replicate"),
+    s.call(T(2, 3), (1, 2)), s.call(T(2, 3), (0, 1, 2, 0), "constant", 1.5), s.call(T(2, 3), (-1, 1)),
+    s.call(T(5), (2, -2), value=-1.0),
+    s.call(T(0, 3), (1, 1)), s.call(T(2, 3), ()), s.call(T(1, 2, 5), (2, 1), "reflect"),
+    s.call(T(1, 2, 5), (2, 1), "replicate"),
     s.call(T(1, 2, 5), (2, 1), "circular"), s.call(T(1, 2, 4, 5), (2, 1, 1, 1), "reflect")))  # fmt: skip
 def pad(input: Node, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Node:
     """Elements before and after the last axes: ``pad`` is (before, after) of the last axis, then of the one before

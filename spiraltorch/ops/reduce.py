@@ -23,7 +23,8 @@ from ..ir import graph, lang
 from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
-from .elementwise import number, truth
+from .compare import truth
+from .elementwise import number, together
 from .registry import op, raise_dtype, wrap_dim, wrap_dims
 
 Dims = int | Sequence[int] | None
@@ -60,7 +61,8 @@ def _total_dtype(input: Node, dtype: DType | None) -> DType:
 
 
 @op("sum", acc=False, saves="", samples=s.more(_cases(), _EMPTY, s.calls(
-    s.call(T(2, 3), dtype=dtypes.float64), s.call(T(2, 3), 0, dtype=dtypes.float32), s.call(T(2, 3), ()))))  # fmt: skip
+    s.call(T(2, 3), dtype=dtypes.float64), s.call(T(2, 3), 0, dtype=dtypes.float32),
+    s.call(T(2, 3), ()))))  # fmt: skip
 def sum_(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
     """Sum over ``dim`` (None: all); integers and bools sum in int64 unless ``dtype`` says.  (torch.sum)"""
     target = _total_dtype(input, dtype)
@@ -79,7 +81,6 @@ def mean(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType |
     axes = wrap_dims(dim, len(input.shape))
     total = fold("add", cast(input, target.acc), axes, keepdim)
     return cast(total / size_of(cast(input, target.acc), axes), target)
-
 
 
 @op("prod", acc=False, samples=s.more(s.calls(
@@ -214,8 +215,10 @@ def _arg_extreme(name: str, how: str, input: Node, dim: int | None, keepdim: boo
 
 
 _ARG = s.calls(
-    s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), -1, True), s.call(T(5), dim=0, keepdim=True),
-    s.call(T(2, 3), None, True), s.call(T(2, 0), 0), s.call(T(14, fill="special")), s.call(T(2, 14, fill="special"), 1),
+    s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), -1, True),
+    s.call(T(5), dim=0, keepdim=True),
+    s.call(T(2, 3), None, True), s.call(T(2, 0), 0), s.call(T(14, fill="special")),
+    s.call(T(2, 14, fill="special"), 1),
 )  # fmt: skip
 
 
@@ -233,8 +236,6 @@ def argmin(input: Node, dim: int | None = None, keepdim: bool = False) -> Node:
 
 def _extreme(name: str, how: str, input: Node, dim: Any, keepdim: bool, other: Node | None) -> Any:
     if other is not None or isinstance(dim, Node):
-        from .elementwise import together
-
         return lang.row(how.upper(), *together(input, dim if other is None else other))
     rank = len(input.shape)
     axes = wrap_dims(dim, rank)
@@ -349,7 +350,8 @@ def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None
 
 
 @op("norm", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
-    s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 2, 1), s.call(T(2, 3, 4), 1, -1, True), s.call(T(2, 3), float("inf")),
+    s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 2, 1), s.call(T(2, 3, 4), 1, -1, True),
+    s.call(T(2, 3), float("inf")),
     s.call(T(2, 3), -float("inf"), 0), s.call(T(2, 3), 3, 1), s.call(T(2, 3), 0), s.call(T(2, 3), "fro", (0, 1)),
     s.call(T(0)), s.call(T(2, 3), dtype=dtypes.float64)))  # fmt: skip
 def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
@@ -420,7 +422,9 @@ def _row_sum(x: Node, axis: int) -> Node:
     return fold("add", x, axis, keepdim=True) if x.shape else x
 
 
-def _softmax_grad(g: Node, out: Node, input: Node, dim: int | None = None, dtype: DType | None = None) -> list[Node | None]:
+def _softmax_grad(
+    g: Node, out: Node, input: Node, dim: int | None = None, dtype: DType | None = None
+) -> list[Node | None]:
     axis = _softmax_form("softmax", input, dim, dtype)[1]
     up, y = cast(g, g.dtype.acc), cast(out, out.dtype.acc)
     return [y * (up - _row_sum(up * y, axis))]
@@ -443,13 +447,17 @@ def softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> 
     return cast(e / fold("add", e, axis, keepdim=True), dtype or input.dtype)
 
 
-def _log_softmax_grad(g: Node, out: Node, input: Node, dim: int | None = None, dtype: DType | None = None) -> list[Node | None]:
+def _log_softmax_grad(
+    g: Node, out: Node, input: Node, dim: int | None = None, dtype: DType | None = None
+) -> list[Node | None]:
     axis = _softmax_form("log_softmax", input, dim, dtype)[1]
     up, y = cast(g, g.dtype.acc), cast(out, out.dtype.acc)
     return [up - lang.exp(y) * _row_sum(up, axis)]
 
 
-@op("log_softmax", acc=False, grad=_log_softmax_grad, saves="o", where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)
+@op(
+    "log_softmax", acc=False, grad=_log_softmax_grad, saves="o", where=("", "Tensor", "nn.functional"), samples=_SOFTMAX
+)
 def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``input - log(sum(exp(input)))`` along ``dim``, shifted by the largest element.  (torch.log_softmax)"""
     x, axis = _softmax_form("log_softmax", input, dim, dtype)

@@ -38,7 +38,7 @@ class Op:
     (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32.
     row: the scalar row when the body is just that row.  grad: gradient rule ``(g, out, *args) -> one node per
     tensor argument``; None differentiates the body.  saves: what backward looks at, of 'i' inputs and 'o'
-    output (None: found from the row, or 'i').  view: function from (shape, args) to movement steps, for
+    output, or the names of parameters (None: found from the row, or 'i').  view: function from (shape, args) to movement steps, for
     operators whose result shares memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether
     ``name_`` exists.  samples: inputs that tests, docs and fuzzing use.  dtypes: kinds accepted ('buif').
     tolerance: relative error allowed against torch in float32.
@@ -51,7 +51,7 @@ class Op:
     acc: bool = True
     row: str | None = None
     grad: Callable[..., Sequence[Node | None]] | None = None
-    saves: str | None = None
+    saves: str | tuple[str, ...] | None = None
     view: Callable[..., Any] | None = None
     where: tuple[str, ...] = ("", "Tensor")
     inplace: bool = False

@@ -56,7 +56,9 @@ class T:
         values = np.asarray(_FILLS[self.fill](rng, self.shape, dtype.kind == "f"))
         if dtype.kind == "u":
             values = np.abs(values)
-        return values.astype(np.float32).astype(dtype.np) if dtype.itemsize == 2 else values.astype(dtype.np)
+        if dtype.itemsize == 2 and dtype.kind == "f":
+            values = values.astype(np.float32)
+        return np.asarray(values.astype(dtype.np))
 
 
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> Any:
@@ -143,12 +145,17 @@ def calls(*specs: Call) -> Callable[[DType], list[Sample]]:
     return samples
 
 
-def unary(fill: str = "normal", **kwargs: Any) -> Callable[[DType], list[Sample]]:
-    """Shapes 2-d, 0-d, empty and a vector long enough for any block; and the special values."""
+def ordinary(fill: str = "normal", **kwargs: Any) -> Callable[[DType], list[Sample]]:
+    """Shapes 2-d, 0-d, empty and a vector long enough for any block."""
     return calls(
         call(T(2, 3, fill=fill), **kwargs), call(T(fill=fill), **kwargs), call(T(0, 3), **kwargs),
-        call(T(37, fill=fill), **kwargs), value_only(T(14, fill="special"), **kwargs),
+        call(T(37, fill=fill), **kwargs),
     )  # fmt: skip
+
+
+def unary(fill: str = "normal", **kwargs: Any) -> Callable[[DType], list[Sample]]:
+    """The :func:`ordinary` ones and the special values."""
+    return more(ordinary(fill, **kwargs), calls(value_only(T(14, fill="special"), **kwargs)))
 
 
 def binary(fill: str = "normal", second: str | None = None, **kwargs: Any) -> Callable[[DType], list[Sample]]:
@@ -173,4 +180,4 @@ def more(*groups: Callable[[DType], list[Sample]]) -> Callable[[DType], list[Sam
     return samples
 
 
-__all__ = ["Call", "Sample", "T", "binary", "call", "calls", "more", "unary", "value_only"]
+__all__ = ["Call", "Sample", "T", "binary", "call", "calls", "more", "ordinary", "unary", "value_only"]

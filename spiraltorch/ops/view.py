@@ -1,7 +1,8 @@
 """Operators whose result shares memory with their input.
 
 Each is written once, as a function from the input's shape to movement steps: ('RESHAPE', shape),
-('PERMUTE', order), ('EXPAND', shape), ('SLICE', ranges), ('WINDOW', (axis, size, stride, dilation)).
+('PERMUTE', order), ('EXPAND', shape), ('SLICE', ranges), ('WINDOW', (axis, size, stride, dilation)),
+('DIAGONAL', (offset, a, b)).
 The body applies the steps to a node; the tensor layer applies the same steps to a view's position in
 its storage.  ``split``, ``chunk`` and ``unbind`` have several results: their step lists are in ``LISTS``.
 
@@ -41,8 +42,13 @@ def _window(n: Node, arg: tuple[int, int, int, int]) -> Node:
     return graph.window(n, *arg)
 
 
+def _diagonal(n: Node, arg: tuple[int, int, int]) -> Node:
+    return graph.diagonal(n, *arg)
+
+
 _MOVES: dict[str, Callable[[Node, Any], Node]] = {
     "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_, "WINDOW": _window,
+    "DIAGONAL": _diagonal,
 }  # fmt: skip
 
 
@@ -53,6 +59,10 @@ def step_shape(shape: Shape, step: Step) -> Shape:
         return tuple([shape[i] for i in arg])
     if kind == "SLICE":
         return tuple([graph.slice_length(r) for r in arg])
+    if kind == "DIAGONAL":
+        offset, a, b = arg
+        rest = [s for i, s in enumerate(shape) if i not in (a, b)]
+        return (*rest, graph.diagonal_length(shape[a], shape[b], offset))
     if kind == "WINDOW":
         axis, size, stride, dilation = arg
         count = (shape[axis] - dilation * (size - 1) - 1) // stride + 1
@@ -158,7 +168,10 @@ def reshape(input: Shape, *shape: Any) -> Steps:
     return _reshaped(infer_shape(input, sizes_of(shape)), input)
 
 
-@_view_op("flatten", s.calls(s.call(T(2, 3, 4)), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), 0, -2), s.call(T()), s.call(T(0, 3))))
+@_view_op(
+    "flatten",
+    s.calls(s.call(T(2, 3, 4)), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), 0, -2), s.call(T()), s.call(T(0, 3))),
+)
 def flatten(shape: Shape, start_dim: int = 0, end_dim: int = -1) -> Steps:
     """Axes ``start_dim`` to ``end_dim`` as one; 0-d becomes 1-d.  (torch.flatten)"""
     first, last = wrap_dim(start_dim, len(shape)), wrap_dim(end_dim, len(shape))
@@ -182,7 +195,8 @@ def unflatten(shape: Shape, dim: int, sizes: Sequence[int]) -> Steps:
     return _reshaped(shape[:axis] + infer_shape((shape[axis],), wanted) + shape[axis + 1 :], shape)
 
 
-@_view_op("squeeze", s.calls(s.call(T(1, 2, 1)), s.call(T(1, 2, 1), 0), s.call(T(1, 2, 1), 1), s.call(T(1, 2, 1), (0, -1)),
+@_view_op("squeeze", s.calls(s.call(T(1, 2, 1)), s.call(T(1, 2, 1), 0), s.call(T(1, 2, 1), 1),
+    s.call(T(1, 2, 1), (0, -1)),
     s.call(T()), s.call(T(), 0)))  # fmt: skip
 def squeeze(shape: Shape, dim: int | Sequence[int] | None = None) -> Steps:
     """Without its axes of size 1: all, or those in ``dim``.  (torch.squeeze)"""
@@ -205,7 +219,9 @@ def _permuted(order: Sequence[int]) -> Steps:
     return [] if list(order) == list(range(len(order))) else [("PERMUTE", tuple(order))]
 
 
-@_view_op("transpose", s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, 0), s.call(T(2, 3), 1, 1), s.call(T(), 0, -1)))
+@_view_op(
+    "transpose", s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, 0), s.call(T(2, 3), 1, 1), s.call(T(), 0, -1))
+)
 def transpose(shape: Shape, dim0: int, dim1: int) -> Steps:
     """With two axes exchanged.  (torch.transpose)"""
     a, b = wrap_dim(dim0, len(shape)), wrap_dim(dim1, len(shape))
@@ -223,7 +239,10 @@ def t(shape: Shape) -> Steps:
     return _permuted(range(len(shape))[::-1])
 
 
-@_view_op("permute", s.calls(s.call(T(2, 3, 4), 2, 0, 1), s.call(T(2, 3, 4), (0, -1, 1)), s.call(T(), ()), s.call(T(0, 3), 1, 0)))
+@_view_op(
+    "permute",
+    s.calls(s.call(T(2, 3, 4), 2, 0, 1), s.call(T(2, 3, 4), (0, -1, 1)), s.call(T(), ()), s.call(T(0, 3), 1, 0)),
+)
 def permute(shape: Shape, *dims: Any) -> Steps:
     """With its axes in the order ``dims``.  (torch.permute)"""
     wanted = sizes_of(dims)
@@ -273,7 +292,9 @@ def expand_steps(shape: Shape, wanted: tuple[int, ...]) -> Steps:
     for i, n in enumerate(wanted):
         have = shape[i - lead] if i >= lead else 1
         if n == -1 and i < lead:
-            raise ShapeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}")
+            raise ShapeError(
+                f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}"
+            )
         if n not in (-1, have) and have != 1:
             raise ShapeError(
                 f"The expanded size of the tensor ({n}) must match the existing size ({have}) at non-singleton "
@@ -348,7 +369,8 @@ def narrow(shape: Shape, dim: int, start: int, length: int) -> Steps:
     return cut(shape, axis, start, start + length)
 
 
-@_view_op("slice", s.calls(s.call(T(5, 3), 0, 1, 4), s.call(T(5, 3), 0, -3), s.call(T(7), 0, 1, None, 2), s.call(T(5), 0, 4, 2),
+@_view_op("slice", s.calls(s.call(T(5, 3), 0, 1, 4), s.call(T(5, 3), 0, -3), s.call(T(7), 0, 1, None, 2),
+    s.call(T(5), 0, 4, 2),
     s.call(T(5), 0, 0, 99, 3)), where=())  # fmt: skip
 def slice_(shape: Shape, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Steps:
     """``start:end:step`` along ``dim``, as Python slices; ``step`` is positive.  (torch.Tensor.__getitem__)"""
@@ -413,7 +435,8 @@ def unbind(shape: Shape, dim: int = 0) -> list[Steps]:
     return [select(shape, axis, i) for i in range(shape[axis])]
 
 
-@_view_op("diagonal", s.calls(s.call(T(3, 4)), s.call(T(3, 4), 1), s.call(T(3, 4), -1), s.call(T(3, 4), 9), s.call(T(2, 3, 4), 0, 0, 2),
+@_view_op("diagonal", s.calls(s.call(T(3, 4)), s.call(T(3, 4), 1), s.call(T(3, 4), -1), s.call(T(3, 4), 9),
+    s.call(T(2, 3, 4), 0, 0, 2),
     s.call(T(2, 3, 4), -1, -1, 0)))  # fmt: skip
 def diagonal(shape: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Steps:
     """The elements at ``(i, i + offset)`` of axes ``dim1`` and ``dim2``, as a new last axis.  (torch.diagonal)"""
@@ -421,20 +444,11 @@ def diagonal(shape: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Ste
     a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
     if a == b:
         raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    rows, cols = shape[a], shape[b]
-    lead = [i for i in range(rank) if i not in (a, b)]
-    steps = _permuted([*lead, a, b])
-    outer = tuple([shape[i] for i in lead])
-    length = max(0, min(rows, cols - offset) if offset >= 0 else min(rows + offset, cols))
-    first = offset if offset >= 0 else -offset * cols
-    steps.append(("RESHAPE", (*outer, rows * cols)))
-    if not length:
-        return steps + cut((*outer, rows * cols), len(outer), 0, 0)
-    last = first + (length - 1) * (cols + 1)
-    return steps + cut((*outer, rows * cols), len(outer), first, last + 1, cols + 1)
+    return [("DIAGONAL", (int(offset), a, b))]
 
 
-@_view_op("unfold", s.calls(s.call(T(7), 0, 3, 2), s.call(T(2, 6), 1, 2, 2), s.call(T(5, 3), -2, 2, 1), s.call(T(), 0, 1, 1)),
+@_view_op("unfold", s.calls(s.call(T(7), 0, 3, 2), s.call(T(2, 6), 1, 2, 2), s.call(T(5, 3), -2, 2, 1),
+    s.call(T(), 0, 1, 1)),
     where=("Tensor",))  # fmt: skip
 def unfold(shape: Shape, dimension: int, size: int, step: int) -> Steps:
     """Windows of ``size`` every ``step`` along ``dimension``, each a new last axis.  (torch.Tensor.unfold)"""

@@ -117,14 +117,9 @@ class _Pool:
 
 
 def _readable(nbytes: int) -> str:
-    size = float(nbytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            break
-        size /= 1024
-    else:
-        unit = "TiB"
-    return f"{nbytes} bytes" if unit == "bytes" else f"{size:.2f} {unit}"
+    """``1536`` as '1.50 KiB'."""
+    power = min(4, max(0, nbytes.bit_length() - 1) // 10)
+    return f"{nbytes} bytes" if power == 0 else f"{nbytes / 1024**power:.2f} {'KMGT'[power - 1]}iB"
 
 
 _pool = _Pool()
@@ -257,10 +252,12 @@ def foreign(ptr: int, nbytes: int, owner: Any, on: device = CPU) -> Buffer:
 
 def from_numpy(array: np.ndarray) -> tuple[Buffer, int]:
     """A buffer over the bytes an array spans, and the byte offset of its first element in it."""
-    low, high = np.lib.array_utils.byte_bounds(array)
-    if array.size == 0:
-        high = low
     start: int = array.__array_interface__["data"][0]
+    if array.size == 0:
+        return foreign(start, 0, array), 0
+    reach = [(n - 1) * step for n, step in zip(array.shape, array.strides)]
+    low = start + sum([r for r in reach if r < 0])
+    high = start + sum([r for r in reach if r > 0]) + array.itemsize
     return foreign(low, high - low, array), start - low
 
 

@@ -124,6 +124,20 @@ def test_panels_too_large_to_keep(monkeypatch: pytest.MonkeyPatch, a_t: bool, b_
     check(out, a, b)
 
 
+@pytest.mark.parametrize("dtype", [float32, float64, int32])
+def test_few_rows_are_dot_products(dtype: DType) -> None:
+    rng = np.random.default_rng(19)
+    g = layout(dtype, False, True, dtype)
+    for m in range(1, 5):
+        for n, k in ((1, 64), (7, 65), (8, 79), (33, 500), (1100, 1000)):
+            a, b = ((9 * x).astype(dtype.np) for x in operands(rng, m, n, k, np.float64))
+            out = np.zeros(m * n + 64, dtype.np) + dtype.np.type(7)
+            plan = run(g, [a, stored(b, True), out], sizes(m, n, k, False, True))
+            assert dict(zip(gemm_core.PLAN, plan.words))["dots"]
+            assert (out[m * n :] == 7).all()
+            check(out[: m * n].reshape(m, n), a, b, 2.0**-24 if dtype is float32 else 2.0**-53)
+
+
 @pytest.mark.parametrize("k", [0, 1, 384, 385])
 def test_steps_of_k(k: int) -> None:
     a, b = operands(np.random.default_rng(4), 20, 40, k)
@@ -336,7 +350,7 @@ def test_other_machines(machine: Callable[[], target.Target], monkeypatch: pytes
     monkeypatch.setattr(cache, "load", load)
     monkeypatch.setattr(target, "host", lambda: other)
     rng = np.random.default_rng(17)
-    for m, n, k in ((1, 1, 1), (23, 41, 50), (66, 35, 500)):
+    for m, n, k in ((1, 1, 1), (3, 41, 53), (23, 41, 50), (66, 35, 500)):
         for a_t, b_t in ((False, True), (True, False)):
             a, b = operands(rng, m, n, k)
             out = np.full((m, n), np.nan, np.float32)

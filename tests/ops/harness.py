@@ -97,7 +97,7 @@ def torch_function(op: Op) -> Any:
         return ADAPTERS[name]
     if "nn.functional" in op.where:
         return getattr(F, name)
-    return getattr(torch, name, None) if "Tensor" != "".join(op.where) else getattr(torch.Tensor, name)
+    return getattr(torch, name) if hasattr(torch, name) else getattr(torch.Tensor, name)
 
 
 def theirs(op: Op, args: Any, kwargs: Any) -> list[torch.Tensor]:
@@ -141,7 +141,9 @@ def ours(op: Op, bound: Bound) -> list[np.ndarray]:
     outs = listed(op.apply(bound.args, bound.kwargs))
     values = evaluate(outs, bound.leaves)
     for n, v in zip(outs, values):
-        assert v.shape == n.shape and v.dtype == n.dtype.np, f"{op.name} says {n.shape} {n.dtype} but is {v.shape} {v.dtype}"
+        assert v.shape == n.shape and v.dtype == n.dtype.np, (
+            f"{op.name} says {n.shape} {n.dtype} but is {v.shape} {v.dtype}"
+        )
     return values
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import harness
+from tests.ops import harness
 import numpy as np
 import pytest
 import torch
-from harness import DTYPES, REFUSALS, Bound, close, from_torch, listed, to_torch
+from tests.ops.harness import DTYPES, REFUSALS, Bound, close, from_torch, to_torch
 
 from spiraltorch import dtypes
 from spiraltorch.dtypes import DType
@@ -38,6 +38,10 @@ def asked(op: Op, sample: Sample) -> tuple[Any, Any, list[torch.Tensor]] | None:
         return None
 
 
+def is_empty(sample: Sample) -> bool:
+    return any(isinstance(a, np.ndarray) and not a.size for a in sample.args)
+
+
 @pytest.mark.parametrize("op", OPS.values(), ids=list(OPS))
 def test_record_is_complete(op: Op) -> None:
     assert op.samples is not None and op.samples(dtypes.float32), f"{op.name} has no samples"
@@ -61,7 +65,12 @@ def test_values(op: Op, dtype: DType) -> None:
         if found is None:
             continue
         name = describe(op, sample)
-        got = harness.ours(op, Bound(sample))
+        try:
+            got = harness.ours(op, Bound(sample))
+        except REFUSALS:
+            if is_empty(sample):
+                continue  # torch looks at an empty tensor's type no further
+            raise
         want = [from_torch(t) for t in found[2]]
         assert len(got) == len(want), name
         for g, w in zip(got, want):
@@ -78,9 +87,12 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=[d.name for d in FLOATS])
-@pytest.mark.parametrize("op", [o for o in COMPARED if o.differentiable], ids=[o.name for o in COMPARED if o.differentiable])
+@pytest.mark.parametrize(
+    "op", [o for o in COMPARED if o.differentiable], ids=[o.name for o in COMPARED if o.differentiable]
+)
 def test_gradients(op: Op, dtype: DType) -> None:
     rng = np.random.default_rng(3)
+    compared = 0
     for sample in op.samples(dtype):
         if not sample.grad:
             continue
@@ -91,7 +103,10 @@ def test_gradients(op: Op, dtype: DType) -> None:
         try:
             outs = harness.theirs(op, args, kwargs)
             cotangents = [rng.normal(size=tuple(o.shape)) if o.is_floating_point() else None for o in outs]
-            drawn = [None if c is None else np.asarray(c).astype(np.float32).astype(from_torch(o).dtype) for c, o in zip(cotangents, outs)]
+            drawn = [
+                None if c is None else np.asarray(c).astype(np.float32).astype(from_torch(o).dtype)
+                for c, o in zip(cotangents, outs)
+            ]
             live = [(o, to_torch(c)) for o, c in zip(outs, drawn) if c is not None and o.requires_grad]
             if not live:
                 continue
@@ -108,12 +123,13 @@ def test_gradients(op: Op, dtype: DType) -> None:
         for k, (t, g) in enumerate(zip(leaves, got)):
             if not t.requires_grad:
                 continue
-            want = np.zeros(tuple(t.shape), bound.leaves[bound.nodes[k]].dtype) if t.grad is None else from_torch(t.grad)
+            want = (
+                np.zeros(tuple(t.shape), bound.leaves[bound.nodes[k]].dtype) if t.grad is None else from_torch(t.grad)
+            )
             if t.grad is None and g is None:
                 continue
             if g is None:
                 g = np.zeros_like(want)
             close(f"{name}, tensor {k}", g, want, max(op.tolerance, 1e-5))
-
-
-assert listed
+            compared += 1
+    assert compared or dtype not in (dtypes.float32, dtypes.float64), f"no gradient of {op.name} was compared"

@@ -20,7 +20,7 @@ from ...dtypes import DType
 from ...ir.kernel import Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
-from . import gemm_core, rows
+from . import gemm_core, gemm_pack, rows
 from .emit import Module, _Writer
 from .gemm_core import DESC, PANELS_A, PANELS_B, PLAN, compute_type, room, shape_of
 from .routine import Routine
@@ -28,6 +28,7 @@ from .rows import Unit, register
 from .target import Target
 
 _DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
+_FEW_ROWS = 4  # rows of A for which packing B costs more than it saves
 _SERIAL_WORK = 1 << 17  # multiply-adds that are not worth a second thread
 _LARGE_WORK = 1 << 22  # multiply-adds from which threads get several tasks, to even out their speeds
 
@@ -203,12 +204,10 @@ def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads())
     depth = b.kc * b.k_steps * compute.itemsize
     keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
-    direct = (
-        gemm.params[gemm.b.param].dtype is compute
-        and _value(gemm.b.outer, ints) == 1
-        and _value(gemm.b.inner, ints) is not None
-        and m <= 4 * shape.rows
-    )
+    as_is = [gemm.params[o.param].dtype is compute for o in (gemm.a, gemm.b)]
+    inner = [_value(o.inner, ints) for o in (gemm.a, gemm.b)]
+    direct = as_is[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None and m <= 4 * shape.rows
+    dots = all(as_is) and inner == [1, 1] and not direct and m <= _FEW_ROWS and k >= 4 * shape.lanes
     # Elements to pack when the next task is the next block of n, or of m.
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
@@ -221,6 +220,7 @@ def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         "keep_a": keep_a,
         "keep_b": keep_b,
         "direct_b": direct,
+        "dots": dots,
     }
     tasks = batch * b.m_blocks * b.n_blocks
     return GemmPlan(tasks, 1, tuple([int(chosen[word]) for word in PLAN]))
@@ -233,7 +233,7 @@ def _core(target: Target, compute: DType) -> int:
 
 def _packer(target: Target, gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> int:
     source = gemm.params[o.param].dtype
-    names = gemm_core.pack_names(source, compute)
-    found = cache.load(names[0], names, lambda: gemm_core.pack_text(target, source, compute))
+    names = gemm_pack.pack_names(source, compute)
+    found = cache.load(names[0], names, lambda: gemm_pack.pack_text(target, source, compute))
     along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
     return found[names[along]]

@@ -1,14 +1,13 @@
-"""The part of matrix multiplication that all Gemms of a machine share: micro-kernels, packing and loops.
+"""The part of matrix multiplication that all Gemms of a machine share: micro-kernels and the loops around them.
 
 In: a description of the operands as int64 words (``DESC`` below), which a Gemm's own function makes.
-Out: LLVM IR of two kinds of modules, compiled once per machine:
+Out: LLVM IR of a module that is compiled once per machine and compute type:
 
-    core_text(target, float32)            gemm_core_float32(desc, lo, hi, scratch)
-    pack_text(target, bfloat16, float32)  gemm_across_..., gemm_along_...
+    core_text(target, float32)     void gemm_core_float32(desc, lo, hi, scratch)
 
 A task is a block of ``mc`` x ``nc`` results of one batch.  For each step of ``kc`` values of k, its rows of A
-are packed into panels as high as a micro-kernel, its columns of B into panels as wide, both cast
-to the compute type; a micro-kernel keeps a ``rows`` x ``vectors`` tile of sums in registers:
+are packed (:mod:`.gemm_pack`) into panels as high as a micro-kernel, its columns of B into panels as wide, both
+cast to the compute type; a micro-kernel keeps a ``rows`` x ``vectors`` tile of sums in registers:
 
     for p in steps of k:           panel of A: kc x 14 values      C: the block's sums, row-major
       pack A(block, p)             panel of B: kc x 32 values         per panel of B
@@ -17,13 +16,15 @@ to the compute type; a micro-kernel keeps a ``rows`` x ``vectors`` tile of sums 
         for i in panels of A:  C[i, j] (+)= A[i] * B[j]
         after the last step: the Gemm's own epilogue reads panel j of C
 
-A sum starts from zero at every step of k, and the steps are added in order, so its bits depend on K alone.
+Where B has stride 1 along n a panel may be read where it lies ("direct_b"), and where few rows of A meet a B
+whose k has stride 1, sums are plain dot products of unpacked memory ("dots").
+
+A sum starts from zero at every step of k, and the steps are added in order, so its bits do not depend on blocks.
 Rows and columns that a panel has beyond the matrix hold any values: their sums are never read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ...dtypes import DType, int32, int64
@@ -31,13 +32,13 @@ from ...runtime.native import SCRATCH_BYTES
 from . import rows
 from .points import iota
 from .routine import Routine
-from .rows import Unit, memory, register, splat, vector
+from .rows import Unit, number, register, splat, vector
 from .target import Target
 
 # Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
 PLAN = (
     "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
-    "m_first", "keep_a", "keep_b", "direct_b",
+    "m_first", "keep_a", "keep_b", "direct_b", "dots",
 )  # fmt: skip
 SIDE = ("pointer", "outer", "outer_table", "inner", "inner_table")
 DESC = (
@@ -139,6 +140,55 @@ def _micro_kernel(unit: Unit, compute: DType, shape: Shape, height: int, vectors
 
 def _micro_name(height: int, vectors: int) -> str:
     return f"micro_{height}x{vectors}"
+
+
+def _dots(unit: Unit, compute: DType, shape: Shape) -> str:
+    """Dot products of a few rows with the columns of a panel; k has stride 1 in both.
+
+    A group of columns shares the loads of a row.  Lanes keep partial sums, folded by halves at the end.
+    """
+    params = (
+        "i64 %k", "ptr noalias %a", "ptr noalias %rows", "i64 %height", "ptr noalias %b", "ptr noalias %columns",
+        "i64 %width", "ptr noalias %c", "i1 %add",
+    )  # fmt: skip
+    f = Routine(unit, "void", "dots", params, "internal")
+    one, lanes, size = register(compute), shape.lanes, compute.itemsize
+    ty, bits, group = vector(one, lanes), vector("i1", lanes), min(8, lanes)
+    plus = "fadd" if compute.kind == "f" else "add"
+    whole = f.let(f"and i64 %k, {-lanes}")
+    left = splat(f, f.sub("%k", whole), "i64", lanes)
+    mask = f.let(f"icmp slt {vector('i64', lanes)} <{iota('i64', lanes)[1:-1]}>, {left}")
+
+    def tail(p: str) -> str:
+        name = f"@llvm.masked.load.{rows.mangled(ty)}.p0"
+        where = (("ptr", f.at(one, p, whole)), ("i32 immarg", str(size)))
+        return f.call(name, ty, *where, (bits, mask), (ty, "zeroinitializer"))
+
+    with f.loop(0, "%width", group) as j, f.loop(0, "%height") as i:
+        a = f.at(one, "%a", f.load("i64", f.at("i64", "%rows", i)))
+        b = [f.at(one, "%b", f.load("i64", f.at("i64", "%columns", f.add(j, t)))) for t in range(group)]
+        sums = [f.var(ty, "zeroinitializer") for _ in b]
+        with f.loop(0, whole, lanes) as k:
+            left_a = f.load(ty, f.at(one, a, k), size)
+            for p, s in zip(b, sums):
+                right = f.load(ty, f.at(one, p, k), size)
+                f.store(ty, _multiply_add(f, compute, lanes, left_a, right, f.load(ty, s)), s)
+        rest = tail(a)
+        for t, (p, s) in enumerate(zip(b, sums)):
+            value, n = _multiply_add(f, compute, lanes, rest, tail(p), f.load(ty, s)), lanes
+            while n > 1:
+                old, n = vector(one, n), n // 2
+                halves = [
+                    f.let(f"shufflevector {old} {value}, {old} poison, <{n} x i32> <{iota('i32', n, start)[1:-1]}>")
+                    for start in (0, n)
+                ]
+                value = f.let(f"{plus} <{n} x {one}> {halves[0]}, {halves[1]}")
+            total = f.let(f"extractelement <1 x {one}> {value}, i64 0")
+            to = f.at(one, "%c", f.add(f.mul(i, "%width"), f.add(j, t)))
+            before = f.let(f"select i1 %add, {one} {f.load(one, to, size)}, {one} {number(0, compute)}")
+            f.store(one, f.let(f"{plus} {one} {before}, {total}"), to, size)
+    f.do("ret void")
+    return f.text()
 
 
 # ---------------------------------------------------------------- the loops
@@ -249,8 +299,9 @@ class _Core(Routine):
         slots_a, slots_b = [self.choose(self.test("ne", w[k], 0), step, 0) for k in ("keep_a", "keep_b")]
         start_a = self.mul(self.mul(slots_a, w["kc"]), self.padded)
         panels_a = self.at(self.one, self.area(PANELS_A), start_a)
-        again = self.test("eq", w["keep_a"], 0)
-        with self.when(self.let(f"or i1 {again}, {new_a}")):
+        packing = self.test("eq", w["dots"], 0)
+        pack_a = self.let(f"or i1 {self.test('eq', w['keep_a'], 0)}, {new_a}")
+        with self.when(self.let(f"and i1 {pack_a}, {packing}")):
             with self.loop(0, self.rows, shape.rows) as i:
                 height = self._height(i)
                 to = self.at(self.one, panels_a, self.mul(i, depth))
@@ -263,6 +314,7 @@ class _Core(Routine):
         last = self.test("eq", self.add(step, 1), w["k_steps"])
         adding = self.test("ne", step, 0)
         pack_b = self.let(f"or i1 {self.test('eq', w['keep_b'], 0)}, {new_b}")
+        pack_b = self.let(f"and i1 {pack_b}, {packing}")
         with self.loop(0, self.columns, shape.columns) as j:
             left = self.sub(self.columns, j)
             vectors = self.min(self.div(self.add(left, shape.lanes - 1), shape.lanes), shape.vectors)
@@ -278,7 +330,13 @@ class _Core(Routine):
                 self._pack("b", self.load("ptr", b), OFFSETS_B, j, width, self.min(width, left), k0, depth)
             sums = self.at(self.one, self.area(SUMS), self.mul(self.choose(single, 0, j), self.padded))
             from_b, stride = self.load("ptr", b), self.load("i64", ldb)
-            with self.loop(0, self.rows, shape.rows) as i:
+            with self.when(self.let(f"xor i1 {packing}, true")):
+                each_a = f"ptr {self.at(self.one, self.pointer('a_pointer'), k0)}, ptr {self.area(OFFSETS_A)}"
+                columns = self.at("i64", self.area(OFFSETS_B), j)
+                each_b = f"ptr {self.at(self.one, self.pointer('b_pointer'), k0)}, ptr {columns}"
+                counts = f"i64 {depth}, {each_a}, i64 {self.rows}, {each_b}, i64 {width}"
+                self.do(f"call void @dots({counts}, ptr {sums}, i1 {adding})")
+            with self.loop(0, self.choose(packing, self.rows, 0), shape.rows) as i:
                 index = self.add(self.mul(self._height(i), shape.vectors), self.sub(vectors, 1))
                 micro = self.load("ptr", self.at("ptr", "@micros", index))
                 a = self.at(self.one, panels_a, self.mul(i, depth))
@@ -313,178 +371,5 @@ def core_text(target: Target, compute: DType) -> str:
     unit = Unit(target)
     shape = shape_of(target, compute)
     functions = [_micro_kernel(unit, compute, shape, h, v) for h in shape.heights for v in range(1, shape.vectors + 1)]
-    functions.append(_Core(unit, compute, shape).write())
+    functions += [_dots(unit, compute, shape), _Core(unit, compute, shape).write()]
     return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])
-
-
-# ---------------------------------------------------------------- packing
-
-
-def pack_names(source: DType, compute: DType) -> tuple[str, str]:
-    """The packing functions of an element type: 'across' for any layout, 'along' where k has stride 1."""
-    return f"gemm_across_{source.name}_{compute.name}", f"gemm_along_{source.name}_{compute.name}"
-
-
-_PACK_PARAMS = (
-    "ptr noalias %to", "ptr noalias %from", "ptr noalias %offsets", "i64 %width", "i64 %valid",
-    "i64 %inner", "ptr noalias %table", "i64 %k0", "i64 %depth",
-)  # fmt: skip
-
-
-class _Pack(Routine):
-    """Writes a packing function: ``to[k][width] = cast(from[offsets[i] + inner(k0 + k)])``.
-
-    A vector is stored whole, past the panel's width: rows of k go upwards, and within the width the
-    last vector goes first, so what is too much is overwritten.
-    """
-
-    def __init__(self, unit: Unit, source: DType, compute: DType, name: str) -> None:
-        super().__init__(unit, "void", name, _PACK_PARAMS)
-        self.source, self.compute = source, compute
-        self.lanes = shape_of(unit.target, compute).lanes
-        self.element = memory(source)
-        self.indices = vector("i64", self.lanes)
-
-    def value(self, loaded: str) -> str:
-        """A loaded vector in the compute type."""
-        value = rows.from_memory(self, loaded, self.source, self.lanes)
-        return rows.cast(self, value, self.source, self.compute, self.lanes)
-
-    def put(self, vector_: str, k: str, column: str) -> None:
-        to = self.at(register(self.compute), "%to", self.add(self.mul(k, "%width"), column))
-        self.store(register(self.compute, self.lanes), vector_, to, self.compute.itemsize)
-
-    def step(self, k: str) -> str:
-        """The offset of depth ``k``: from the table, or by the stride."""
-        at = self.add("%k0", k)
-        offset = self.var("i64", self.mul(at, "%inner"))
-        with self.when(self.let("icmp ne ptr %table, null")):
-            self.store("i64", self.load("i64", self.at("i64", "%table", at)), offset)
-        return self.load("i64", offset)
-
-    def gather(self, offsets: str, k: str, inner: str, column: str) -> None:
-        """Row ``k`` of one vector's columns, element by element."""
-        base = self.at(self.element, "%from", inner)
-        pointers = self.let(f"getelementptr {self.element}, ptr {base}, {self.indices} {offsets}")
-        ty = memory(self.source, self.lanes)
-        loaded = self.call(
-            f"@llvm.masked.gather.{rows.mangled(ty)}.v{self.lanes}p0", ty,
-            (vector("ptr", self.lanes), pointers), ("i32 immarg", str(self.source.itemsize)),
-            (vector("i1", self.lanes), "splat (i1 true)"), (ty, "poison"),
-        )  # fmt: skip
-        self.put(self.value(loaded), k, column)
-
-    def last_column(self) -> str:
-        """Where the last vector of the panel starts."""
-        before = self.sub("%width", 1)
-        return self.sub(before, self.rem(before, self.lanes))
-
-
-def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
-    """Vectors run across the panel: whole loads where its columns are neighbours, else gathers."""
-    f = _Pack(unit, source, compute, name)
-    lanes, size = f.lanes, source.itemsize
-    ty, bits, count = memory(source, lanes), vector("i1", lanes), f"<{iota('i64', lanes)[1:-1]}>"
-    last = f.last_column()
-    base = f.load("i64", "%offsets")
-    apart = f.var("i1", "false")
-    with f.loop(0, "%width", lanes) as column:
-        offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
-        left = splat(f, f.sub("%valid", column), "i64", lanes)
-        run = f.let(f"add {f.indices} {splat(f, f.add(base, column), 'i64', lanes)}, {count}")
-        stray = f.let(f"icmp ne {f.indices} {run}, {offsets}")
-        stray = f.let(f"and {bits} {stray}, {f.let(f'icmp slt {f.indices} {count}, {left}')}")
-        some = f.call(f"@llvm.vector.reduce.or.{rows.mangled(bits)}", "i1", (bits, stray))
-        f.store("i1", f.let(f"or i1 {f.load('i1', apart)}, {some}"), apart)
-    scattered = f.load("i1", apart)
-    together = f.let(f"xor i1 {scattered}, true")
-    panel = shape_of(unit.target, compute).columns
-    full = f.test("eq", "%valid", panel)
-    start = f.at(f.element, "%from", base)
-    with f.when(f.let(f"and i1 {together}, {full}")):  # a whole panel of B: its vectors side by side
-        with f.loop(0, "%depth") as k:
-            p = f.at(f.element, start, f.step(k))
-            for c in range(0, panel, lanes):
-                f.put(f.value(f.load(ty, f.at(f.element, p, c), size)), k, str(c))
-    with f.when(f.let(f"and i1 {together}, {f.let(f'xor i1 {full}, true')}")):
-        with f.loop(0, "%width", lanes) as back:
-            column = f.sub(last, back)
-            left = splat(f, f.sub("%valid", column), "i64", lanes)
-            mask = f.let(f"icmp slt {f.indices} {count}, {left}")
-            p = f.at(f.element, start, column)
-            with f.loop(0, "%depth") as k:
-                loaded = f.call(
-                    f"@llvm.masked.load.{rows.mangled(ty)}.p0", ty, ("ptr", f.at(f.element, p, f.step(k))),
-                    ("i32 immarg", str(size)), (bits, mask), (ty, "zeroinitializer"),
-                )  # fmt: skip
-                f.put(f.value(loaded), k, column)
-    with f.when(scattered):
-        with f.loop(0, "%width", lanes) as back:
-            column = f.sub(last, back)
-            offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
-            with f.loop(0, "%depth") as k:
-                f.gather(offsets, k, f.step(k), column)
-    f.do("ret void")
-    return f.text()
-
-
-def _transpose(f: Routine, ty: str, vectors: Sequence[str], bits: int) -> list[str]:
-    """The transpose of ``lanes`` vectors: interleave within 128-bit parts, then exchange the parts."""
-    n = len(vectors)
-    part = min(n, 128 // bits)
-    now = list(vectors)
-
-    def shuffle(a: str, b: str, picks: Sequence[int]) -> str:
-        mask = ", ".join([f"i32 {p}" for p in picks])
-        return f.let(f"shufflevector {ty} {a}, {ty} {b}, <{n} x i32> <{mask}>")
-
-    step = part // 2
-    while step >= 1:
-        # Vectors i and i + step exchange blocks of `step` lanes, as in a 2 x 2 transpose.
-        now = _exchange(now, n, step, shuffle)
-        step //= 2
-    step = part
-    while step < n:
-        now = _exchange(now, n, step, shuffle)
-        step *= 2
-    return now
-
-
-def _exchange(now: list[str], n: int, step: int, shuffle: Callable[[str, str, list[int]], str]) -> list[str]:
-    out = list(now)
-    for i in range(n):
-        if not i & step:
-            a, b = now[i], now[i + step]
-            low = [j if not j & step else j - step + n for j in range(n)]
-            high = [j + step if not j & step else j + n for j in range(n)]
-            out[i], out[i + step] = shuffle(a, b, low), shuffle(a, b, high)
-    return out
-
-
-def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
-    """Vectors run along k, which has stride 1, and squares of them are transposed in registers."""
-    f = _Pack(unit, source, compute, name)
-    lanes, ty, size = f.lanes, memory(source, f.lanes), source.itemsize
-    whole = f.let(f"and i64 %depth, {-lanes}")
-    last = f.last_column()
-    with f.loop(0, "%width", lanes) as back:
-        column = f.sub(last, back)
-        each = [f.load("i64", f.at("i64", "%offsets", f.add(column, i))) for i in range(lanes)]
-        starts = [f.at(f.element, "%from", f.add(e, "%k0")) for e in each]
-        with f.loop(0, whole, lanes) as k:
-            square = [f.value(f.load(ty, f.at(f.element, s, k), size)) for s in starts]
-            for t, v in enumerate(_transpose(f, register(compute, lanes), square, compute.bits)):
-                f.put(v, f.add(k, t), column)
-        offsets = f.load(f.indices, f.at("i64", "%offsets", column), 8)
-        with f.loop(whole, "%depth") as k:
-            f.gather(offsets, k, f.add("%k0", k), column)
-    f.do("ret void")
-    return f.text()
-
-
-def pack_text(target: Target, source: DType, compute: DType) -> str:
-    """The module with ``pack_names(source, compute)``."""
-    unit = Unit(target)
-    across, along = pack_names(source, compute)
-    functions = [_across(unit, source, compute, across), _along(unit, source, compute, along)]
-    return "\n".join([*unit.globals.values(), "", *functions])

@@ -312,8 +312,11 @@ class Points:
                     uniform = splat(code, self.operand(guard, False)[0], "i1", self.lanes)
                     mask = self._mask(code, u, uniform)
                 value = self._gather(n, code, p, dyn, stride, u, mask)
-            out.append(rows.from_memory(code, value, n.dtype, self.lanes))
+            out.append(self._as_register(n, code, value))
         return out
+
+    def _as_register(self, n: Node, code: Code, value: str) -> str:
+        return rows.from_memory(code, value, n.dtype, self.lanes)
 
     def _contiguous_load(self, code: Code, p: str, dtype: DType, mask: str | None) -> str:
         ty = memory(dtype, self.lanes)

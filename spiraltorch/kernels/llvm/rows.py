@@ -298,16 +298,27 @@ _COMPARE = {"EQ": ("oeq", "eq", "eq"), "NE": ("une", "ne", "ne"), "LT": ("olt", 
 _EXACT = frozenset("NEG ABS MIN MAX FLOOR CEIL TRUNC ROUND WHERE".split())  # of 16-bit operands, a 16-bit result
 
 
-def _divide(c: Code, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
-    """IDIV and REM of integers: C's truncation, and any divisor is allowed."""
-    ty = register(dtype, lanes)
+def _literal(operand: str) -> int | None:
+    """The value of an integer constant that :func:`number` wrote; None for a name."""
+    return None if "%" in operand else int(operand.rpartition(" ")[2].rstrip(")"))
+
+
+def _safe_divisor(c: Code, dtype: DType, a: str, b: str, lanes: int) -> str:
+    """1 where dividing a by b would trap: by zero, or the lowest number by -1."""
+    ty, bits = register(dtype, lanes), vector("i1", lanes)
     unsafe = c.let(f"icmp eq {ty} {b}, {number(0, dtype, lanes)}")
     if dtype.is_signed:
         lowest = c.let(f"icmp eq {ty} {a}, {number(-(1 << (dtype.bits - 1)), dtype, lanes)}")
         minus = c.let(f"icmp eq {ty} {b}, {number(-1, dtype, lanes)}")
-        both = c.let(f"and {vector('i1', lanes)} {lowest}, {minus}")
-        unsafe = c.let(f"or {vector('i1', lanes)} {unsafe}, {both}")
-    b = c.select(unsafe, number(1, dtype, lanes), b, ty, lanes)
+        unsafe = c.let(f"or {bits} {unsafe}, {c.let(f'and {bits} {lowest}, {minus}')}")
+    return c.select(unsafe, number(1, dtype, lanes), b, ty, lanes)
+
+
+def _divide(c: Code, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
+    """IDIV and REM of integers: C's truncation, and any divisor is allowed."""
+    ty = register(dtype, lanes)
+    if _literal(b) in (None, 0, -1):
+        b = _safe_divisor(c, dtype, a, b, lanes)
     sign = "s" if dtype.is_signed else "u"
     if lanes == 1 or dtype.bits == 64:
         return c.let(f"{sign}{'div' if op == 'IDIV' else 'rem'} {ty} {a}, {b}")
@@ -323,10 +334,9 @@ def _divide(c: Code, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
 def _shift(c: Code, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
     ty = register(dtype, lanes)
     name = "shl" if op == "SHL" else "ashr" if dtype.is_signed else "lshr"
-    if "%" not in b:
-        amount = int(b.rpartition(" ")[2].rstrip(")"))
-        if 0 <= amount < dtype.bits:
-            return c.let(f"{name} {ty} {a}, {b}")
+    amount = _literal(b)
+    if amount is not None and 0 <= amount < dtype.bits:
+        return c.let(f"{name} {ty} {a}, {b}")
     far = c.let(f"icmp uge {ty} {b}, {number(dtype.bits, dtype, lanes)}")
     last = number(dtype.bits - 1, dtype, lanes)
     near = c.select(far, last, b, ty, lanes)

@@ -124,13 +124,15 @@ class _Writer:
         if r.op in ("add", "mul") and dtype.is_floating_point:
             self.write(f"{_WORDS[r.op]}{r.id} = {float(identity(r.op, dtype))}")
         elif r.op in ("add", "mul"):
-            self.write(f"{_WORDS[r.op]}{r.id} = np.{'int64' if dtype.is_signed else 'uint64'}({identity(r.op, dtype)})")
+            # Unsigned, because Numba lets LLVM assume that signed numbers do not overflow.
+            self.write(f"{_WORDS[r.op]}{r.id} = np.uint64({identity(r.op, dtype)})")
         else:
             self.write(f"r{r.id} = {constant(identity(r.op, dtype), dtype)}")
 
     def step(self, r: Reduce) -> None:
         value = self.value(r.expr)
         if r.op in ("add", "mul"):
+            value = value if r.expr.dtype.is_floating_point else f"np.uint64({value})"
             self.write(f"{_WORDS[r.op]}{r.id} {'+' if r.op == 'add' else '*'}= {value}")
         else:
             self.write(f"r{r.id} = {spell(r.op.upper(), (f'r{r.id}', value), r.expr.dtype, r.expr.dtype)}")
@@ -262,11 +264,11 @@ def _gemm_body(w: _Writer, g: Gemm, by_task: bool) -> None:
         loops = [w.axis_loop(i, size) for i, size in enumerate(sizes)]
     known, done = w.nest(loops, w.order)
     floating = g.acc.is_floating_point
-    w.write("total = 0.0" if floating else f"total = {constant(0, g.acc)}")
+    w.write("total = 0.0" if floating else "total = np.uint64(0)")
     w.write(f"for k in range({n.slots[g.depth.index]}):")
     w.write(f"    a = {_element(g, g.a, n, 'row')}")
     w.write(f"    b = {_element(g, g.b, n, 'col')}")
-    w.write("    total += np.float64(a) * b" if floating else "    total += a * b")
+    w.write("    total += np.float64(a) * b" if floating else "    total += np.uint64(a) * np.uint64(b)")
     w.write(f"r0 = {np_name(g.acc)}(total)")
     w.write(f"# epilogue: {w.title(g.epilogue)}")
     w.phase(g.epilogue, [], known, done)

@@ -76,7 +76,7 @@ def trunc_div(a, b):
     if b == 0:
         return b
     if b == -1:
-        return -a
+        return np.int64(np.uint64(0) - np.uint64(a))
     quotient = a // b
     if quotient * b != a and (a < 0) != (b < 0):
         quotient += 1

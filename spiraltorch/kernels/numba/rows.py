@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ...dtypes import DType, bfloat16, bool_, float16, uint64
+from ...dtypes import DType, bfloat16, bool_, float16, int64, uint64
 
 _INFIX = {"ADD": "+", "SUB": "-", "MUL": "*", "DIV": "/", "EQ": "==", "NE": "!=", "LT": "<", "LE": "<=",
           "AND": "&", "OR": "|", "XOR": "^"}  # fmt: skip
@@ -28,6 +28,7 @@ _NUMPY = {"EXP": "exp", "EXP2": "exp2", "EXPM1": "expm1", "LOG": "log", "LOG2": 
 _BOOL = {"EQ": "{0} == {1}", "NE": "{0} != {1}", "XOR": "{0} != {1}", "LT": "(not {0}) & {1}",
          "LE": "(not {0}) | {1}", "AND": "{0} & {1}", "OR": "{0} | {1}", "MIN": "{0} & {1}", "MAX": "{0} | {1}",
          "NOT": "not {0}"}  # fmt: skip
+_OVERFLOWS = frozenset(("ADD", "SUB", "MUL", "NEG", "ABS"))
 # Rows whose result on 16-bit operands is a 16-bit number already.
 _EXACT = frozenset(("NEG", "ABS", "MIN", "MAX", "WHERE", "FLOOR", "CEIL", "TRUNC", "ROUND", "REM"))
 SHORT = {float16: "f16", bfloat16: "bf16"}
@@ -97,6 +98,11 @@ def _float(op: str, x: Sequence[str], dtype: DType) -> str:
 
 def _integer(op: str, x: Sequence[str], dtype: DType) -> str:
     """The exact or wrapped value; the caller brings it back to ``dtype``."""
+    if dtype is int64 and op in _OVERFLOWS:
+        # Numba lets LLVM assume that signed numbers do not overflow; unsigned ones wrap.
+        u = [f"np.uint64({v})" for v in x]
+        wrapped = f"{u[0]} {_INFIX[op]} {u[1]}" if op in _INFIX else f"np.uint64(0) - {u[0]}"
+        return f"{x[0]} if {x[0]} >= 0 else np.int64({wrapped})" if op == "ABS" else f"np.int64({wrapped})"
     if op in _INFIX:
         return f"{x[0]} {_INFIX[op]} {x[1]}"
     if op == "MULHI":

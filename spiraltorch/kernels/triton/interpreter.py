@@ -2,9 +2,10 @@
 
     >>> interpret(kernel, [x, out], ints=[4, 7, 7])     # doctest: +SKIP
 
-Three things of the stock interpreter are replaced while a kernel runs: it only takes tensors of
+Four things of the stock interpreter are replaced while a kernel runs: it only takes tensors of
 torch (here: anything with an address), it gets bfloat16 wrong (conversions truncate, products
-multiply the bits), and it folds block by block in Python (here: halves, as a GPU does).
+multiply the bits), it broadcasts the result of comparing two scalars as a number, and it folds
+element by element in Python (here: halves, as a GPU does).
 """
 
 from __future__ import annotations
@@ -96,6 +97,10 @@ def _dot(a: Any, b: Any, d: Any, input_precision: Any, max_num_imprecise_acc: An
     return stock.TensorHandle(product + d.data, d.dtype.scalar)
 
 
+def _splat(result_type: Any, value: Any) -> Any:
+    return stock.TensorHandle(np.full(result_type.shape, value.data), value.dtype.scalar)
+
+
 def _tree_reduce(self: Any, inputs: Any) -> list[Any]:
     """Fold the upper half onto the lower until one element is left."""
     (value,) = inputs
@@ -112,12 +117,12 @@ def _tree_reduce(self: Any, inputs: Any) -> list[Any]:
 def _repaired() -> Iterator[None]:
     builder, folds = stock.interpreter_builder, stock.ReduceOps
     stock_reduce = folds.generic_reduce
-    builder.cast_impl, builder.create_dot = _cast, _dot
+    builder.cast_impl, builder.create_dot, builder.create_splat = _cast, _dot, _splat
     folds.generic_reduce = _tree_reduce
     try:
         yield
     finally:
-        del builder.cast_impl, builder.create_dot
+        del builder.cast_impl, builder.create_dot, builder.create_splat
         folds.generic_reduce = stock_reduce
 
 
