@@ -12,7 +12,7 @@ from .dispatch import call, view_of, write_result
 from .errors import ShapeError, SpiralError
 from .ir import graph
 from .ops.registry import OPS
-from .storage import Step
+from .storage import Step, computed_at_once
 from .tensor import Tensor
 
 

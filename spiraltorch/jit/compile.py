@@ -72,7 +72,7 @@ class Entry:
 
     guards: guarding.Guards
     program: Program
-    bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (2, host index), (3, buffer)
+    bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (2, host index), (3, buffer), (4, leaf: its gradient)
     host: list[tuple[Any, Any, Any]]
     writes: list[tuple[int, Any, int]]  # value number, argument number or Storage, how often written
     grads: list[tuple[Any, Output | None]]
@@ -202,8 +202,10 @@ class CompiledFunction:
                 inputs.append(what.node.arg)
             elif kind == 2:
                 inputs.append(None)
-            else:
+            elif kind == 3:
                 inputs.append(what)
+            else:
+                inputs.append(what._grad._storage.node.arg)
         if e.host:
             self._bind_host(e, inputs)
         types = e.types
@@ -217,7 +219,7 @@ class CompiledFunction:
                 cell = old._storage
                 if refcount(cell) == 3 and not old._steps and not cell.exposed and cell.node.op == "BUFFER":
                     b = cell.buffer
-                    if b.nbytes == e.program.out_bytes[out.cell] and cell.node.shape == types[out.cell][0]:
+                    if b.nbytes == e.program.out_bytes[out.cell] and cell.node.shape == types[out.cell][0] and b not in inputs:
                         outs[out.cell], cells[out.cell], kept[out.cell] = b, cell, old
         old = cell = None
         with self._lock:
@@ -400,12 +402,16 @@ class Capture:
             return f"keeps {len(alive)} tensors (such as {alive[0].node.op} {list(alive[0].node.shape)}) other than by returning them"
         return ""
 
+    def is_state(self, c: Storage) -> bool:
+        """Whether the cell was there before the call, so that a replay updates it."""
+        return c in self.trace.writes and c not in self.trace.literals
+
     def program(self) -> Program:
         """Passes and code for the roots; remembers the canonical form."""
         roots = [c.node for c in self.cells]
         self.form = canonical(roots)
         slots = {n.arg: i for i, n in enumerate(self.form.leaves)}
-        donated = [slots.get(c.buffer) if c in self.trace.writes and c.buffer is not None else None for c in self.cells]
+        donated = [slots.get(c.buffer) if self.is_state(c) and c.buffer is not None else None for c in self.cells]
         seen: set[int] = set()
         for j, d in enumerate(donated):
             if d is not None and d in seen:
@@ -421,6 +427,8 @@ class Capture:
         grads = [(t, None if t._grad is None else self._output(t._grad)) for t in trace.grads]
         program = self.program()
         host_of = {node.arg: k for k, (node, *_) in enumerate(trace.host)}
+        before = {t: trace.grads.get(t, t._grad) for t, had in trace.grads_seen.items() if had}
+        grad_of = {g._storage: t for t, g in before.items()}
         bindings: list[tuple[int, Any]] = []
         captured: set[Storage] = set()
         for n in self.form.leaves:
@@ -428,6 +436,8 @@ class Capture:
             cell = b.cell() if b.cell is not None else None
             if b in host_of:
                 bindings.append((2, host_of[b]))
+            elif cell is not None and cell in grad_of:
+                bindings.append((4, grad_of[cell]))
             elif cell is not None and cell in self.argument_of:
                 bindings.append((0, self.argument_of[cell]))
             elif cell is not None and cell not in trace.literals:
@@ -435,9 +445,8 @@ class Capture:
                 captured.add(cell)
             else:
                 bindings.append((3, b))
-        fixed = [b for kind, b in bindings if kind == 3]
         writes = [
-            (j, self.argument_of.get(c, c), c.version - trace.writes[c][1]) for c, j in self.cells.items() if c in trace.writes
+            (j, self.argument_of.get(c, c), c.version - trace.writes[c][1]) for c, j in self.cells.items() if self.is_state(c)
         ]
         watched = guarding.collect(self.owner._function, args, kwargs, trace)
         watched.cells = tuple(dict.fromkeys([*captured, *[w for _, w, _ in writes if isinstance(w, Storage)]]))
@@ -445,7 +454,7 @@ class Capture:
         leaves = [n.arg for n in self.form.leaves]
         entry = Entry(
             watched, program, bindings, [(c, k, d) for _, c, k, d in trace.host], writes, grads, self.template, outputs,
-            [j for c, j in self.cells.items() if c not in trace.writes], list(trace.random.items()), [], frozenset(captured),
+            [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured),
             None, self.form.scalars, types, self.template[0] == "t",
         )  # fmt: skip
         program.bake(self.form.scalars)
@@ -453,20 +462,16 @@ class Capture:
         for _, g in grads:
             if g is not None and g.cell >= 0 and not g.steps and uses.count(g.cell) == 1 and g.cell in entry.fresh:
                 g.own = True
-        self._run_first(program, leaves, fixed)
+        self._run_first(program, leaves)
         if self.differentiable is not None:
             entry.differentiable = self.differentiable
             self.differentiable.bind(self, entry)
             self.differentiable.attach(self.results, self.tensors, list(self.cells))
         return entry
 
-    def _run_first(self, program: Program, leaves: Sequence[Any], fixed: Sequence[Any]) -> None:
+    def _run_first(self, program: Program, leaves: Sequence[Any]) -> None:
         """The traced call's own values."""
         queue.take()
-        kept = {id(b) for b in fixed}
-        for j, taken in enumerate(program.taken):
-            # A literal's buffer is read by every replay: its first run must not overwrite it.
-            assert taken is None or id(leaves[taken]) not in kept or j >= 0
         try:
             outs = program.run(leaves, self.form.scalars)
         except CheckFailed:

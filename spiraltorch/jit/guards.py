@@ -16,6 +16,7 @@ from typing import Any
 from ..tensor import Tensor
 
 _SCALARS = (int, float, bool, str, bytes, type(None), complex)
+_COMPARED = (*_SCALARS, tuple)  # by value; everything else by identity
 _DEPTH = 3
 
 
@@ -37,12 +38,16 @@ class Guards:
         """'' if everything is as it was, else the sentence that says what changed."""
         for d, k, expected, name in self.values:
             now = d.get(k)
-            if now is not expected and (now.__class__ is not expected.__class__ or now != expected):
-                return f"{name} changed from {expected!r} to {now!r}"
+            if now is not expected and (
+                now.__class__ is not expected.__class__ or not isinstance(now, _COMPARED) or now != expected
+            ):
+                return f"{name} changed from {_say(expected)} to {_say(now)}"
         for cell, expected, name in self.closures:
             now = cell.cell_contents
-            if now is not expected and (now.__class__ is not expected.__class__ or not isinstance(now, _SCALARS) or now != expected):
-                return f"{name} changed from {expected!r} to {now!r}"
+            if now is not expected and (
+                now.__class__ is not expected.__class__ or not isinstance(now, _COMPARED) or now != expected
+            ):
+                return f"{name} changed from {_say(expected)} to {_say(now)}"
         for m, version in self.modules:
             if m._version != version:
                 return f"module {type(m).__name__} was changed (attribute, train/eval, or parameter)"
@@ -59,6 +64,10 @@ class Guards:
             if cell.error is not None:
                 return "a captured tensor could not be computed"
         return ""
+
+
+def _say(v: Any) -> str:
+    return repr(v) if isinstance(v, _COMPARED) else f"one {type(v).__name__}"
 
 
 def collect(function: Callable[..., Any], args: Any, kwargs: Any, trace: Any) -> Guards:

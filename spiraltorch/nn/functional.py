@@ -134,8 +134,11 @@ def batch_norm(
 ) -> Tensor:
     """Normalised per channel; in training the running figures are moved towards the batch's, in place
     (torch.nn.functional.batch_norm)."""
-    args = (input, running_mean, running_var, weight, bias, training, momentum, eps)
-    result = call(OPS["batch_norm"], args)
+    if not training:
+        if running_mean is None or running_var is None:
+            raise SpiralError("Expected running_mean and running_var to be defined when training=False")
+        return call(OPS["batch_norm_fixed"], (input, running_mean, running_var, weight, bias, eps))  # type: ignore[no-any-return]
+    result = call(OPS["batch_norm"], (input, running_mean, running_var, weight, bias, momentum, eps))
     if isinstance(result, Tensor):
         return result
     out, mean, var = result

@@ -214,7 +214,7 @@ def _input_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
     return graph.reshape(graph.permute(out, (2, 0, 1, *range(3, 3 + rank))), x.shape)
 
 
-@op("conv1d", acc=False, grad=_conv_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("conv1d", acc=False, grad=_conv_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1),
     s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
 def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
@@ -224,7 +224,7 @@ def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@op("conv2d", acc=False, grad=_conv_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("conv2d", acc=False, grad=_conv_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 6, 5), T(4, 3, 3, 2), T(4)), s.call(T(2, 3, 7, 6), T(4, 3, 3, 3), T(4), 2, 1),
     s.call(T(3, 6, 5), T(4, 3, 3, 3), None, padding=(1, 2)),
     s.call(T(2, 4, 6, 6), T(6, 2, 3, 3), T(6), 1, 1, 1, 2),

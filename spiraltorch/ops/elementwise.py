@@ -20,7 +20,7 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import FLOAT, DType
-from ..errors import ShapeError, SpiralError
+from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const, is_const, make
 from . import samples as s

@@ -177,7 +177,7 @@ def outer(input: Node, vec2: Node) -> Node:
     return lang.row("MUL", graph.reshape(input, (input.size, 1)), vec2)
 
 
-@op("linear", acc=False, where=("nn.functional",), samples=s.calls(
+@op("linear", saves=("input", "weight"), acc=False, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3), T(4, 3), T(4)), s.call(T(5, 2, 3), T(4, 3)), s.call(T(3), T(4, 3), T(4)),
     s.call(T(0, 3), T(4, 3), T(4)),
     s.call(T(2, 3), T(3)), s.call(T(2, 3), T(3), T())))  # fmt: skip
@@ -210,7 +210,7 @@ def _scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
     return (input if beta == 1 else input * number(beta, input)) + product
 
 
-@op("addmm", acc=False, samples=s.calls(
+@op("addmm", saves=("mat1", "mat2"), acc=False, samples=s.calls(
     s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3),
     s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
 def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
@@ -220,7 +220,7 @@ def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1)
     return _scaled_sum(input, _product(mat1, mat2), beta, alpha)
 
 
-@op("baddbmm", acc=False, samples=s.calls(
+@op("baddbmm", saves=("batch1", "batch2"), acc=False, samples=s.calls(
     s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)),
     s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
@@ -315,8 +315,6 @@ def einsum(equation: str, *operands: Any) -> Node:
     if len(texts) != len(operands):
         raise _refused("more operands were provided than specified in the equation" if len(operands) > len(texts)
                        else "fewer operands were provided than specified in the equation")  # fmt: skip
-    if len(operands) > 1:
-        _same_type("einsum", *operands)
     terms = [_term(text, len(o.shape), k) for k, (text, o) in enumerate(zip(texts, operands))]
     every = [x for t in terms for x in t]
     dots = sorted({x for x in every if x[0] == "."}, key=_from_front)
@@ -330,20 +328,27 @@ def einsum(equation: str, *operands: Any) -> Node:
             raise _refused(f"output subscript {x} does not appear in the equation for any input operand")
         if wanted.count(x) > 1:
             raise _refused(f"output subscript {x} appears more than once in the output")
-    total, labels = _diagonals(operands[0], terms[0])
-    for k in range(1, len(operands)):
-        b, lb = _diagonals(operands[k], terms[k])
-        later = set(wanted).union(*terms[k + 1 :])
+    parts = []
+    for k, (o, t) in enumerate(zip(operands, terms)):
+        others = set(wanted).union(*terms[:k], *terms[k + 1 :])
+        parts.append(_summed(*_diagonals(o, t), others))
+    if len(parts) > 1:
+        _same_type("einsum", *[p[0] for p in parts])
+    total, labels = parts[0]
+    for k, (b, lb) in enumerate(parts[1:], 1):
+        later = set(wanted).union(*[p[1] for p in parts[k + 1 :]])
         keep = [x for x in dict.fromkeys([*labels, *lb]) if x in later]
         try:
             total, labels = contract(total, labels, b, lb, keep), keep
         except ValueError as e:
             raise _refused(f"operands do not broadcast with remapped shapes: {e}") from None
-    gone = [x for x in labels if x not in wanted]
-    if gone and total.dtype.kind != "f":
-        total = cast(total, dtypes.int64)
-    total, rest = _without(total, labels, gone)
-    return graph.permute(total, tuple([rest.index(x) for x in wanted]))
+    return graph.permute(total, tuple([labels.index(x) for x in wanted]))
+
+
+def _summed(a: Node, labels: list[str], others: set[str]) -> tuple[Node, list[Any]]:
+    """``a`` summed over labels of its own; integers sum in int64."""
+    gone = [x for x in labels if x not in others]
+    return _without(cast(a, dtypes.int64) if gone and a.dtype.kind != "f" else a, labels, gone)
 
 
 def _from_front(label: str) -> int:

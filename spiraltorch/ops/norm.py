@@ -88,7 +88,7 @@ def _layer_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, wei
     return _given((input, dx), (weight, fold("add", g * h, tuple(lead))), (bias, fold("add", g, tuple(lead))))
 
 
-@op("layer_norm", grad=_layer_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("layer_norm", grad=_layer_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]),
     s.call(T(2, 8), (8,), None, T(8), 0.1),
     s.call(T(5), (5,)), s.call(T(0, 8), (8,), T(8), T(8))))  # fmt: skip
@@ -119,7 +119,7 @@ def _rms_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weigh
     return _given((input, dx), (weight, fold("add", up * h, tuple(range(axes[0])))))
 
 
-@op("rms_norm", acc=False, grad=_rms_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("rms_norm", acc=False, grad=_rms_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1),
     s.call(T(0, 8), (8,), T(8))))  # fmt: skip
 def rms_norm(input: Node, normalized_shape: Any, weight: Node | None = None, eps: float | None = None) -> Node:
@@ -156,12 +156,12 @@ def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: N
     h, rstd = _normal(x, axes, eps)
     w = g if weight is None else g * _per_channel(weight, len(input.shape))
     dx = graph.reshape(_normal_grad(graph.reshape(w, x.shape), h, rstd, axes), input.shape)
-    rest = tuple([0, *range(2, len(input.shape))])
+    rest = (0, *range(2, len(input.shape)))
     dw = fold("add", g * graph.reshape(h, input.shape), rest)
     return _given((input, dx), (weight, dw), (bias, fold("add", g, rest)))
 
 
-@op("group_norm", grad=_group_norm_grad, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("group_norm", grad=_group_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1),
     s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
 def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None,
@@ -183,68 +183,52 @@ def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: N
 # -- batch norm -----------------------------------------------------------------------------------
 
 
-def _batch_axes(input: Node) -> tuple[int, ...]:
-    return (0, *range(2, len(input.shape)))
-
-
-def _batch_normal(input: Node, running_mean: Node | None, running_var: Node | None, training: bool,
-                  eps: float) -> tuple[Node, Node, Node]:  # fmt: skip
-    """(x in its computing type, normalised value, 1 / standard deviation) with the batch's or the running figures."""
-    x = cast(input, input.dtype.acc)
-    if training or running_mean is None or running_var is None:
-        return (x, *_normal(x, _batch_axes(input), eps))
-    mean, var = (_per_channel(cast(t, x.dtype), len(x.shape)) for t in (running_mean, running_var))
-    rstd = lang.rsqrt(var + number(eps, x))
-    return x, (x - mean) * rstd, rstd
-
-
-def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = None, running_var: Node | None = None,
-                     weight: Node | None = None, bias: Node | None = None, training: bool = False,
-                     momentum: float = 0.1, eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
-    axes = _batch_axes(input)
-    x, h, rstd = _batch_normal(input, running_mean, running_var, training, eps)
-    up = cast(g[0] if isinstance(g, (list, tuple)) else g, x.dtype)
-    w = up if weight is None else up * _per_channel(cast(weight, x.dtype), len(x.shape))
-    fixed = not training and running_mean is not None
-    dx = w * rstd if fixed else _normal_grad(w, h, rstd, axes)
-    return _given(
-        (input, dx),
-        (running_mean, None),
-        (running_var, None),
-        (weight, fold("add", up * h, axes)),
-        (bias, fold("add", up, axes)),
-    )
-
-
-@op("batch_norm", acc=False, grad=_batch_norm_grad, where=(), tolerance=1e-4, samples=s.calls(
-    s.call(T(4, 3), T(3), T(3, fill="positive"), T(3), T(3), False), s.call(T(4, 3, 5), None, None, T(3), T(3), True),
-    s.call(T(4, 3, 2, 2), T(3), T(3, fill="positive"), T(3), T(3), True, 0.3, 0.01),
-    s.call(T(4, 3), None, None, None, None, True),
-    s.call(T(4, 3, 5), T(3), T(3, fill="positive"), None, T(3), training=True)))  # fmt: skip
-def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
-               bias: Node | None = None, training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
-    """Normalised per channel (axis 1) over all other axes: with the batch's figures in training, else with the
-    running ones.  In training with running figures the result is (out, new mean, new variance), where
-    ``new = (1 - momentum) * running + momentum * batch`` (the unbiased variance).
-    (torch.nn.functional.batch_norm)"""
+def _batch_form(input: Node, *figures: Node | None) -> tuple[Node, tuple[int, ...]]:
+    """Input in its computing type, and all axes but the channels'."""
     if len(input.shape) < 2:
         raise SpiralError(f"expected at least 2D input, got {len(input.shape)}D input")
     if input.dtype.kind != "f":
         raise_dtype(batch_norm, input.dtype)
     channels = input.shape[1]
-    for name, t in (("running_mean", running_mean), ("running_var", running_var), ("weight", weight), ("bias", bias)):
+    for name, t in zip(("running_mean", "running_var", "weight", "bias"), figures):
         if t is not None and t.shape != (channels,):
             raise ShapeError(f"{name} should contain {channels} elements not {t.size}")
-    if not training and (running_mean is None or running_var is None):
-        raise SpiralError("Expected running_mean and running_var to be defined when training=False")
-    axes = _batch_axes(input)
+    return cast(input, input.dtype.acc), (0, *range(2, len(input.shape)))
+
+
+def _channelwise(t: Node | None, x: Node) -> Node | None:
+    return None if t is None else _per_channel(cast(t, x.dtype), len(x.shape))
+
+
+def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = None, running_var: Node | None = None,
+                     weight: Node | None = None, bias: Node | None = None, momentum: float = 0.1,
+                     eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    x, axes = _batch_form(input)
+    h, rstd = _normal(x, axes, eps)
+    up, scale = cast(g[0] if isinstance(g, (list, tuple)) else g, x.dtype), _channelwise(weight, x)
+    dx = _normal_grad(up if scale is None else up * scale, h, rstd, axes)
+    dw, db = fold("add", up * h, axes), fold("add", up, axes)
+    return _given((input, dx), (running_mean, None), (running_var, None), (weight, dw), (bias, db))
+
+
+_RUNNING = (T(3), T(3, fill="positive"))
+
+
+@op("batch_norm", acc=False, grad=_batch_norm_grad, saves=("input", "weight"), where=(), tolerance=1e-4, samples=s.calls(
+    s.call(T(4, 3, 5), None, None, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING, T(3), T(3), 0.3, 0.01), s.call(T(4, 3)),
+    s.call(T(4, 3, 5), *_RUNNING, None, T(3))))  # fmt: skip
+def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
+               bias: Node | None = None, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
+    """Normalised per channel (axis 1) over all other axes with the batch's own figures, as in training.  With
+    running figures the result is (out, new mean, new variance), where ``new = (1 - momentum) * running + momentum *
+    batch`` (the unbiased variance).  (torch.nn.functional.batch_norm)"""
+    x, axes = _batch_form(input, running_mean, running_var, weight, bias)
     count = lang.count(input.shape, axes)
-    if training and count == 1:
+    if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.shape)}")
-    x, h, _ = _batch_normal(input, running_mean, running_var, training, eps)
-    scale, shift = (None if t is None else _per_channel(cast(t, x.dtype), len(x.shape)) for t in (weight, bias))
-    out = cast(_scaled(h, scale, shift), input.dtype)
-    if not training or running_mean is None or running_var is None:
+    h, _ = _normal(x, axes, eps)
+    out = cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
+    if running_mean is None or running_var is None:
         return out
     d = centred(x, axes)
     mean = fold("add", x, axes) / size_of(x, axes)
@@ -255,6 +239,35 @@ def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node 
 def _moved(running: Node, batch: Node, momentum: float) -> Node:
     old = cast(running, batch.dtype)
     return cast(old * number(1 - momentum, old) + batch * number(momentum, old), running.dtype)
+
+
+def _fixed_normal(x: Node, mean: Node, var: Node, eps: float) -> tuple[Node, Node]:
+    rstd = lang.rsqrt(cast(var, x.dtype) + number(eps, x))
+    rstd, centre = _per_channel(rstd, len(x.shape)), _per_channel(cast(mean, x.dtype), len(x.shape))
+    return (x - centre) * rstd, rstd
+
+
+def _batch_norm_fixed_grad(g: Node, out: Node, input: Node, running_mean: Node, running_var: Node,
+                           weight: Node | None = None, bias: Node | None = None,
+                           eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    x, axes = _batch_form(input)
+    h, rstd = _fixed_normal(x, running_mean, running_var, eps)
+    up, scale = cast(g, x.dtype), _channelwise(weight, x)
+    dx = (up if scale is None else up * scale) * rstd
+    dw, db = fold("add", up * h, axes), fold("add", up, axes)
+    return _given((input, dx), (running_mean, None), (running_var, None), (weight, dw), (bias, db))
+
+
+@op("batch_norm_fixed", acc=False, grad=_batch_norm_fixed_grad, where=(), tolerance=1e-4, samples=s.calls(
+    s.call(T(4, 3), *_RUNNING, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING), s.call(T(1, 3, 5), *_RUNNING, T(3), None, 0.1),
+    s.call(T(0, 3), *_RUNNING, None, T(3))))  # fmt: skip
+def batch_norm_fixed(input: Node, running_mean: Node, running_var: Node, weight: Node | None = None,
+                     bias: Node | None = None, eps: float = 1e-5) -> Node:  # fmt: skip
+    """Normalised per channel (axis 1) with the running figures, as in evaluation.
+    (torch.nn.functional.batch_norm)"""
+    x, _ = _batch_form(input, running_mean, running_var, weight, bias)
+    h, _ = _fixed_normal(x, running_mean, running_var, eps)
+    return cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
 
 
 # -- dropout --------------------------------------------------------------------------------------
@@ -269,6 +282,7 @@ def _key_samples(*shape: int, p: float) -> s.Call:
 @op(
     "dropout",
     where=(),
+    saves=("key", "counter"),
     samples=s.calls(
         _key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)
     ),

@@ -104,7 +104,7 @@ def test_shared_case(case: Case, machine: target.Target) -> None:
 
 # ---------------------------------------------------------------- lengths, strides, types
 
-BROADCAST = """kernel rows=2 lane=row block={block} axes=(s0, s1) params=(in float32, in float32, in float32, out float32) scalars=(float32) slots=5
+BROADCAST = """kernel rows=2 lane=row block={block} axes=(s0, s1) params=({params}) scalars=(float32) slots=5
   phase ()
     %0 = LOAD p0[a0*s2+a1] : float32
     %1 = LOAD p1[a0] : float32
@@ -120,7 +120,7 @@ BROADCAST = """kernel rows=2 lane=row block={block} axes=(s0, s1) params=(in flo
 @pytest.mark.parametrize("machine", TARGETS, ids=lambda t: t.name)
 @pytest.mark.parametrize("block", [16, 50])
 def test_pointwise_of_every_length(machine: target.Target, block: int) -> None:
-    spec = BROADCAST.format(block=block)
+    spec = BROADCAST.format(block=block, params="in float32, in float32, in float32, out float32")
     for n in range(71):
         r = rng(n)
         x, rows, cols = [r.standard_normal(k, np.float32) for k in (3 * n, 3, 2 * n + 5)]
@@ -203,7 +203,7 @@ def test_extrema_keep_nan(op: str) -> None:
             assert np.isnan(out[0])
 
 
-COLUMNS = """kernel rows=1 lane=row block={block} axes=(s0, s1, s2) params=(in float32, out float32, out float32, out float32) scalars=() slots=5
+COLUMNS = """kernel rows=1 lane=row block={block} axes=(s0, s1, s2) params=({params}) scalars=() slots=5
   phase (a1, a2)
     %0 = LOAD p0[a0+a1*s3+a2*s4] : float32
     r0 = add %0
@@ -232,7 +232,47 @@ def test_column_reductions(machine: target.Target, block: int) -> None:
             x = rng(n).standard_normal(depth[0] * depth[1] * n, np.float32)
             outs = [np.zeros(n, np.float32), np.zeros_like(x), np.zeros(n, np.float32)]
             ints = [n, *depth, depth[1] * n, n]
-            agrees(COLUMNS.format(block=block), [x, *outs], ints, (), machine, rtol=1e-5, atol=1e-5)
+            spec = COLUMNS.format(block=block, params="in float32, out float32, out float32, out float32")
+            agrees(spec, [x, *outs], ints, (), machine, rtol=1e-5, atol=1e-5)
+
+
+TRANSPOSE = """kernel rows={rows} lane=row block={block} axes=({axes}) params=(in {t}, in {t}, out {t}) scalars=() slots=6
+  phase ()
+    %0 = LOAD p0[{access}] : {t}
+    %1 = LOAD p1[{out}] : {t}
+    %2 = ADD(%0, %1) : {t}
+    store p2[{out}] = %2
+"""
+
+
+@pytest.mark.parametrize("machine", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bfloat16", "int16"])
+def test_transposed_operand(dtype: str, machine: target.Target) -> None:
+    np_type = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    for block in (24, 256):
+        spec = TRANSPOSE.format(
+            rows=2, block=block, axes="s0, s1", t=dtype, access="a0+a1*s2", out="a0*s3+a1"
+        ).replace("slots=6", "slots=4")
+        for m, n in ((1, 1), (3, 5), (64, 16), (33, 70), (70, 33), (130, 300)):
+            x, y = [(rng(k).standard_normal(m * n) * 9).astype(np_type) for k in (1, 2)]
+            agrees(spec, [x, y, np.zeros_like(x)], [m, n, m, n], (), machine)
+
+
+def test_transposed_operand_among_other_axes() -> None:
+    """out[i, j, k] = x[k, j, i] + y[i, j, k]: the contiguous axis is not beside the lane axis."""
+    i, j, k = 5, 3, 50
+    spec = TRANSPOSE.format(
+        rows=3, block=32, axes="s0, s1, s2", t="float32", access="a0+a1*s0+a2*s4", out="a0*s3+a1*s2+a2"
+    ).replace("slots=6", "slots=5")
+    x, y = rng(1).standard_normal((k, j, i), np.float32), rng(2).standard_normal((i, j, k), np.float32)
+    ints = [i, j, k, j * k, i * j]
+    got = agrees(spec, [x.ravel(), y.ravel(), np.zeros(x.size, np.float32)], ints)
+    np.testing.assert_array_equal(got[2], (x.transpose(2, 1, 0) + y).ravel())
+    kernel = text.parse_kernel(spec)
+    for step in (1, 7):
+        out = np.zeros(x.size, np.float32)
+        run(kernel, [x.ravel(), y.ravel(), out], ints, cuts=range(step, kernel.tasks(ints), step))
+        np.testing.assert_array_equal(out, got[2])
 
 
 # ---------------------------------------------------------------- guards, indices, checks

@@ -74,11 +74,19 @@ def _index_put(x: torch.Tensor, indices: list[Any], values: torch.Tensor, accumu
     return out.reshape(-1).index_add(0, flat.reshape(-1), values.expand(flat.shape).reshape(-1)).reshape(x.shape)
 
 
-def _batch_norm(x: torch.Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
-                training: bool = False, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
+def _batch_norm(
+    x: torch.Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
     mean, var = (None if t is None else t.detach().clone() for t in (mean, var))
-    out = F.batch_norm(x, mean, var, weight, bias, training, momentum, eps)
-    return (out, mean, var) if training and mean is not None else out
+    out = F.batch_norm(x, mean, var, weight, bias, True, momentum, eps)
+    return out if mean is None else (out, mean, var)
+
+
+def _batch_norm_fixed(
+    x: torch.Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> torch.Tensor:
+    return F.batch_norm(x, mean.detach(), var.detach(), weight, bias, False, 0.1, eps)
 
 
 def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -86,7 +94,7 @@ def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 ADAPTERS: dict[str, Any] = {
-    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm, "to_dtype": _to_dtype,
+    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm, "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,
 }  # fmt: skip
 

@@ -21,11 +21,12 @@ from ...ir.kernel import Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from . import gemm_core, gemm_pack, rows
-from .emit import Module, _Writer
+from .emit import Module
 from .gemm_core import DESC, PANELS_A, PANELS_B, PLAN, compute_type, room, shape_of
 from .routine import Routine
 from .rows import Unit, register
 from .target import Target
+from .writer import Writer
 
 _DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
 _FEW_ROWS = 4  # rows of A for which packing B costs more than it saves
@@ -36,7 +37,7 @@ _LARGE_WORK = 1 << 22  # multiply-adds from which threads get several tasks, to 
 # ---------------------------------------------------------------- code
 
 
-class _Epilogue(_Writer):
+class _Epilogue(Writer):
     """Writes ``void name(args, sums, ld, batch indices, m0, rows, n0, columns)``."""
 
     def __init__(self, unit: Unit, gemm: Gemm, name: str) -> None:

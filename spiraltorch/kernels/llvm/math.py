@@ -13,7 +13,7 @@ Polynomials are minimax for the relative error of the function they are part of 
 300-bit arithmetic, coefficients then rounded to the type); the comment at each says its interval
 and the error before rounding in the arithmetic, as a power of 2.
 
-Arguments too large for an accurate reduction take ``SLOW(fast, rare, operands...)``: where
+``SCALE(p, n)`` is p 2^n.  Arguments too large for an accurate reduction take ``SLOW(fast, rare, operands...)``: where
 ``rare`` is true in any lane, the lanes concerned get the value of a helper function.  The helpers
 of float32 are nodes as well (:data:`HELPERS`); float64's and ``fmod`` are the C library's.
 """
@@ -221,13 +221,12 @@ def power_of_two(k: Format, t: Node) -> Node:
     return bitcast(shl(bitcast(t, k.bits), k.mantissa), k.dtype)
 
 
-def scaled(k: Format, p: Node, t: Node) -> Node:
-    """``p * 2^n`` from ``t = magic + 2 bias + n``, in two exact steps: overflow and subnormals round once."""
-    i = bitcast(t, k.bits)
-    half = shr(i, 1)
-    a = bitcast(shl(half, k.mantissa), k.dtype)
-    b = bitcast(shl(i - half, k.mantissa), k.dtype)
-    return p * a * b
+def scaled(p: Node, n: Node) -> Node:
+    """``p * 2^n`` for a float n that is an integer; overflow and subnormals round once.
+
+    A row of this package alone, since some CPUs have it as one instruction.
+    """
+    return make("SCALE", (p, n), None, (), p.dtype)
 
 
 def reduced(k: Format, x: Node, n: Node) -> Node:
@@ -240,21 +239,18 @@ def reduced(k: Format, x: Node, n: Node) -> Node:
 
 def exp(x: Node) -> Node:
     k = format_of(x)
-    magic = k.magic + 2 * k.bias
     x = clamp(x, *k.exp_range)
-    t = fma(x, k.log2e[0], magic)
-    r = reduced(k, x, t - magic)
-    p = fma(fma(polynomial(k.expm1_poly, r), r, 1.0), r, 1.0)
-    return scaled(k, p, t)
+    n = fma(x, k.log2e[0], k.magic) - k.magic
+    r = reduced(k, x, n)
+    return scaled(fma(fma(polynomial(k.expm1_poly, r), r, 1.0), r, 1.0), n)
 
 
 def exp2(x: Node) -> Node:
     k = format_of(x)
-    magic = k.magic + 2 * k.bias
     x = clamp(x, *k.exp2_range)
-    t = x + magic
-    r = x - (t - magic)
-    return scaled(k, fma(polynomial(k.exp2_poly, r), r, 1.0), t)
+    n = (x + k.magic) - k.magic
+    r = x - n
+    return scaled(fma(polynomial(k.exp2_poly, r), r, 1.0), n)
 
 
 def expm1(x: Node) -> Node:

@@ -158,7 +158,9 @@ class Points:
         """``base`` moved to vector ``u`` of the unrolled loop."""
         if u == 0 or stride == 0:
             return base
-        move = str(u * self.lanes) if stride == 1 else self.cached(0, ("u", stride, u), f"mul i64 {self.slot(stride)}, {u * self.lanes}")  # noqa: E501
+        move = str(u * self.lanes)
+        if stride != 1:
+            move = self.cached(0, ("u", stride, u), f"mul i64 {self.slot(stride)}, {move}")
         return code.let(f"getelementptr {ty}, ptr {base}, i64 {move}")
 
     def zeros(self) -> str:
@@ -386,7 +388,8 @@ class Points:
         elif mask is None:
             code.do(f"store {ty} {value}, ptr {p}, align {dtype.itemsize}")
         else:
-            self._do_call(code, f"@llvm.masked.store.{rows.mangled(ty)}.p0", (ty, value), ("ptr", p), size, (bits, mask))
+            name = f"@llvm.masked.store.{rows.mangled(ty)}.p0"
+            self._do_call(code, name, (ty, value), ("ptr", p), size, (bits, mask))
 
     def _do_call(self, code: Code, name: str, *operands: tuple[str, str]) -> None:
         code.declare(name, "void", *[t for t, _ in operands])
@@ -403,8 +406,9 @@ class Points:
         code = self.here
         status = self.word([p.mode for p in self.params].index("status"), "ptr")
         lane = self.lane_axis >= 0
+        lanes = self.lanes if lane else 1
         for u, ok in enumerate(self.operand(c.cond, lane)):
-            bad = code.let(f"xor {register(bool_, self.lanes if lane else 1)} {ok}, {number(True, bool_, self.lanes if lane else 1)}")  # noqa: E501
+            bad = rows.row(code, "NOT", bool_, (bool_,), (ok,), lanes)
             if lane:
                 bits = vector("i1", self.lanes)
                 bad = self._mask(code, u, bad) or bad

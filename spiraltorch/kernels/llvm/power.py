@@ -55,12 +55,11 @@ def _log2_pair(x: Node) -> Pair:
 
 def _exp2_pair(p: Node, low: Node) -> Node:
     """2^(p + low); far outside the range the low part is not a number one can use."""
-    magic = F64.magic + 2 * F64.bias
     far = lt(1100.0, absolute(p))
     p = where(far, where(lt(p, 0.0), const(-1100.0, float64), const(1100.0, float64)), p)
-    t = p + magic
-    r = (p - (t - magic)) + where(far, 0.0, low)
-    return scaled(F64, fma(polynomial(F64.exp2_poly, r), r, 1.0), t)
+    n = (p + F64.magic) - F64.magic
+    r = (p - n) + where(far, 0.0, low)
+    return scaled(fma(polynomial(F64.exp2_poly, r), r, 1.0), n)
 
 
 def _positive(x: Node, y: Node) -> Node:

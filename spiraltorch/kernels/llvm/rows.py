@@ -17,7 +17,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ...dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, uint32
+from ...dtypes import DType, bfloat16, bool_, float16, float32, float64, int32, int64, uint32
 from .target import Target
 
 _NAMES = {"bool": "i1", "float16": "float", "bfloat16": "float", "float32": "float", "float64": "double"}
@@ -292,9 +292,12 @@ def _bitcast(c: Code, a: str, source: DType, dtype: DType, lanes: int) -> str:
 _FLOAT = {"ADD": "fadd", "SUB": "fsub", "MUL": "fmul", "DIV": "fdiv", "REM": "frem"}
 _INT = {"ADD": "add", "SUB": "sub", "MUL": "mul", "AND": "and", "OR": "or", "XOR": "xor"}
 _INTRINSIC = {
-    "SQRT": "sqrt", "FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "roundeven", "FMA": "fma", "ABS": "fabs",
+    "SQRT": "sqrt", "FLOOR": "floor", "CEIL": "ceil", "TRUNC": "trunc", "ROUND": "roundeven",
+    "FMA": "fma", "ABS": "fabs",
 }  # fmt: skip
-_COMPARE = {"EQ": ("oeq", "eq", "eq"), "NE": ("une", "ne", "ne"), "LT": ("olt", "slt", "ult"), "LE": ("ole", "sle", "ule")}
+_COMPARE = {  # of floats, signed and unsigned integers
+    "EQ": ("oeq", "eq", "eq"), "NE": ("une", "ne", "ne"), "LT": ("olt", "slt", "ult"), "LE": ("ole", "sle", "ule"),
+}  # fmt: skip
 _EXACT = frozenset("NEG ABS MIN MAX FLOOR CEIL TRUNC ROUND WHERE".split())  # of 16-bit operands, a 16-bit result
 
 
@@ -364,6 +367,28 @@ def _mulhi(c: Code, dtype: DType, a: str, b: str, lanes: int) -> str:
     return c.let(f"trunc {wide} {high} to {ty}")
 
 
+def _scale(c: Code, dtype: DType, p: str, n: str, lanes: int) -> str:
+    """p 2^n for an integer-valued float n: one instruction, or two exact steps of half the exponent each."""
+    ty = register(dtype, lanes)
+    if c.unit.target.has("avx512f") and lanes * dtype.bits == 512:
+        suffix = "ps" if dtype is float32 else "pd"
+        every, now = (f"i{lanes}", "-1"), ("i32", "4")  # all lanes; the current rounding
+        name = f"@llvm.x86.avx512.mask.scalef.{suffix}.512"
+        return c.call(name, ty, (ty, p), (ty, n), (ty, "zeroinitializer"), every, now)
+    mantissa, bias, integer = (23, 127, int32) if dtype is float32 else (52, 1023, int64)
+    bits = register(integer, lanes)
+
+    def power(x: str) -> str:
+        """2^x from a biased exponent in the low bits."""
+        return c.let(f"bitcast {bits} {c.let(f'shl {bits} {x}, {number(mantissa, integer, lanes)}')} to {ty}")
+
+    biased = c.let(f"fadd {ty} {n}, {number(1.5 * 2.0**mantissa + 2 * bias, dtype, lanes)}")
+    i = c.let(f"bitcast {ty} {biased} to {bits}")
+    half = c.let(f"lshr {bits} {i}, {number(1, integer, lanes)}")
+    p = c.let(f"fmul {ty} {p}, {power(half)}")
+    return c.let(f"fmul {ty} {p}, {power(c.let(f'sub {bits} {i}, {half}'))}")
+
+
 def _unary(c: Code, op: str, dtype: DType, a: str, lanes: int) -> str:
     ty = register(dtype, lanes)
     if op == "NOT":
@@ -400,6 +425,8 @@ def _plain(c: Code, op: str, dtype: DType, src: Sequence[DType], a: Sequence[str
         return _shift(c, op, dtype, a[0], a[1], lanes)
     if op == "MULHI":
         return _mulhi(c, dtype, a[0], a[1], lanes)
+    if op == "SCALE":
+        return _scale(c, dtype, a[0], a[1], lanes)
     return _unary(c, op, dtype, a[0], lanes)
 
 

@@ -345,7 +345,7 @@ class Writer(Points):
         for r in phase.reduces:
             acc = r.expr.dtype.acc
             self.arrays[r.id] = acc, self.alloca(f"[{self.kernel.block + self.lanes} x {register(acc)}], align 64")
-        lane_loop(partial(self._clear, phase))
+        self._clear(phase)
 
         def chunk(i: str) -> None:
             end = self._least(i, CHUNK, self.size(axis))
@@ -377,10 +377,17 @@ class Writer(Points):
         return acc, register(acc, self.lanes), code.let(f"getelementptr {register(acc)}, ptr {p}, i64 {u * self.lanes}")
 
     def _clear(self, phase: Phase) -> None:
-        for r in phase.reduces:
-            for u in range(self.unroll):
-                acc, ty, p = self._array(r.id, self.here, u)
-                self.here.do(f"store {ty} {number(identity(r.op, acc), acc, self.lanes)}, ptr {p}, align 64")
+        """Set the arrays to the identity; they have room for a whole last vector."""
+        length = self.here.let(f"sub i64 {self.end}, {self.start}")
+
+        def vector_at(i: str) -> None:
+            for r in phase.reduces:
+                acc, array = self.arrays[r.id]
+                p = self.here.let(f"getelementptr {register(acc)}, ptr {array}, i64 {i}")
+                value = number(identity(r.op, acc), acc, self.lanes)
+                self.here.do(f"store {register(acc, self.lanes)} {value}, ptr {p}, align 64")
+
+        self.loop(0, "0", length, self.lanes, vector_at)
 
     def _fold_into_array(self, r: Reduce, variables: list[str]) -> None:
         for u, v in enumerate(variables):
