@@ -20,12 +20,11 @@ from .ir import graph
 from .ir.node import Node, cast, make
 from .ops.registry import OPS, Op
 from .ops.view import LISTS
+from .short import SHORT, short_binary, short_unary
 from .storage import computed_at_once, reshape_strides
 from .tensor import Tensor, attach, from_node, tensor_over
 
 _NO_KW: dict[str, Any] = {}
-#: classes whose scalar rows take the short path; nn.Parameter adds itself
-SHORT: set[type] = {Tensor}
 
 
 def _nodes(value: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
@@ -173,7 +172,7 @@ def function(op: Op) -> Callable[..., Any]:
     """``st.name``."""
     if op.row is not None and op.operands == 2 and op.promote == "arith":
         return _binary(op)
-    if op.row is not None and op.operands == 1:
+    if op.operands <= 1 and op.view is None and op.name not in LISTS:
         return _unary(op)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
@@ -191,56 +190,27 @@ def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callab
 
 
 def _binary(op: Op) -> Callable[..., Any]:
-    row = op.row
-    assert row is not None
-    from .ir.prims import ROWS
-
-    result = dtypes.bool_ if ROWS[row].result == "bool" else None
-    kinds = op.kinds
+    short = short_binary(op)
 
     def apply(a: Any, b: Any, **kwargs: Any) -> Any:
-        if type(a) in SHORT and type(b) in SHORT and not kwargs:
-            x = a._storage.node if not a._steps else a._read()
-            y = b._storage.node if not b._steps else b._read()
-            d = x.dtype
-            if x.shape == y.shape and d is y.dtype and d.kind in kinds and d.itemsize > 2 and a._storage.device is b._storage.device:
-                n = make(row, (x, y), None, x.shape, result or d)
-                if n.origin is None:
-                    n.origin = user_origin(2)
-                t = from_node(n, a._storage.device)
-                if mode.enabled and (a._tracked or b._tracked):
-                    attach(OpCall(op, _TWO_HOLES, _NO_KW), (a, b), (t,))
-                if a._storage.exposed or b._storage.exposed:
-                    computed_at_once((a, b), (t,))
+        if not kwargs and a.__class__ in SHORT and b.__class__ in SHORT:
+            t = short(a, b)
+            if t is not None:
                 return t
         return call(op, (a, b), kwargs)
 
     return _dress(apply, op)
 
 
-_TWO_HOLES = (Hole(0), Hole(1))
-_ONE_HOLE = (Hole(0),)
-
-
 def _unary(op: Op) -> Callable[..., Any]:
-    row = op.row
-    assert row is not None
+    short = short_unary(op)
 
-    def apply(input: Any, **kwargs: Any) -> Any:
-        if type(input) in SHORT and not kwargs:
-            x = input._storage.node if not input._steps else input._read()
-            d = x.dtype
-            if d.kind == "f" and d.itemsize > 2:
-                n = make(row, (x,), None, x.shape, d)
-                if n.origin is None:
-                    n.origin = user_origin(2)
-                t = from_node(n, input._storage.device)
-                if mode.enabled and input._tracked:
-                    attach(OpCall(op, _ONE_HOLE, _NO_KW), (input,), (t,))
-                if input._storage.exposed:
-                    computed_at_once((input,), (t,))
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs and len(args) == 1 and args[0].__class__ in SHORT:
+            t = short(args[0])
+            if t is not None:
                 return t
-        return call(op, (input,), kwargs)
+        return call(op, args, kwargs)
 
     return _dress(apply, op)
 
@@ -312,16 +282,22 @@ def _operand(value: Any) -> bool:
     return isinstance(value, (Tensor, int, float, complex, bool, np.generic))
 
 
-def _dunder(compute: Callable[..., Any], reflected: bool) -> Callable[..., Any]:
+def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
+    short = short_binary(op) if op.row is not None and op.promote == "arith" else None
+
     def forward(self: Tensor, other: Any) -> Any:
-        if type(other) not in SHORT and not _operand(other):
+        if other.__class__ in SHORT and short is not None:
+            t = short(self, other)
+            if t is not None:
+                return t
+        elif not _operand(other):
             return NotImplemented
-        return compute(self, other)
+        return call(op, (self, other))
 
     def backward(self: Tensor, other: Any) -> Any:
         if not _operand(other):
             return NotImplemented
-        return compute(other, self)
+        return call(op, (other, self))
 
     return backward if reflected else forward
 
@@ -342,12 +318,11 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
             if "nn.functional" in op.where:
                 namespaces["nn.functional"][op.name + "_"] = inplace(op)
     for dunder, name in _DUNDERS.items():
-        compute = function(OPS[name])
-        setattr(Tensor, f"__{dunder}__", _dunder(compute, False))
-        setattr(Tensor, f"__r{dunder}__", _dunder(compute, True))
+        setattr(Tensor, f"__{dunder}__", _dunder(OPS[name], False))
+        setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], True))
         setattr(Tensor, f"__i{dunder}__", inplace(OPS[name]))
     for dunder, name in _UNARY.items():
         setattr(Tensor, f"__{dunder}__", function(OPS[name]))
     for name in _COMPARE:
-        setattr(Tensor, f"__{name}__", _dunder(function(OPS[name]), False))
+        setattr(Tensor, f"__{name}__", _dunder(OPS[name], False))
     Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]

@@ -302,7 +302,7 @@ def _diagonals(a: Node, labels: list[str]) -> tuple[Node, list[str]]:
     s.call("bhqd,bhkd->bhqk", T(2, 2, 3, 4), T(2, 2, 5, 4)),
     s.call("...ij,...jk->...ik", T(5, 2, 3), T(3, 4)), s.call("ii->i", T(3, 3)), s.call("ii", T(3, 3)),
     s.call("ij->ji", T(2, 3)),
-    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", T(2), T(3), T(4)), s.call("ij,ij->i", T(2, 3), T(2, 3)),
+    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", *[T(n, dtype=dtypes.float64) for n in (2, 3, 4)]), s.call("ij,ij->i", T(2, 3), T(2, 3)),
     s.call(" b a -> a b ", T(2, 3)),
     s.call("ab,b->a", T(2, 3, dtype=dtypes.float32), T(1, dtype=dtypes.float32)),
     s.call("ij,kl->", T(2, 3), T(3, 4)), s.call("iij,jk->ik", T(3, 3, 2), T(2, 4))))  # fmt: skip

@@ -236,6 +236,39 @@ def test_column_reductions(machine: target.Target, block: int) -> None:
             agrees(spec, [x, *outs], ints, (), machine, rtol=1e-5, atol=1e-5)
 
 
+COLUMN_FOLDS = """kernel rows=1 lane=row block=40 axes=(s0, s1) params=(in {t}, out {t}, out {t}, out {t}) scalars=() slots=2
+  phase (a1)
+    %0 = LOAD p0[a0+a1*s0] : {t}
+    r0 = add %0
+    r1 = max %0
+    r2 = min %0
+  phase ()
+    %1 = VALUE 0 : {t}
+    store p1[a0] = %1
+    %2 = VALUE 1 : {t}
+    store p2[a0] = %2
+    r3 = max %2
+  phase ()
+    %3 = VALUE 2 : {t}
+    %4 = VALUE 3 : {t}
+    %5 = MIN(%3, %4) : {t}
+    store p3[a0] = %5
+"""
+
+
+@pytest.mark.parametrize("machine", TARGETS, ids=lambda t: t.name)
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int16", "int64", "float16", "float64"])
+def test_column_reductions_of_types(dtype: str, machine: target.Target) -> None:
+    np_type = np.dtype(getattr(ml_dtypes, dtype, dtype))
+    spec = COLUMN_FOLDS.format(t=dtype)
+    if dtype == "bool":
+        spec = spec.replace("    r0 = add %0\n", "").replace("VALUE 0", "VALUE 1")
+    for n in (1, 7, 40, 130):
+        for depth in (0, 1, 5, 20):
+            x = rng(n).integers(0, 7 if depth else 1, n * depth).astype(np_type)
+            agrees(spec, [x, *[np.zeros(n, np_type) for _ in range(3)]], [n, depth], (), machine)
+
+
 TRANSPOSE = """kernel rows={rows} lane=row block={block} axes=({axes}) params=(in {t}, in {t}, out {t}) scalars=() slots=6
   phase ()
     %0 = LOAD p0[{access}] : {t}
@@ -586,6 +619,17 @@ def test_several_kernels_share_a_module() -> None:
         f = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(addresses[f"k{i}"])
         f(block.ctypes.data, 0, c.kernel.tasks(c.ints))
         c.check(arrays)
+
+
+def test_code_for_another_architecture() -> None:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    arm = target.Target("arm", "aarch64-unknown-linux-gnu", "generic", "+neon", 128)
+    for c in small_cases():
+        if isinstance(c.kernel, Kernel):
+            assert "fmla" in target.assembly(emit.emit_kernel(c.kernel, arm, "f"), arm) or c.name != "functions"
 
 
 def test_text_that_is_not_ir_is_refused() -> None:

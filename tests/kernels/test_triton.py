@@ -119,7 +119,9 @@ def test_bfloat16_rounds_to_nearest_even():
 
 def test_the_text_of_softmax():
     k = softmax(RNG, 2, 3).kernel
-    assert spelling.source(k, Tile(1, 1024, one_block=True), "softmax") == '''\
+    assert (
+        spelling.source(k, Tile(1, 1024, one_block=True), "softmax")
+        == """\
 import triton
 import triton.language as tl
 from triton.language.extra import libdevice
@@ -151,7 +153,8 @@ def softmax(x, out, rows, cols, x_row_stride, R: tl.constexpr, L: tl.constexpr):
     # phase 3: write out over col
     v5 = tl.div_rn(v3, r1)
     tl.store(out + row * x_row_stride + col, v5, mask=inside)
-'''
+"""
+    )
 
 
 # ---------------------------------------------------------------- machine code
@@ -276,7 +279,9 @@ def test_plans_fit_their_sizes():
     assert not spelling.plan(k, [8, 50000, 50000]).one_block
     assert spelling.plan(pointwise(RNG, 2, 3).kernel, [10, 30, 30]) == Tile(32, 32, False, False, 4)
     assert spelling.plan(total(RNG, 3).kernel, [7]).rows == 1
-    assert spelling.plan(gemm(RNG, bfloat16, np.float32, 1, 2, 2, 2).kernel, [1, 2, 8192, 512, 512, 0, 8192, 0]).rows == 16
+    assert (
+        spelling.plan(gemm(RNG, bfloat16, np.float32, 1, 2, 2, 2).kernel, [1, 2, 8192, 512, 512, 0, 8192, 0]).rows == 16
+    )
 
 
 def test_offsets_beyond_32_bits_are_seen():

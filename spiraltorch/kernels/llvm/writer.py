@@ -30,7 +30,7 @@ from ...ir.node import Node, toposort
 from . import rows
 from .math import expand_kernel
 from .points import PHASE, Points, Scope, iota
-from .rows import Code, Unit, number, register, vector
+from .rows import Code, Unit, memory, number, register, vector
 from .target import Target
 
 CHUNK = 8  # values of the last inner axis that lane 'row' folds before it moves to the next vectors
@@ -60,6 +60,10 @@ def lane_count(kernel: Kernel, target: Target) -> int:
     widest, narrowest = max(widths, default=32), min(widths, default=32)
     bits = widest if widest < 32 else narrowest if narrowest > 32 else 32
     return max(2, target.vector_bits // bits)
+
+
+def _once(body: Callable[[], None]) -> None:
+    body()
 
 
 def _weight(n: Node) -> int:
@@ -339,42 +343,57 @@ class Writer(Points):
         order = self._order(phase)
         unroll = self._unroll(order, bool(phase.axes))
         lane_loop = partial(self._lane_loop, self.kernel.rows - 1, self.start, self.end, unroll)
-        if not phase.axes:
-            return self._guarded(phase, (), partial(lane_loop, partial(self._point, phase, order, {})))
-        axis = phase.axes[-1]
         for r in phase.reduces:
             acc = r.expr.dtype.acc
-            self.arrays[r.id] = acc, self.alloca(f"[{self.kernel.block + self.lanes} x {register(acc)}], align 64")
-        self._clear(phase)
+            self.arrays[r.id] = acc, self.alloca(f"[{self.kernel.block + self.lanes} x {memory(acc)}], align 64")
+        if phase.reduces:
+            self._clear(phase)
+
+        def vectors(steps: Callable[[Callable[[], None]], None]) -> None:
+            """One vector a lane: fold what ``steps`` walks, then add it to the arrays."""
+            variables = {r.id: self._start(r, self.lanes, self.unroll) for r in phase.reduces}
+            steps(partial(self._point, phase, order, variables))
+            for r in phase.reduces:
+                self._fold_into_array(r, variables[r.id])
 
         def chunk(i: str) -> None:
+            axis = phase.axes[-1]
             end = self._least(i, CHUNK, self.size(axis))
 
-            def vectors() -> None:
-                variables = {r.id: self._start(r, self.lanes, self.unroll) for r in phase.reduces}
-
-                def point(k: str) -> None:
+            def steps(body: Callable[[], None]) -> None:
+                def step(k: str) -> None:
                     self.index[axis] = k
-                    self._point(phase, order, variables)
+                    body()
 
-                self.loop(1 << axis, i, end, 1, point)
-                for r in phase.reduces:
-                    self._fold_into_array(r, variables[r.id])
+                self.loop(1 << axis, i, end, 1, step)
 
-            lane_loop(vectors)
+            lane_loop(partial(vectors, steps))
 
-        chunks = partial(self.loop, 0, "0", self.size(axis), CHUNK, chunk)
-        self._guarded(phase, phase.axes, partial(self._nest, phase.axes[:-1], chunks))
+        if phase.axes:
+            chunks = partial(self.loop, 0, "0", self.size(phase.axes[-1]), CHUNK, chunk)
+            self._guarded(phase, phase.axes, partial(self._nest, phase.axes[:-1], chunks))
+        else:
+            self._guarded(phase, (), partial(lane_loop, partial(vectors, _once)))
 
     # ------------------------------------------------------------ results a lane, kept in arrays
 
-    def _array(self, id: int, code: Code, u: int) -> tuple[DType, str, str]:
-        """Type, vector type and address of vector ``u`` of a reduction's array."""
-        acc, array = self.arrays[id]
+    def _array(self, reduction: int, code: Code, u: int) -> tuple[DType, str]:
+        """Type and address of vector ``u`` of a reduction's array."""
+        acc, array = self.arrays[reduction]
         lane = self.kernel.rows - 1
         at = self.cached(self.level(1 << lane), "at", f"sub i64 {self.index[lane]}, {self.start}")
-        p = code.let(f"getelementptr {register(acc)}, ptr {array}, i64 {at}")
-        return acc, register(acc, self.lanes), code.let(f"getelementptr {register(acc)}, ptr {p}, i64 {u * self.lanes}")
+        p = code.let(f"getelementptr {memory(acc)}, ptr {array}, i64 {at}")
+        return acc, code.let(f"getelementptr {memory(acc)}, ptr {p}, i64 {u * self.lanes}")
+
+    def _load_array(self, code: Code, acc: DType, p: str) -> str:
+        align = min(64, acc.itemsize * self.lanes)
+        value = code.let(f"load {memory(acc, self.lanes)}, ptr {p}, align {align}")
+        return rows.from_memory(code, value, acc, self.lanes)
+
+    def _store_array(self, acc: DType, value: str, p: str) -> None:
+        align = min(64, acc.itemsize * self.lanes)
+        stored = rows.to_memory(self.here, value, acc, self.lanes)
+        self.here.do(f"store {memory(acc, self.lanes)} {stored}, ptr {p}, align {align}")
 
     def _clear(self, phase: Phase) -> None:
         """Set the arrays to the identity; they have room for a whole last vector."""
@@ -383,27 +402,25 @@ class Writer(Points):
         def vector_at(i: str) -> None:
             for r in phase.reduces:
                 acc, array = self.arrays[r.id]
-                p = self.here.let(f"getelementptr {register(acc)}, ptr {array}, i64 {i}")
-                value = number(identity(r.op, acc), acc, self.lanes)
-                self.here.do(f"store {register(acc, self.lanes)} {value}, ptr {p}, align 64")
+                p = self.here.let(f"getelementptr {memory(acc)}, ptr {array}, i64 {i}")
+                self._store_array(acc, number(identity(r.op, acc), acc, self.lanes), p)
 
         self.loop(0, "0", length, self.lanes, vector_at)
 
     def _fold_into_array(self, r: Reduce, variables: list[str]) -> None:
         for u, v in enumerate(variables):
-            acc, ty, p = self._array(r.id, self.here, u)
-            old = self.here.let(f"load {ty}, ptr {p}, align 64")
-            new = self._fold(r.op, acc, old, self.here.let(f"load {ty}, ptr {v}"), self.lanes)
-            self.here.do(f"store {ty} {new}, ptr {p}, align 64")
+            acc, p = self._array(r.id, self.here, u)
+            old = self._load_array(self.here, acc, p)
+            new = self.here.let(f"load {register(acc, self.lanes)}, ptr {v}")
+            self._store_array(acc, self._fold(r.op, acc, old, new, self.lanes), p)
 
     def result(self, n: Node, code: Code) -> list[str]:
         if n.arg not in self.arrays:
             return super().result(n, code)
         out = []
         for u in range(self.unroll):
-            acc, ty, p = self._array(n.arg, code, u)
-            value = code.let(f"load {ty}, ptr {p}, align 64")
-            out.append(value if n.dtype is acc else rows.cast(code, value, acc, n.dtype, self.lanes))
+            acc, p = self._array(n.arg, code, u)
+            out.append(rows.cast(code, self._load_array(code, acc, p), acc, n.dtype, self.lanes))
         return out
 
     # ------------------------------------------------------------ reductions

@@ -8,7 +8,9 @@ from typing import Any
 
 from ...autograd import no_grad
 from ...creation import tensor
+from ...dispatch import call
 from ...errors import SpiralError
+from ...ops.registry import OPS
 from ...tensor import Tensor
 
 Tensors = Tensor | Iterable[Tensor]
@@ -27,12 +29,7 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
     p = float(norm_type)
     with no_grad():
         norms = [t.norm(p) for t in listed]
-        if len(norms) == 1:
-            total = norms[0]
-        else:
-            import spiraltorch as st
-
-            total = st.stack(norms).norm(p)  # type: ignore[attr-defined]
+        total = norms[0] if len(norms) == 1 else call(OPS["stack"], (norms,)).norm(p)
     if error_if_nonfinite and not math.isfinite(total.item()):
         raise SpiralError(
             f"The total norm of order {p} for gradients from `parameters` is non-finite, so it cannot be clipped. "

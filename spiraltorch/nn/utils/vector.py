@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...autograd import no_grad
+from ...dispatch import call
+from ...ops.registry import OPS
 from ...tensor import Tensor
 
 
 def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
     """The elements of all parameters, one after the other."""
-    import spiraltorch as st
-
-    return st.cat([p.reshape(-1) for p in parameters])  # type: ignore[attr-defined, no-any-return]
+    return call(OPS["cat"], ([p.reshape(-1) for p in parameters],))  # type: ignore[no-any-return]
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:

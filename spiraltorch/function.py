@@ -1,0 +1,380 @@
+"""Functions with a backward of the user's own, and a check of derivatives.
+
+    >>> import spiraltorch as st
+    >>> class Cube(st.autograd.Function):
+    ...     @staticmethod
+    ...     def forward(ctx, x):
+    ...         ctx.save_for_backward(x)
+    ...         return x * x * x
+    ...     @staticmethod
+    ...     def backward(ctx, grad):
+    ...         (x,) = ctx.saved_tensors
+    ...         return grad * 3 * x * x
+    >>> x = st.tensor(2.0, requires_grad=True)
+    >>> Cube.apply(x).backward()
+    >>> x.grad
+    tensor(12.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import dtypes
+from .autograd import Call, GradFn, _modified, enable_grad, grad, mode, no_grad
+from .errors import SpiralError, VersionError, user_origin
+from .ir import graph
+from .tensor import Tensor, from_node, tensor_over
+
+
+class FunctionCtx:
+    """What ``forward`` leaves for ``backward``."""
+
+    def __init__(self) -> None:
+        self.to_save: tuple[Any, ...] = ()
+        self.dirty_tensors: tuple[Tensor, ...] = ()
+        self.non_differentiable: tuple[Tensor, ...] = ()
+        self.materialize_grads = True
+        self.needs_input_grad: tuple[bool, ...] = ()
+        self._step: _FunctionStep | None = None
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for ``saved_tensors``; writes to them in between are noticed."""
+        self.to_save = tensors
+
+    def mark_dirty(self, *args: Tensor) -> None:
+        """Inputs that forward changed in place; it must return them."""
+        self.dirty_tensors = args
+
+    def mark_non_differentiable(self, *args: Tensor) -> None:
+        """Outputs that have no gradient."""
+        self.non_differentiable = args
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """Whether backward gets zeros (the default) or None for outputs that nothing depends on."""
+        self.materialize_grads = value
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        step = self._step
+        return self.to_save if step is None else step.saved_tensors()
+
+
+class _UserCall(Call):
+    """Says the name; the tape step below does the rest."""
+
+    saves = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+class _FunctionStep(GradFn):
+    """One ``apply`` on the tape."""
+
+    __slots__ = ("function", "ctx", "inputs_given", "kept")
+
+    def __init__(self, function: type[Function], ctx: FunctionCtx, given: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        super().__init__(_UserCall(function.__name__ + "Backward"), [t for t in given if isinstance(t, Tensor)], outputs)
+        self.function, self.ctx = function, ctx
+        self.inputs_given = [isinstance(t, Tensor) for t in given]
+        self.origin = user_origin(3)
+
+    def keep(self, outputs: Sequence[Tensor]) -> None:
+        """Hold on to what was saved; outputs by their memory, since they hold this step."""
+        self.kept: Any = []
+        for t in self.ctx.to_save:
+            number = next((k for k, o in enumerate(outputs) if o is t), None)
+            if t is None or number is None:
+                self.kept.append((t, None, 0, 0 if t is None else t._storage.version))
+            else:
+                self.kept.append((t._storage, t._steps, number, t._storage.version))
+        self.ctx.to_save = ()
+
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        if self.freed:
+            raise SpiralError(
+                "Trying to backward through the graph a second time (or directly access saved tensors after they "
+                "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
+                "second time."
+            )
+        out: list[Tensor | None] = []
+        for what, steps, number, version in self.kept:
+            if what is None:
+                out.append(None)
+                continue
+            cell = what._storage if steps is None else what
+            t = what if steps is None else tensor_over(cell, steps)
+            if cell.version != version:
+                raise VersionError(_modified(self, t.shape, t.dtype, cell.version, version))
+            if steps is not None:
+                t._fn, t._index, t._seen = self, number, cell.history_version
+            out.append(t)
+        return tuple(out)
+
+    def backward(self, grads: Sequence[Tensor | None], create_graph: bool) -> list[Tensor | None]:
+        ctx = self.ctx
+        given = list(grads)
+        if ctx.materialize_grads:
+            shapes = [(tuple(shape), dtype) for _, _, shape, dtype in self.outs]
+            given = [from_node(graph.full(0, *s)) if g is None else g for g, s in zip(given, shapes)]
+        found = self.function.backward(ctx, *given)
+        results = list(found) if isinstance(found, (tuple, list)) else [found]
+        count = len(self.inputs_given)
+        if len(results) > count and all(r is None for r in results[count:]):
+            results = results[:count]
+        if len(results) != count:
+            raise SpiralError(f"function {self.name()} returned an incorrect number of gradients (expected {count}, got {len(results)})")
+        for i, (r, is_tensor) in enumerate(zip(results, self.inputs_given)):
+            if r is not None and not is_tensor:
+                raise SpiralError(
+                    f"function {self.name()} returned a gradient different from None at position {i + 1}, but the "
+                    "corresponding forward input was not a Variable"
+                )
+        of_tensors = [r for r, is_tensor in zip(results, self.inputs_given) if is_tensor]
+        return [None if e is None else self._fitting(i, r) for i, (e, r) in enumerate(zip(self.edges, of_tensors))]
+
+    def _fitting(self, i: int, g: Any) -> Tensor | None:
+        """A gradient summed to its input's shape and converted to its type."""
+        if g is None:
+            return None
+        if not isinstance(g, Tensor):
+            raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+        shape, dtype = self.types[i]
+        if tuple(g.shape) != tuple(shape):
+            lead = g.ndim - len(shape)
+            if lead < 0 or any(a != b and b != 1 for a, b in zip(g.shape[lead:], shape)):
+                raise SpiralError(
+                    f"Function {self.name()} returned an invalid gradient at index {i} - got {list(g.shape)} but expected "
+                    f"shape compatible with {list(shape)}"
+                )
+            axes = [*range(lead), *[lead + k for k, (a, b) in enumerate(zip(g.shape[lead:], shape)) if a != b]]
+            g = g.sum(axes, keepdim=True).reshape(tuple(shape))
+        return g if g.dtype is dtype else g.to(dtype)
+
+    def free(self) -> None:
+        self.freed = bool(self.kept)
+        self.kept = []
+
+
+class Function:
+    """Base of functions with a backward of their own (torch.autograd.Function).
+
+    ``forward(ctx, *args)`` computes, or ``forward(*args)`` with ``setup_context(ctx, inputs, output)``
+    beside it; ``backward(ctx, *grads)`` gives one gradient, or None, for each argument.  Call ``apply``.
+    """
+
+    @staticmethod
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        raise NotImplementedError("You must implement the forward function for custom autograd.Function.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> Any:
+        raise NotImplementedError("setup_context is not implemented.")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise NotImplementedError(
+            "You must implement either the backward or vjp method for your custom autograd.Function to use it with "
+            "backward mode AD."
+        )
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        """Run forward off the tape and put the whole on it as one step."""
+        ctx = FunctionCtx()
+        tracked = mode.enabled and any(isinstance(a, Tensor) and a.requires_grad for a in args)
+        ctx.needs_input_grad = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
+        with no_grad():
+            if cls.setup_context is Function.setup_context:
+                found = cls.forward(ctx, *args)
+            else:
+                found = cls.forward(*args)
+                cls.setup_context(ctx, args, found)
+        several = isinstance(found, (tuple, list))
+        outs = [_as_output(o, args, ctx) for o in (found if several else [found])]
+        if tracked:
+            _tape(cls, ctx, args, found if several else [found], outs)
+        return tuple(outs) if several else outs[0]
+
+
+def _as_output(value: Any, args: Sequence[Any], ctx: FunctionCtx) -> Any:
+    """A result that is an argument is given back as another tensor over the same memory."""
+    if any(value is a for a in args) and not any(value is d for d in ctx.dirty_tensors) and isinstance(value, Tensor):
+        return tensor_over(value._storage, value._steps)
+    return value
+
+
+def _tape(cls: type[Function], ctx: FunctionCtx, args: Sequence[Any], found: Sequence[Any], outs: Sequence[Any]) -> None:
+    for t in ctx.dirty_tensors:
+        if t._fn is None and t._requires_grad:
+            raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
+    tensors = [o for o in outs if isinstance(o, Tensor)]
+    step = _FunctionStep(cls, ctx, args, tensors)
+    step.keep([f for f in found if isinstance(f, Tensor)])
+    ctx._step = step
+    excluded = {id(t) for t in ctx.non_differentiable}
+    k = 0
+    for f, o in zip(found, outs):
+        if not isinstance(o, Tensor):
+            continue
+        if id(f) not in excluded and o.dtype.kind in "fc":
+            if any(o is d for d in ctx.dirty_tensors):
+                o._storage.history, o._storage.history_version = (step, k), o._storage.version
+            o._fn, o._index, o._seen = step, k, o._storage.version
+            o._detached = False
+        k += 1
+
+
+def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator of a ``backward`` whose result is no function on the tape: differentiating it again raises."""
+
+    @functools.wraps(backward)
+    def wrapper(ctx: Any, *grads: Any) -> Any:
+        recording = mode.enabled
+        with no_grad():
+            found = backward(ctx, *grads)
+        if not recording or not any(isinstance(g, Tensor) and g.requires_grad for g in grads):
+            return found
+        several = isinstance(found, (tuple, list))
+        results = [r if r is None else _Refusal.apply(r, *grads) for r in (found if several else [found])]
+        return tuple(results) if several else results[0]
+
+    return wrapper
+
+
+class _Refusal(Function):
+    """Identity that cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, *parents: Any) -> Tensor:
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        raise SpiralError("trying to differentiate twice a function that was marked with @once_differentiable")
+
+
+# -- checking derivatives ----------------------------------------------------------------------------------
+
+
+class GradcheckError(RuntimeError):
+    """A backward disagrees with central differences."""
+
+
+def _outputs(func: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
+    found = func(*inputs)
+    several = found if isinstance(found, (tuple, list)) else [found]
+    return [o for o in several if isinstance(o, Tensor) and o.dtype.kind == "f"]
+
+
+def _numerical(func: Callable[..., Any], inputs: Sequence[Any], which: int, eps: float) -> list[np.ndarray]:
+    """d outputs / d inputs[which], each [elements of the input, elements of the output]."""
+    x = inputs[which]
+    start = np.array(x._values(), np.float64)
+    columns: list[list[np.ndarray]] = []
+    for i in range(start.size):
+        sides = []
+        for step in (eps, -eps):
+            moved = start.copy()
+            moved.reshape(-1)[i] += step
+            args = list(inputs)
+            args[which] = _tensor_of(moved, x.dtype)
+            with no_grad():
+                sides.append([np.array(o._values(), np.float64).reshape(-1) for o in _outputs(func, args)])
+        columns.append([(up - down) / (2 * eps) for up, down in zip(*sides)])
+    count = len(columns[0]) if columns else 0
+    return [np.stack([c[k] for c in columns]) for k in range(count)]
+
+
+def _tensor_of(values: np.ndarray, dtype: dtypes.DType) -> Tensor:
+    from .creation import over_array
+
+    return over_array(np.ascontiguousarray(values.astype(dtype.np)).reshape(values.shape))
+
+
+def _analytical(output: Tensor, x: Tensor) -> np.ndarray:
+    """d output / d x by backward, one row of the transposed result an element of the output."""
+    rows = []
+    for i in range(output.numel()):
+        seed = np.zeros(output.numel())
+        seed[i] = 1
+        (g,) = grad(
+            output, x, _tensor_of(seed.reshape(output.shape), output.dtype), retain_graph=True, allow_unused=True
+        )
+        rows.append(np.zeros(x.numel()) if g is None else np.array(g._values(), np.float64).reshape(-1))
+    return np.stack(rows, 1) if rows else np.zeros((x.numel(), 0))
+
+
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    nondet_tol: float = 0.0,
+) -> bool:
+    """Compare backward with central differences at ``inputs``, which should be float64 (torch.autograd.gradcheck).
+
+    Raises GradcheckError with both Jacobians where they differ, or returns False without ``raise_exception``.
+    """
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+    with enable_grad():
+        outputs = _outputs(func, inputs)
+        problem = _first_problem(func, inputs, checked, outputs, eps, atol, rtol, nondet_tol)
+    if problem and raise_exception:
+        raise GradcheckError(problem)
+    return not problem
+
+
+def _first_problem(
+    func: Callable[..., Any], inputs: list[Any], checked: list[int], outputs: list[Tensor], eps: float, atol: float, rtol: float, nondet: float
+) -> str:
+    for i in checked:
+        numerical = _numerical(func, inputs, i, eps)
+        for k, o in enumerate(outputs):
+            if not o.requires_grad:
+                continue
+            analytical = _analytical(o, inputs[i])
+            expected = numerical[k] if numerical else np.zeros_like(analytical)
+            if not np.allclose(analytical, expected, rtol, atol):
+                note = "" if inputs[i].dtype is dtypes.float64 else " (the input is not float64, which central differences need)"
+                worst = np.unravel_index(np.argmax(np.abs(analytical - expected)), expected.shape)
+                return (
+                    f"Jacobian mismatch for output {k} with respect to input {i}{note}, largest at input element "
+                    f"{int(worst[0])}, output element {int(worst[1])}:\nnumerical:{expected}\nanalytical:{analytical}\n"
+                )
+            again = _analytical(o, inputs[i])
+            if np.abs(again - analytical).max(initial=0.0) > nondet:
+                return f"Backward is not reentrant, i.e., running backward with the same input gives different values, output {k}, input {i}"
+    return ""
+
+
+def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = None, **options: Any) -> bool:
+    """:func:`gradcheck` of the gradient itself (torch.autograd.gradgradcheck)."""
+    inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    if grad_outputs is None:
+        draw = np.random.default_rng(0)
+        grad_outputs = [_tensor_of(draw.standard_normal(o.shape), o.dtype) for o in _outputs(func, inputs)]
+    seeds = [g.detach().requires_grad_() for g in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)]
+
+    def gradients(*args: Any) -> Any:
+        own, given = list(args[: len(inputs)]), args[len(inputs) :]
+        wanted = [i for i, x in enumerate(own) if isinstance(x, Tensor) and (x.requires_grad or inputs[i].requires_grad)]
+        for i in wanted:
+            if not own[i].requires_grad:
+                own[i] = own[i].requires_grad_()
+        with enable_grad():
+            outs = [o for o in _outputs(func, own)]
+            return grad(outs, [own[i] for i in wanted], list(given), create_graph=True, allow_unused=True, materialize_grads=True)
+
+    return gradcheck(gradients, [*inputs, *seeds], **options)
