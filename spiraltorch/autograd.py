@@ -1,379 +1,125 @@
-"""The tape: what was computed from what, and how gradients flow back through it.
+"""Backward: walks the tape and accumulates gradients (torch.autograd).
 
-Every differentiable call makes one :class:`GradFn`, which holds a :class:`Call` (nodes in, nodes out,
-and its vector-Jacobian product), edges to where its inputs came from, and the tensors its
-derivative looks at.  Gradients are recorded lazily like everything else, so they fuse, and with
-``create_graph`` they are themselves on the tape.
+Gradients are recorded lazily like everything else, so they fuse, and with ``create_graph`` they are
+themselves on the tape.  The steps that are walked are in :mod:`spiraltorch.tape`.
+
+    >>> import spiraltorch as st
+    >>> x = st.tensor(3.0, requires_grad=True)
+    >>> st.autograd.grad(x * x, x)
+    (tensor(6.),)
 """
 
 from __future__ import annotations
 
+import functools
 import heapq
-import itertools
-import threading
-import weakref
+import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import SpiralError, VersionError, describe_origin
+from .errors import SpiralError
 from .ir import graph
-from .ir.node import Node
-from .ops.gradients import vjp
-from .ops.registry import Op
-from .storage import Step, write_through
+from .tape import GradFn, edge_of, mode
 
 if TYPE_CHECKING:
     from .tensor import Tensor
-
-_sequence = itertools.count()
-
-
-class _Mode(threading.local):
-    enabled = True
-    inference = False
-
-
-mode = _Mode()
 
 
 def is_grad_enabled() -> bool:
     return mode.enabled
 
 
-class set_grad_enabled:
-    """Context manager, decorator and plain call that switches recording for backward (torch.set_grad_enabled)."""
+# -- modes ----------------------------------------------------------------------------------------
+
+
+class _Setting:
+    """The grad mode inside a ``with`` block or a decorated function."""
 
     def __init__(self, enabled: bool) -> None:
-        self.before = mode.enabled
         self.enabled = enabled
-        mode.enabled = enabled
+        self._before: list[bool] = []
 
     def __enter__(self) -> None:
+        self._before.append(mode.enabled)
         mode.enabled = self.enabled
 
     def __exit__(self, *exc: Any) -> None:
-        mode.enabled = self.before
-
-
-class _GradMode:
-    enabled = False
-
-    def __init__(self, function: Callable[..., Any] | None = None) -> None:
-        self.before: list[bool] = []
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = super().__new__(cls)
-        if function is not None:
-            cls.__init__(self)
-            return self(function)
-        return self
-
-    def __enter__(self) -> None:
-        self.before.append(mode.enabled)
-        mode.enabled = self.enabled
-
-    def __exit__(self, *exc: Any) -> None:
-        mode.enabled = self.before.pop()
+        mode.enabled = self._before.pop()
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        import functools
+        enabled = self.enabled
+        if inspect.isgeneratorfunction(function):
+            return _around_generator(function, enabled)
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with type(self)():
+            with _Setting(enabled):
                 return function(*args, **kwargs)
 
         return wrapped
 
 
-class no_grad(_GradMode):
-    """Nothing inside is recorded for backward (torch.no_grad); also a decorator."""
+def _around_generator(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+    """The mode holds while the generator runs, not while its user does."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        steps, sent = function(*args, **kwargs), None
+        while True:
+            try:
+                with _Setting(enabled):
+                    value = steps.send(sent)
+            except StopIteration as end:
+                return end.value
+            sent = yield value
+
+    return wrapped
 
 
-class inference_mode(no_grad):
-    """As :class:`no_grad`; tensors made inside are ordinary tensors here."""
+class no_grad(_Setting):
+    """Nothing inside is recorded for backward (torch.no_grad); also a decorator, with or without parentheses."""
+
+    _enabled = False
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
+        return super().__new__(cls) if function is None else _Setting(cls._enabled)(function)
+
+    def __init__(self, function: None = None) -> None:
+        super().__init__(self._enabled)
 
 
-class enable_grad(_GradMode):
+class enable_grad(no_grad):
     """Record inside, also within :class:`no_grad` (torch.enable_grad)."""
 
-    enabled = True
+    _enabled = True
 
 
-class Call:
-    """A differentiable function of nodes.  Subclasses say ``forward``; ``vjp`` differentiates it."""
+class inference_mode(_Setting):
+    """As :class:`no_grad` (torch.inference_mode); tensors made inside are ordinary tensors here."""
 
-    name = "Call"
-    saves: str | None = "i"
+    def __new__(cls, mode: Any = True) -> Any:
+        return _Setting(False)(mode) if callable(mode) else super().__new__(cls)
 
-    def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        raise NotImplementedError(type(self).__name__)
-
-    def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
-        """Gradients for ``nodes``; ``outs`` are the saved outputs, equal in value to ``forward(nodes)``."""
-        holes = placeholders(nodes)
-        again = self.forward(holes)
-        known = {a: o for a, o in zip(again, outs) if a is not o and o.op != "PARAM"}
-        known.update({h: n for h, n in zip(holes, nodes) if h is not n})
-        return vjp(again, holes, grads, known)
-
-    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool]:
-        """Which inputs and whether the outputs must be saved when the inputs in ``wanted`` need gradients."""
-        inputs = "i" in (self.saves or "")
-        return [inputs] * len(wanted), "o" in (self.saves or "")
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(not mode)
 
 
-def placeholders(nodes: Sequence[Node]) -> list[Node]:
-    """``nodes`` as distinct leaves, so that each position gets a gradient of its own and no peephole of the
-    constructors looks through an input."""
-    seen: set[Node] = set()
-    out = []
-    for i, n in enumerate(nodes):
-        if n in seen or n.op not in ("BUFFER", "PARAM"):
-            n = graph.param(("input", i), n.shape, n.dtype)
-        seen.add(n)
-        out.append(n)
-    return out
+class set_grad_enabled(_Setting):
+    """Plain call, context manager and decorator that switches recording for backward (torch.set_grad_enabled)."""
 
+    def __init__(self, mode: bool) -> None:
+        super().__init__(mode)
+        super().__enter__()
 
-class Hole:
-    """Marks where the ``index``-th tensor argument goes in a call's argument template."""
+    def __enter__(self) -> None:
+        mode.enabled = self.enabled
 
-    __slots__ = ("index",)
+    def __exit__(self, *exc: Any) -> None:
+        mode.enabled = self._before[0]
 
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-def fill(template: Any, nodes: Sequence[Any]) -> Any:
-    if type(template) is Hole:
-        return nodes[template.index]
-    if type(template) in (list, tuple):
-        return type(template)([fill(t, nodes) for t in template])
-    return template
-
-
-def holes_in(template: Any) -> list[int]:
-    """Indices of the tensor arguments in a template."""
-    if type(template) is Hole:
-        return [template.index]
-    if type(template) in (list, tuple):
-        return [h for t in template for h in holes_in(t)]
-    return []
-
-
-class OpCall(Call):
-    """An operator's record applied to arguments."""
-
-    __slots__ = ("op", "args", "kwargs")
-
-    def __init__(self, op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
-        self.op, self.args, self.kwargs = op, args, kwargs
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.op.name.title().replace("_", "") + "Backward0"
-
-    def _bound(self, nodes: Sequence[Node]) -> tuple[list[Any], dict[str, Any]]:
-        return [fill(a, nodes) for a in self.args], {k: fill(v, nodes) for k, v in self.kwargs.items()}
-
-    def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        args, kwargs = self._bound(nodes)
-        out = self.op.apply(args, kwargs)
-        return list(out) if isinstance(out, (list, tuple)) else [out]
-
-    def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
-        if self.op.grad is None:
-            return super().vjp(grads, outs, nodes)
-        args, kwargs = self._bound(nodes)
-        filled = [graph.full(0, o.shape, o.dtype) if g is None else g for g, o in zip(grads, outs)]
-        return self.op.gradients(filled, outs, args, kwargs)
-
-    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool]:
-        op = self.op
-        if op.row is not None and op.saves is None and op.grad is None:
-            from .ops.gradients import derivative_names
-
-            places = {a.index: k for k, a in enumerate(self.args) if type(a) is Hole}
-            rules = derivative_names(op.row)
-            names: set[str] = set()
-            for hole, k in places.items():
-                if wanted[hole] and k < len(rules):
-                    names |= rules[k]
-            return [h in places and "abc"[places[h]] in names for h in range(len(wanted))], "out" in names
-        saves = "i" if op.saves is None else op.saves
-        if isinstance(saves, tuple):
-            named = dict(zip(op.parameters, self.args)) | self.kwargs
-            held = {h for name in saves for h in holes_in(named.get(name))}
-            return [h in held for h in range(len(wanted))], False
-        return ["i" in saves] * len(wanted), "o" in saves
-
-
-class WriteCall(Call):
-    """An in-place write of a value through a view: (cell, value) -> cell."""
-
-    name = "CopySlices"
-    saves = ""
-
-    def __init__(self, steps: Sequence[Step]) -> None:
-        self.steps = tuple(steps)
-
-    def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        return [write_through(nodes[0], self.steps, nodes[1])]
-
-
-class ViewCall(Call):
-    """A view of a tensor, or one made anew after its cell was written: tensor -> view."""
-
-    saves = ""
-
-    def __init__(self, steps: Sequence[Step], name: str = "AsStridedBackward0") -> None:
-        self.steps = tuple(steps)
-        self.name = name
-
-    def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        from .storage import apply_steps
-
-        return [apply_steps(nodes[0], self.steps)]
-
-
-class VjpCall(Call):
-    """The gradient of another call, as a function of (grads, outputs, inputs): for ``create_graph``."""
-
-    saves = "i"
-
-    def __init__(self, inner: Call, grads: Sequence[bool], outs: int) -> None:
-        self.inner, self.given, self.outs = inner, tuple(grads), outs
-        self.live: list[int] = []
-
-    @property
-    def name(self) -> str:  # type: ignore[override]
-        return self.inner.name.replace("Backward0", "") + "BackwardBackward0"
-
-    def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        k = sum(self.given)
-        supplied = iter(nodes[:k])
-        grads = [next(supplied) if given else None for given in self.given]
-        found = self.inner.vjp(grads, nodes[k : k + self.outs], nodes[k + self.outs :])
-        self.live = [i for i, f in enumerate(found) if f is not None]
-        return [f for f in found if f is not None]
-
-
-Edge = "tuple[GradFn, int] | Tensor | None"
-
-
-class GradFn:
-    """One step of the tape (a tensor's ``grad_fn``)."""
-
-    __slots__ = (
-        "call", "edges", "saved", "versions", "types", "outs", "out_versions", "sequence", "hooks", "origin", "freed",
-        "retained", "__weakref__",
-    )  # fmt: skip
-
-    def __init__(self, call: Call, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
-        self.call = call
-        self.sequence = next(_sequence)
-        self.edges = [edge_of(t) for t in inputs]
-        keep, keep_out = call.needs([e is not None for e in self.edges])
-        self.saved: list[Tensor | None] = [t if k else None for t, k in zip(inputs, keep)]
-        self.versions = [t._storage.version for t in inputs]
-        self.types = [(t.shape, t.dtype) for t in inputs]
-        self.outs = [(o._storage if keep_out else None, o._steps, o.shape, o.dtype) for o in outputs]
-        self.out_versions = [o._storage.version for o in outputs]
-        self.hooks: dict[int, list[Callable[..., Any]]] = {}
-        self.retained: dict[int, weakref.ref[Tensor]] = {}
-        self.origin = None
-        self.freed = False
-
-    def __repr__(self) -> str:
-        return f"<{self.name()}>"
-
-    def name(self) -> str:
-        return self.call.name
-
-    @property
-    def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        return tuple([e if isinstance(e, tuple) else (e, 0) for e in self.edges])
-
-    def _inputs(self) -> list[Any]:
-        """Saved tensors, checked, and placeholders for the others."""
-        out: list[Any] = []
-        for i, (t, version, (shape, dtype)) in enumerate(zip(self.saved, self.versions, self.types)):
-            if t is None:
-                out.append(graph.param(("unsaved", i), tuple(shape), dtype))
-                continue
-            if t._storage.version != version:
-                raise VersionError(_modified(self, shape, dtype, t._storage.version, version))
-            out.append(t)
-        return out
-
-    def _outputs(self) -> list[Any]:
-        out: list[Any] = []
-        for i, ((cell, steps, shape, dtype), version) in enumerate(zip(self.outs, self.out_versions)):
-            if cell is None:
-                out.append(graph.param(("unsaved out", i), tuple(shape), dtype))
-                continue
-            if cell.version != version:
-                raise VersionError(_modified(self, shape, dtype, cell.version, version))
-            out.append((cell, steps))
-        return out
-
-    def backward(self, grads: Sequence[Tensor | None], create_graph: bool) -> list[Tensor | None]:
-        """Gradients for the inputs, given those of the outputs."""
-        from .tensor import from_node, record_call, tensor_over
-
-        if self.freed:
-            raise SpiralError(
-                "Trying to backward through the graph a second time (or directly access saved tensors after they "
-                "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
-                "second time."
-            )
-        ins, outs = self._inputs(), self._outputs()
-        out_nodes = [o if isinstance(o, Node) else tensor_over(*o)._read() for o in outs]
-        in_nodes = [t if isinstance(t, Node) else t._read() for t in ins]
-        if not create_graph:
-            found = self.call.vjp([None if g is None else g._read() for g in grads], out_nodes, in_nodes)
-            for f in found:  # a gradient comes from the line whose operation it differentiates
-                if f is not None and f.origin is None:
-                    f.origin = self.origin
-            return [None if f is None or e is None else from_node(f) for f, e in zip(found, self.edges)]
-        inner = VjpCall(self.call, [g is not None for g in grads], len(outs))
-        live = [g for g in grads if g is not None]
-        out_tensors = []
-        for k, o in enumerate(outs):
-            t = from_node(o) if isinstance(o, Node) else tensor_over(*o)
-            if not isinstance(o, Node):
-                t._fn, t._index = self, k
-            out_tensors.append(t)
-        in_tensors = [from_node(t) if isinstance(t, Node) else t for t in ins]
-        results = iter(record_call(inner, [*live, *out_tensors, *in_tensors]))
-        spread: list[Tensor | None] = [None] * len(ins)
-        for i in inner.live:
-            spread[i] = next(results)
-        return [s if e is not None else None for s, e in zip(spread, self.edges)]
-
-    def free(self) -> None:
-        self.saved = [None] * len(self.saved)
-        self.outs = [(None, (), shape, dtype) for _, _, shape, dtype in self.outs]
-        keep, keep_out = self.call.needs([e is not None for e in self.edges])
-        self.freed = any(keep) or keep_out
-
-
-def _modified(fn: GradFn, shape: Any, dtype: Any, now: int, then: int) -> str:
-    where = describe_origin(fn.origin)
-    return (
-        "one of the variables needed for gradient computation has been modified by an inplace operation: "
-        f"[{dtype.name} {list(shape)}], which is an argument or the output of {fn.name()}, is at version {now}; "
-        f"expected version {then} instead." + (f" The operation was recorded at {where}." if where else "")
-    )
-
-
-def edge_of(t: Tensor) -> Any:
-    """Where a gradient of ``t`` goes: (grad function, output number), the leaf itself, or None."""
-    fn = t._history()
-    if fn is not None:
-        return fn, t._index
-    return t if t._requires_grad else None
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        self.__exit__()
+        return super().__call__(function)
 
 
 # -- the engine -----------------------------------------------------------------------------------
@@ -440,7 +186,7 @@ def run_engine(
         have = slots[index]
         slots[index] = g if have is None else add_grads(have, g)
 
-    with set_grad(create_graph):
+    with _Setting(create_graph):
         for edge, g in _start(tensors, grads):
             send(edge, g)
         while heap:
@@ -499,20 +245,6 @@ def _ancestors(tensors: Sequence[Tensor], targets: set[Any]) -> set[GradFn]:
                     for e in fn.edges
                 )
     return {fn for fn, reach in state.items() if reach}
-
-
-class set_grad:
-    """Grad mode for the engine: on only when the gradients are to be differentiable."""
-
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled
-
-    def __enter__(self) -> None:
-        self.before = mode.enabled
-        mode.enabled = self.enabled
-
-    def __exit__(self, *exc: Any) -> None:
-        mode.enabled = self.before
 
 
 def _sequence_of(x: Any) -> list[Any]:

@@ -164,8 +164,9 @@ def from_dlpack(other: Any) -> Tensor:
     """
     name = getattr(getattr(other, "dtype", None), "__str__", lambda: "")()
     if name.endswith("bfloat16") and hasattr(other, "view") and not isinstance(other, np.ndarray):
-        import ml_dtypes
         import sys
+
+        import ml_dtypes
 
         torch = sys.modules["torch"]
         return from_numpy(np.from_dlpack(other.view(torch.int16)).view(ml_dtypes.bfloat16))

@@ -13,15 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes
-from .autograd import Hole, OpCall, ViewCall, mode
 from .errors import ShapeError, SpiralError, user_origin
 from .ir import graph
-from .ir.node import Node, cast, make
+from .ir.node import Node, cast
 from .ops.registry import OPS, Op
 from .ops.view import LISTS
 from .short import SHORT, short_binary, short_unary
 from .storage import computed_at_once, reshape_strides
+from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 
 _NO_KW: dict[str, Any] = {}
@@ -311,7 +310,7 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
                 setattr(Tensor, op.name, compute)
             else:
                 space = namespaces.get(where)
-                if space is not None:
+                if space is not None and not (where == "nn.functional" and op.name in space):  # written out there
                     space[op.name] = compute if op.view is not None or op.name in LISTS else _out(compute)
         if op.inplace:
             setattr(Tensor, op.name + "_", inplace(op))

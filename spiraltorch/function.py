@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .autograd import Call, GradFn, _modified, enable_grad, grad, mode, no_grad
+from .autograd import enable_grad, grad, no_grad
 from .errors import SpiralError, VersionError, user_origin
 from .ir import graph
+from .tape import Call, GradFn, _modified, mode
 from .tensor import Tensor, from_node, tensor_over
 
 
@@ -122,7 +123,11 @@ class _FunctionStep(GradFn):
         if ctx.materialize_grads:
             shapes = [(tuple(shape), dtype) for _, _, shape, dtype in self.outs]
             given = [from_node(graph.full(0, *s)) if g is None else g for g, s in zip(given, shapes)]
-        found = self.function.backward(ctx, *given)
+        ctx._step = self  # only meanwhile: a lasting reference would be a cycle
+        try:
+            found = self.function.backward(ctx, *given)
+        finally:
+            ctx._step = None
         results = list(found) if isinstance(found, (tuple, list)) else [found]
         count = len(self.inputs_given)
         if len(results) > count and all(r is None for r in results[count:]):
@@ -216,7 +221,6 @@ def _tape(cls: type[Function], ctx: FunctionCtx, args: Sequence[Any], found: Seq
     tensors = [o for o in outs if isinstance(o, Tensor)]
     step = _FunctionStep(cls, ctx, args, tensors)
     step.keep([f for f in found if isinstance(f, Tensor)])
-    ctx._step = step
     excluded = {id(t) for t in ctx.non_differentiable}
     k = 0
     for f, o in zip(found, outs):

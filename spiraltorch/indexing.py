@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .autograd import mode
 from .dispatch import call, view_of, write_result
 from .errors import ShapeError, SpiralError
 from .ir import graph
 from .ops.registry import OPS
-from .storage import Step, computed_at_once
+from .storage import Step
+from .tape import mode
 from .tensor import Tensor
 
 

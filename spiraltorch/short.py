@@ -13,13 +13,13 @@ from sys import _getframe
 from typing import Any
 
 from . import dtypes
-from .autograd import Hole, OpCall, mode
 from .config import config
 from .errors import _PACKAGE, user_origin
 from .ir.node import Node, make
 from .ir.prims import ROWS
 from .ops.registry import Op
 from .storage import Storage, computed_at_once, queue
+from .tape import Hole, OpCall, mode
 from .tensor import Tensor, attach
 
 #: classes whose calls may take the short way; nn.Parameter adds itself

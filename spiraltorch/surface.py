@@ -9,7 +9,7 @@ import numpy as np
 
 from . import dtypes
 from .creation import full, made, ones, over_array, size_of, zeros
-from .dispatch import call, view_call, write_result
+from .dispatch import call, view_call
 from .dtypes import DType
 from .errors import ShapeError, SpiralError
 from .ir import graph
@@ -19,6 +19,7 @@ from .ops.registry import OPS
 from .ops.registry import result_type as _result_type
 from .random import Generator, default_generator
 from .storage import computed_at_once
+from .tape import mode
 from .tensor import Tensor, from_node
 
 __all__ = ["allclose", "broadcast_tensors", "equal", "masked_select", "meshgrid", "nonzero"]
@@ -258,7 +259,6 @@ def _zero(self: Tensor) -> Any:
 def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     """Write ``src`` (which may broadcast) into this tensor."""
     from .creation import as_tensor
-    from .autograd import mode
 
     if mode.enabled:
         self._refuse_leaf_write()

@@ -14,13 +14,24 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .autograd import Call, GradFn, ViewCall, WriteCall, backward, mode
+from .autograd import backward
 from .device import CPU, device
 from .dtypes import DType
 from .errors import SpiralError, user_origin
 from .ir import graph
 from .ir.node import Node, cast
-from .storage import Step, Storage, apply_steps, computed_at_once, contiguous_strides, layout, queue, realize, write_through
+from .storage import (
+    Step,
+    Storage,
+    apply_steps,
+    computed_at_once,
+    contiguous_strides,
+    layout,
+    queue,
+    realize,
+    write_through,
+)
+from .tape import Call, GradFn, Hole, OpCall, ViewCall, WriteCall, mode
 
 
 class Size(tuple):  # type: ignore[type-arg]
@@ -510,8 +521,6 @@ def tensor_over(cell: Storage, steps: Sequence[Step]) -> Tensor:
 
 
 def _op_call(op: Any, args: Sequence[Any]) -> Call:
-    from .autograd import Hole, OpCall
-
     return OpCall(op, [Hole(0) if a is None else a for a in args], {})
 
 

@@ -18,18 +18,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import autograd
 from ..config import config, log
 from ..device import CPU
 from ..ir.node import Node
 from ..runtime import buffers
 from ..storage import Storage, queue
+from ..tape import mode
 from ..tensor import Tensor, tensor_over
 from . import guards as guarding
 from .differentiable import CompiledCall, partition
 from .eager import canonical
 from .program import CheckFailed, Program, build
-from .trace import Trace, read_host
+from .trace import Trace
 
 MOST_ENTRIES = 64
 _STATIC = (int, float, bool, str, bytes, type(None), complex)
@@ -72,8 +72,8 @@ class Entry:
 
     guards: guarding.Guards
     program: Program
-    bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (2, host index), (3, buffer), (4, leaf: its gradient)
-    host: list[tuple[Any, Any, Any]]
+    bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (3, buffer), (4, leaf: its gradient)
+    host: list[tuple[Any, Any, Any, bool]]  # where a number of Python's goes, and where it comes from
     writes: list[tuple[int, Any, int]]  # value number, argument number or Storage, how often written
     grads: list[tuple[Any, Output | None]]
     template: Any
@@ -157,7 +157,7 @@ class CompiledFunction:
         if _off.on or queue.trace is not None:
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
-        key: list[Any] = [autograd.mode.enabled, config.cpu]
+        key: list[Any] = [mode.enabled, config.cpu]
         for a in args:
             if isinstance(a, Tensor):
                 tensors.append(a)
@@ -200,14 +200,10 @@ class CompiledFunction:
                 inputs.append(tensors[what]._storage.node.arg)
             elif kind == 1:
                 inputs.append(what.node.arg)
-            elif kind == 2:
-                inputs.append(None)
             elif kind == 3:
                 inputs.append(what)
             else:
                 inputs.append(what._grad._storage.node.arg)
-        if e.host:
-            self._bind_host(e, inputs)
         types = e.types
         outs: list[Any] = [None] * len(types)
         cells: list[Any] = [None] * len(types)
@@ -223,6 +219,8 @@ class CompiledFunction:
                         outs[out.cell], cells[out.cell], kept[out.cell] = b, cell, old
         old = cell = None
         with self._lock:
+            for word, container, key, is_item in e.host:
+                word[()] = container[key] if is_item else getattr(container, key)
             outs = e.program.run(inputs, e.scalars, outs)
         self.hits += 1
         for j, where, count in e.writes:
@@ -263,14 +261,6 @@ class CompiledFunction:
         if e.differentiable is not None:
             e.differentiable.attach(results, tensors, cells)
         return rebuild(e.template, results)
-
-    def _bind_host(self, e: Entry, inputs: list[Any]) -> None:
-        made = buffers.allocate_many([8] * len(e.host))
-        for b, (container, key, d) in zip(made, e.host):
-            buffers.as_numpy(b, d.np, ())[()] = read_host(container, key)
-        for i, (kind, what) in enumerate(e.bindings):
-            if kind == 2:
-                inputs[i] = made[what]
 
     # -- tracing ---------------------------------------------------------------------------------------
 
@@ -352,6 +342,11 @@ class CompiledFunction:
         return Inspection(program)
 
 
+def _host_word(node: Node, container: Any, key: Any, dtype: Any) -> tuple[Any, Any, Any, bool]:
+    """The 8 bytes that a host number is written to before each run, as a 0-d array, and its source."""
+    return buffers.as_numpy(node.arg, dtype.np, ()), container, key, isinstance(container, (dict, list))
+
+
 def _make(out: Output, cells: Sequence[Any], tensors: Sequence[Tensor]) -> Any:
     if out.given is not None:
         return tensors[out.given] if out.given.__class__ is int else out.given
@@ -426,7 +421,6 @@ class Capture:
         outputs = [self._output(t) for t in self.results]
         grads = [(t, None if t._grad is None else self._output(t._grad)) for t in trace.grads]
         program = self.program()
-        host_of = {node.arg: k for k, (node, *_) in enumerate(trace.host)}
         before = {t: trace.grads.get(t, t._grad) for t, had in trace.grads_seen.items() if had}
         grad_of = {g._storage: t for t, g in before.items()}
         bindings: list[tuple[int, Any]] = []
@@ -434,9 +428,7 @@ class Capture:
         for n in self.form.leaves:
             b = n.arg
             cell = b.cell() if b.cell is not None else None
-            if b in host_of:
-                bindings.append((2, host_of[b]))
-            elif cell is not None and cell in grad_of:
+            if cell is not None and cell in grad_of:
                 bindings.append((4, grad_of[cell]))
             elif cell is not None and cell in self.argument_of:
                 bindings.append((0, self.argument_of[cell]))
@@ -453,7 +445,7 @@ class Capture:
         types = [(c.node.shape, c.node.dtype) for c in self.cells]
         leaves = [n.arg for n in self.form.leaves]
         entry = Entry(
-            watched, program, bindings, [(c, k, d) for _, c, k, d in trace.host], writes, grads, self.template, outputs,
+            watched, program, bindings, [_host_word(*h) for h in trace.host], writes, grads, self.template, outputs,
             [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured),
             None, self.form.scalars, types, self.template[0] == "t",
         )  # fmt: skip

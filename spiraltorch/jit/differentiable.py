@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..autograd import Call, GradFn, edge_of, mode, run_engine
+from ..autograd import run_engine
 from ..errors import SpiralError
 from ..ir import graph
 from ..ir.node import Node, substitute, toposort
 from ..ir.prims import MOVEMENT, ROWS
 from ..storage import Storage
+from ..tape import Call, GradFn, edge_of, mode
 from ..tensor import Tensor, from_node
 
 if TYPE_CHECKING:

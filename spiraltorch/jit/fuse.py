@@ -22,6 +22,7 @@ from .stages import Read, Stage
 
 MOST_READS = 24  # parameters of one kernel
 MOST_STAGES = 48
+SMALL_FOLD = 1 << 14  # elements that a kernel folds again for itself rather than wait for another's result
 FEW_ROWS = 8  # a group of fewer rows is not given long rows to walk: the cores would be idle
 LONG_ROW = 1 << 15
 
@@ -72,6 +73,11 @@ class Fusion:
         for g in candidates:
             verdict = self.can_join(s, g)
             if isinstance(verdict, Place):
+                for p in self._clonable(s, g):
+                    g.stages.append(p)
+                    g.places[p] = Place([], list(p.folded))
+                    g.clones.add(p)
+                    self._connect(p, g)
                 g.add(s, verdict)
                 return g
             s.refusals.append((g, verdict))
@@ -88,11 +94,12 @@ class Fusion:
         if len(set(g.leaves) | {r.node for r in s.reads}) > MOST_READS:
             return f"the kernel would read more than {MOST_READS} arrays"
         bit = 1 << g.index
+        again = self._clonable(s, g)
         for p in self.producers(s):
             home = self.home[p]
-            if home is not g and home.needs & bit:
+            if home is not g and home.needs & bit and p not in again and p not in g.clones:
                 return f"it also reads {p.node.op} {list(p.node.shape)}, which itself needs this kernel's result"
-        inside = [r for r in s.reads if self.home.get(self.by_node.get(r.node)) is g]  # type: ignore[arg-type]
+        inside = [r for r in s.reads if self.home.get(self.by_node.get(r.node)) is g and self.by_node[r.node] not in g.clones]  # type: ignore[arg-type]
         try:
             place = self._align(s, g, inside) if inside else self._sibling(s, g)
         except (NeedSplit, NotAffine):
@@ -100,6 +107,21 @@ class Fusion:
         if isinstance(place, str):
             return place
         return self._check(s, g, place)
+
+    def _clonable(self, s: Stage, g: Group) -> list[Stage]:
+        """Small folds to one value that ``s`` reads: the kernel can compute them itself."""
+        if g.kind != "row" or g.rows == 1:
+            return []
+        found = []
+        for p in self.producers(s):
+            if p.kind != "reduce" or p.kept or p in g.clones or self.home[p] is g:
+                continue
+            if math.prod(p.atoms[a] for a in p.folded) > SMALL_FOLD or p.checks or p.lane != g.lane:
+                continue
+            if any(self.home[q].needs & (1 << g.index) or self.home[q] is g for q in self.producers(p)):
+                continue
+            found.append(p)
+        return found
 
     def _align(self, s: Stage, g: Group, inside: Sequence[Read]) -> Place | str:
         """Placement from how ``s`` reads values of the group."""
@@ -142,7 +164,7 @@ class Fusion:
         for t in g.stages:
             if t.kind != s.kind or t.atoms != s.atoms or t.kept != s.kept:
                 continue
-            if any((r.node, r.index) in mine for r in t.reads):
+            if t not in g.clones and any((r.node, r.index) in mine for r in t.reads):
                 at = g.places[t]
                 return Place(list(at.rows), list(at.inner))
         return "it shares no walk with the kernel"
@@ -150,7 +172,7 @@ class Fusion:
     def _check(self, s: Stage, g: Group, place: Place) -> Place | str:
         rows = math.prod(s.atoms[a] for a in place.rows)
         inner = math.prod(s.atoms[a] for a in place.inner)
-        if not place.inner and rows == g.rows and refine([_sizes(t, g.places[t].rows) for t in g.stages] + [_sizes(s, place.rows)]) is None:
+        if not place.inner and rows == g.rows and refine([_sizes(t, g.places[t].rows) for t in g.stages if t not in g.clones] + [_sizes(s, place.rows)]) is None:
             return "its rows are cut into axes that do not nest with the kernel's"
         if g.kind == "dot":
             return self._check_epilogue(s, g, place)
@@ -231,7 +253,7 @@ class Fusion:
         new = g.needs
         for p in self.producers(s):
             home = self.home[p]
-            if home is not g:
+            if home is not g and p not in g.clones:
                 new |= home.needs | (1 << home.index)
         if new != g.needs:
             g.needs = new
@@ -245,7 +267,9 @@ class Fusion:
         done: set[int] = set()
         out: list[Group] = []
         direct = {
-            g.index: sorted({self.home[p].index for s in g.stages for p in self.producers(s) if self.home[p] is not g})
+            g.index: sorted(
+                {self.home[p].index for s in g.stages for p in self.producers(s) if self.home[p] is not g and p not in g.clones}
+            )
             for g in self.groups
         }
         stack = [(g.index, False) for g in reversed(self.groups)]

@@ -50,7 +50,7 @@ class Guards:
                 return f"{name} changed from {_say(expected)} to {_say(now)}"
         for m, version in self.modules:
             if m._version != version:
-                return f"module {type(m).__name__} was changed (attribute, train/eval, or parameter)"
+                return f"{type(m).__name__} was changed (attribute, train/eval, parameter, or loaded state)"
         for t, had in self.grads:
             if (t._grad is not None) != had:
                 return f".grad of a tensor of shape {list(t.shape)} was {'a tensor' if had else 'None'} and is not now"
@@ -74,7 +74,7 @@ def collect(function: Callable[..., Any], args: Any, kwargs: Any, trace: Any) ->
     """Guards for one trace of ``function``."""
     g = Guards()
     seen: set[int] = set()
-    data = {(id(c), k) for _, c, k, _ in trace.host}
+    data = {(id(c), k[0] if isinstance(k, tuple) else k) for _, c, k, _ in trace.host}
     _function(function, g, seen, data, 0)
     for a in [*args, *kwargs.values()]:
         _value(a, g, seen, data, 1)
@@ -141,6 +141,8 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
         for group in v.param_groups:
             _settings(group, g, data)
             g.lists.append((group["params"], len(group["params"])))
+        if hasattr(v, "_version"):
+            g.modules.append((v, v._version))
         return
     if isinstance(v, dict):
         for k, x in v.items():
@@ -169,7 +171,8 @@ def _settings(group: dict[Any, Any], g: Guards, data: set[Any]) -> None:
     for k, x in group.items():
         if k == "params":
             continue
-        if (id(group), k) in data and isinstance(x, (int, float)):
-            g.truth.append((group, k, bool(x)))
+        if (id(group), k) in data:
+            if isinstance(x, (int, float)):
+                g.truth.append((group, k, bool(x)))
         elif isinstance(x, (*_SCALARS, tuple)):
             g.values.append((group, k, x, f"the optimizer's {k}"))

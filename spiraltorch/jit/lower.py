@@ -20,7 +20,8 @@ from .places import Group, Place, atoms_at, collapse, refine, spread
 from .stages import Guard, Read, Stage
 
 POINTWISE_BLOCK = 4096  # elements of one task of a pointwise kernel: 16 KiB of float32
-COLUMN_BLOCK = 64  # columns of one task when lanes run across a fold
+COLUMN_BLOCKS = (2048, 256, 64)  # columns of one task when lanes run across a fold; wider streams better
+COLUMN_TASKS = 8  # but there should be this many tasks
 
 
 @dataclass(eq=False)
@@ -43,7 +44,9 @@ class Launch:
 
     @property
     def reads(self) -> list[Node]:
-        return [p for p in self.params if isinstance(p, Node) and p not in self.outs]
+        """Nodes whose memory it reads."""
+        modes = [p.mode for p in self.kernel.params]
+        return [n for n, mode in zip(self.params, modes) if isinstance(n, Node) and mode in ("in", "inout")]
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,10 @@ class Arguments:
             self.scalar_types.append(dtype)
         return self.scalars.index(position)
 
-    def access(self, form: Affine) -> Access:
+    def access(self, form: Affine, placed: bool = False) -> Access:
+        """``placed``: the offset is an argument even when it is 0 (parts of one array share a kernel)."""
         terms = tuple([(k, self.coef(c)) for k, c in form.terms])
-        return Access(0 if form.const == 0 else self.slot(form.const), terms)
+        return Access(self.slot(form.const) if placed or form.const else 0, terms)
 
 
 class Emitter:
@@ -116,13 +120,13 @@ class Emitter:
             return f
         return Affine(f.const, tuple(sorted([(self.merge[k][0], c) for k, c in f.terms if self.merge[k][1]])), f.dyn)
 
-    def access(self, owner: Any, f: Affine) -> Access:
+    def access(self, owner: Any, f: Affine, placed: bool = False) -> Access:
         """Slots are shared by equal forms into one array, and by nothing else, so that a kernel's text does
         not depend on sizes that happen to be equal."""
         key = (owner, Affine(f.const, f.terms))
         found = self.accesses.get(key)
         if found is None:
-            found = self.accesses[key] = self.args.access(self.form(key[1]))
+            found = self.accesses[key] = self.args.access(self.form(key[1]), placed)
         return found
 
     def expr(self, root: Node) -> Node:
@@ -234,7 +238,7 @@ class Frame:
 
 def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> Launch:
     """A 'map', 'row' or 'update' group as one kernel.  ``memory`` names the memory of a node."""
-    rows = refine([[t.atoms[a] for a in g.places[t].rows] for t in g.stages]) or []
+    rows = refine([[t.atoms[a] for a in g.places[t].rows] for t in g.stages if t not in g.clones]) or []
     frames, frame_of = _frames(g, len(rows))
     sizes = rows + [s for f in frames for s in f.sizes]
     forms = {t: _atom_forms(t, g.places[t], rows, frame_of.get(t)) for t in g.stages}
@@ -267,10 +271,17 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     lane, block = ("inner", 0)
     if g.lane == "row" or g.kind != "row":
         folds = any(p.axes for p in phases)
-        lane, block = "row", COLUMN_BLOCK if folds else POINTWISE_BLOCK
+        lane, block = "row", _column_block(g.rows, len(phases)) if folds else POINTWISE_BLOCK
     kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases)
     outs = [t.node for t in stores]
     return Launch(kernel, args.params, args.ints, args.scalars, outs, launch_checks, g, [t.node for t in g.stages])
+
+
+def _column_block(rows: int, phases: int) -> int:
+    """Columns of one task.  Kernels that read their columns again in later phases keep them in cache."""
+    if phases > 2:
+        return COLUMN_BLOCKS[-1]
+    return next((b for b in COLUMN_BLOCKS if rows >= b * COLUMN_TASKS), COLUMN_BLOCKS[-1])
 
 
 def _frames(g: Group, first: int) -> tuple[list[Frame], dict[Stage, Frame]]:
@@ -379,7 +390,6 @@ def _phases(
             levels[tr.values[t]] = level
             phase(level, t)[1].append(Reduce(tr.values[t], t.node.arg[0], em.expr(exprs[t])))
         if t in stores:
-            f = frame_of.get(t)
             value = exprs[t]
             if t.kind == "reduce":  # a fold's result is stored once a row, after its phase
                 value = make("VALUE", (), tr.values[t], (), t.node.dtype)
@@ -389,10 +399,9 @@ def _phases(
                 target = table[key]
             else:
                 target = phase(level, t)
-            del f
             memory = em.memory(t.node)
             param = em.args.param(memory, t.node.dtype, "out")
-            target[2].append(Store(param, em.access(memory, stores[t]), em.expr(value)))
+            target[2].append(Store(param, em.access(memory, stores[t], t.kind == "update"), em.expr(value)))
     for c, gather, t in checks:
         code = next((k for k, n in codes.items() if n is gather), len(codes) + 1)
         codes[code] = gather

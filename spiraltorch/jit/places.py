@@ -30,6 +30,7 @@ class Group:
     lane: str = "row"
     needs: int = 0  # bit set of groups this one depends on, transitively
     leaves: dict[Node, None] = field(default_factory=dict)
+    clones: set[Stage] = field(default_factory=set)  # small folds computed again here: they have no rows
 
     def add(self, s: Stage, place: Place) -> None:
         self.stages.append(s)

@@ -54,20 +54,21 @@ class Planner:
         self.groups = list(groups)
         self.outputs = [peel(o) for o in outputs]
         self.donated = list(donated)
-        self.home: dict[Node, Group] = {s.node: g for g in groups for s in g.stages}
-        self.stage: dict[Node, Stage] = {s.node: s for g in groups for s in g.stages}
+        self.home: dict[Node, Group] = {s.node: g for g in groups for s in g.stages if s not in g.clones}
         self.readers: dict[Node, dict[Group, None]] = {}
         for g in groups:
+            again = {s.node for s in g.clones}
             for s in g.stages:
                 for n in [*[r.node for r in s.reads], *s.inputs]:
-                    self.readers.setdefault(n, {})[g] = None
+                    if n not in again:
+                        self.readers.setdefault(n, {})[g] = None
         self.alias: dict[Node, Node] = {}
         self.edges: dict[Group, set[Group]] = {g: set() for g in groups}
         for g in groups:
             for s in g.stages:
                 for n in [*[r.node for r in s.reads], *s.inputs]:
                     p = self.home.get(n)
-                    if p is not None and p is not g:
+                    if p is not None and p is not g and g in self.readers.get(n, ()):
                         self.edges[g].add(p)
 
     def memory_of(self, n: Node) -> Node:
@@ -83,6 +84,7 @@ class Planner:
             home = self.home.get(n)
             if home is not None and (any(g is not home for g in groups) or home.kind == "update"):
                 stored.add(n)
+        self._drop_unread(stored)
         self.checked = [g for g in self.groups if any(s.checks for s in g.stages)]
         launches: dict[Group, list[Launch]] = {}
         for g in self.groups:
@@ -96,6 +98,15 @@ class Planner:
         order = self._order()
         steps = self._merge([x for g in order for x in launches[g]])
         return self._assign(steps)
+
+    def _drop_unread(self, stored: set[Node]) -> None:
+        """Groups whose values every reader computes for itself are not run."""
+        for g in reversed(list(self.groups)):
+            own = [s for s in g.stages if s not in g.clones]
+            if g.kind == "row" and not any(s.node in stored or s.checks for s in own):
+                self.groups.remove(g)
+                for other in self.edges.values():
+                    other.discard(g)
 
     def _lower(self, g: Group, stored: set[Node]) -> list[Launch]:
         if g.kind == "call":
@@ -232,26 +243,24 @@ class Planner:
 
     def _merge(self, launches: Sequence[Launch]) -> list[Step]:
         """Independent launches of one kernel become one step: optimizers, bias gradients."""
-        last_write: dict[Node, int] = {}
+        writers: dict[Node, list[int]] = {}
         reads: dict[Node, list[int]] = {}
         after: list[set[int]] = [set() for _ in launches]
         before: list[set[int]] = [set() for _ in launches]
         for k, x in enumerate(launches):
             deps = set()
             for n in x.reads:
-                m = self.memory_of(n)
-                if m in last_write:
-                    deps.add(last_write[m])
+                deps.update(writers.get(self.memory_of(n), ()))
             for n in x.outs:
-                m = self.memory_of(n)
-                deps.update(reads.get(m, ()))
-                if m in last_write:
-                    deps.add(last_write[m])
+                deps.update(reads.get(self.memory_of(n), ()))
+                deps.update([w for w in writers.get(self.memory_of(n), ()) if not _apart(x, launches[w])])
             for n in x.reads:
                 reads.setdefault(self.memory_of(n), []).append(k)
             for n in x.outs:
-                last_write[self.memory_of(n)] = k
-                reads[self.memory_of(n)] = []
+                m = self.memory_of(n)
+                # Writers of other parts of the same array stay: who reads the array waits for all.
+                writers[m] = [w for w in writers.get(m, ()) if _apart(x, launches[w])] + [k]
+                reads[m] = []
             deps.discard(k)
             before[k] = deps
             for d in deps:
@@ -321,6 +330,16 @@ class Planner:
             if m in memory:
                 memory[n] = memory[m]
         return Schedule(steps, memory, arena.size, outs, taken, list(self.outputs))
+
+
+def _apart(a: Launch, b: Launch) -> bool:
+    """Whether two launches write regions of one array that do not meet (parts of a concatenation)."""
+    if a.group is None or b.group is None or a.group.kind != "update" or b.group.kind != "update":
+        return False
+    if not isinstance(a.origins[-1].arg, tuple) or len(a.origins) != 1 or len(b.origins) != 1:
+        return False
+    regions = zip(a.origins[0].arg, b.origins[0].arg)
+    return any(p[1] <= q[0] or q[1] <= p[0] for p, q in regions)
 
 
 class Arena:

@@ -28,7 +28,8 @@ from ..ir.prims import MOVEMENT, ROWS
 Guard = tuple[Affine, Any, int]
 
 MOST_INLINED = 64  # rows inlined into one stage before a value is kept instead
-RECOMPUTE_WEIGHT = 4  # a value this cheap, that reads no more than it is large, is recomputed by each reader
+RECOMPUTE_WEIGHT = 4  # a value this cheap, that reads few arrays, is recomputed by each reader
+RECOMPUTE_ARRAYS = 2
 EXPAND_WEIGHT = 8  # a value dearer than this is not recomputed for every element it is broadcast to
 
 _DEAR = {"DIV": 4, "SQRT": 4, "RSQRT": 4, "IDIV": 8, "REM": 16, "POW": 24}
@@ -145,14 +146,6 @@ def _is_leaf(n: Node) -> bool:
 
 
 def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
-    readers: dict[Node, int] = {}
-    for n in reversed(order):
-        if n.op in MOVEMENT or n.op == "COPY":
-            s = n.src[0]
-            readers[s] = readers.get(s, 0) + max(1, readers.get(n, 0))
-        else:
-            for s in dict.fromkeys(n.src):
-                readers[s] = readers.get(s, 0) + 1
     kept: set[Node] = set()
     for r in roots:
         kept.add(peel(r))
@@ -163,48 +156,54 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
             for s in n.src:
                 base = operand_base(s, kept) if n.op == "DOT" else s
                 if not _is_leaf(base):
-                    kept.add(base if n.op == "DOT" else _memory_node(base))
+                    kept.add(base if n.op == "DOT" else peel(base))
         if n.op == "UPDATE" and not _is_leaf(n.src[0]):
-            base = _memory_node(n.src[0])
+            base = peel(n.src[0])
             if not _fill(base):
                 kept.add(base)
-    # Cost of each value if it were inlined: (rows, bytes read); values kept anyway cost one read.
+    owner = _owners(order, kept)
+    # Cost of each value if it were inlined: (weight of its rows, arrays as large as itself that it reads).
     cost: dict[Node, tuple[int, int]] = {}
     for n in order:
-        if n in kept or _is_leaf(n):
-            cost[n] = (0, n.nbytes)
-            continue
-        if n.op in MOVEMENT or n.op == "COPY":
-            w, b = cost[n.src[0]]
-            dear = w > EXPAND_WEIGHT or (w and n.src[0].op in ROWS and readers.get(n.src[0], 0) > 1 and w > RECOMPUTE_WEIGHT)
-            if n.op in ("EXPAND", "WINDOW") and dear and n.size >= 8 * max(1, n.src[0].size):
-                base = _memory_node(n.src[0])
+        if n.size <= 1 or n.op in ("CONST", "IOTA"):
+            cost[n] = (0, 0)  # computed once for all that it is broadcast to
+        elif n in kept or _is_leaf(n):
+            cost[n] = (0, 1)
+        elif n.op in MOVEMENT or n.op == "COPY":
+            x = n.src[0]
+            w, arrays = cost[x]
+            dear = w > EXPAND_WEIGHT or (w > RECOMPUTE_WEIGHT and owner.get(x) is MANY)
+            if n.op in ("EXPAND", "WINDOW") and dear and n.size >= 8 * x.size:
+                base = peel(x)
                 if base.op in ROWS or base.op == "GATHER":
                     kept.add(base)
-                    cost[base] = (0, base.nbytes)
-                    w, b = 0, base.nbytes
-            cost[n] = (w, min(b, n.nbytes) if n.op in ("SLICE", "EXPAND") else b)
-            continue
-        if n.op in ("CONST", "IOTA"):
-            cost[n] = (0, 0)
-            continue
-        if n.op == "RANDOM":
-            cost[n] = (40, 0)
+                    w, arrays = 0, 1
+            cost[n] = (w, 0 if n.op == "EXPAND" and n.size > x.size else arrays)
         else:
-            w = sum(cost[s][0] for s in dict.fromkeys(n.src))
-            b = sum(cost[s][1] for s in dict.fromkeys(n.src))
-            cost[n] = (w + (weight(n.op) if n.op in ROWS else 2), b)
-        w, b = cost[n]
-        shared = readers.get(n, 0) > 1 and (w > RECOMPUTE_WEIGHT or b > n.nbytes)
-        if n.size > 1 and (shared or w > MOST_INLINED) and (n.op in ROWS or n.op == "GATHER" or n.op == "RANDOM"):
-            kept.add(n)
-            cost[n] = (0, n.nbytes)
+            operands = dict.fromkeys(n.src)
+            w = sum(cost[s][0] for s in operands)
+            arrays = sum(cost[s][1] for s in operands)
+            w += 40 if n.op == "RANDOM" else weight(n.op) if n.op in ROWS else 2
+            cost[n] = (w, arrays)
+            shared = owner.get(n) is MANY and (w > RECOMPUTE_WEIGHT or arrays > RECOMPUTE_ARRAYS)
+            if (shared or w > MOST_INLINED) and (n.op in ROWS or n.op in ("GATHER", "RANDOM")):
+                kept.add(n)
+                cost[n] = (0, 1)
     return {n for n in kept if not _is_leaf(n)}
 
 
-def _memory_node(n: Node) -> Node:
-    """The node to keep so that ``n`` is in memory."""
-    return peel(n)
+MANY = object()
+
+
+def _owners(order: Sequence[Node], kept: set[Node]) -> dict[Node, Any]:
+    """The one loop nest that each value would be inlined into, or MANY."""
+    owner: dict[Node, Any] = {}
+    for n in reversed(order):
+        mine = n if n in kept else owner.get(n)
+        for s in n.src:
+            if owner.setdefault(s, mine) is not mine:
+                owner[s] = MANY
+    return owner
 
 
 def _fill(n: Node) -> bool:
@@ -234,7 +233,7 @@ def _build(n: Node, order: int, kept: set[Node]) -> Stage:
     if n.op == "DOT":
         return _build_dot(n, order, kept)
     if n.op in OPAQUE:
-        return Stage(n, "call", order, inputs=[_memory_node(x) for x in n.src])
+        return Stage(n, "call", order, inputs=[peel(x) for x in n.src])
     if n.op == "REDUCE":
         shape, kind, target = n.src[0].shape, "reduce", n.src[0]
     elif n.op == "UPDATE":
@@ -264,7 +263,7 @@ def _build(n: Node, order: int, kept: set[Node]) -> Stage:
         s.kept = list(range(len(s.atoms)))
         s.out_index = s.domain
         if kind == "update":
-            s.inputs = [_memory_node(n.src[0])] if not _fill(_memory_node(n.src[0])) else []
+            s.inputs = [peel(n.src[0])] if not _fill(peel(n.src[0])) else []
             s.out_index = tuple([f * r[2] + r[0] for f, r in zip(s.domain, n.arg)])
     return s
 

@@ -66,7 +66,7 @@ class Trace:
             self.grads[t] = t._grad
 
     def host_number(self, container: Any, key: Any, dtype: DType) -> Node:
-        """A 0-d leaf that every run sets to ``container[key]`` (or the attribute ``key``)."""
+        """A 0-d leaf that every run sets to what :func:`read_host` finds."""
         for node, c, k, d in self.host:
             if c is container and k == key and d is dtype:
                 return node
@@ -85,7 +85,12 @@ class Trace:
 
 
 def read_host(container: Any, key: Any) -> Any:
-    return container[key] if isinstance(container, (dict, list)) else getattr(container, key)
+    """``container[key]``, or the attribute ``key``; a tuple is a path: ``("betas", 0)``."""
+    if isinstance(key, tuple):
+        for k in key:
+            container = read_host(container, k)
+        return container
+    return container[key] if isinstance(container, (dict, list, tuple)) else getattr(container, key)
 
 
 def host_node(value: Any, dtype: DType) -> Node:

@@ -176,9 +176,10 @@ def _pad(a: Array, widths: Sequence[tuple[int, int, int]], shape: tuple[int, ...
 
 def _window(a: Array, axis: int, size: int, stride: int, dilation: int) -> Array:
     view = np.lib.stride_tricks.sliding_window_view(a, dilation * (size - 1) + 1, axis)
-    every = [slice(None)] * a.ndim
+    every = [slice(None)] * view.ndim
     every[axis] = slice(None, None, stride)
-    return view[(*every, slice(None, None, dilation))]
+    every[-1] = slice(None, None, dilation)
+    return view[tuple(every)]
 
 
 def _checked(index: Array, size: int, axis: int) -> Array:

@@ -214,7 +214,8 @@ def _input_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
     return graph.reshape(graph.permute(out, (2, 0, 1, *range(3, 3 + rank))), x.shape)
 
 
-@op("conv1d", acc=False, grad=_conv_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("conv1d", acc=False, grad=_conv_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1),
     s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
 def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
@@ -224,7 +225,8 @@ def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@op("conv2d", acc=False, grad=_conv_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("conv2d", acc=False, grad=_conv_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 6, 5), T(4, 3, 3, 2), T(4)), s.call(T(2, 3, 7, 6), T(4, 3, 3, 3), T(4), 2, 1),
     s.call(T(3, 6, 5), T(4, 3, 3, 3), None, padding=(1, 2)),
     s.call(T(2, 4, 6, 6), T(6, 2, 3, 3), T(6), 1, 1, 1, 2),
@@ -269,7 +271,8 @@ def _pool_form(
     for n, k, step, p, d in zip(input.shape[-2:], size, steps, pads, apart):
         if p < 0 or p > (d * (k - 1) + 1) // 2:
             raise SpiralError(
-                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and dilation={d}"
+                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
+                f"dilation={d}"
             )
         room = n + 2 * p - d * (k - 1) - 1
         count = (-(-room // step) if ceil_mode else room // step) + 1
@@ -304,7 +307,8 @@ def _winner(wins: Node, best: Node) -> Node:
 
 
 def _max_pool_grad(g: Any, out: Any, input: Node, kernel_size: Any, stride: Any = None, padding: Any = 0,
-                   dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False) -> list[Node | None]:  # fmt: skip
+                   dilation: Any = 1, ceil_mode: bool = False,
+                   return_indices: bool = False) -> list[Node | None]:  # fmt: skip
     best, up = (out[0], g[0]) if return_indices else (out, g)
     p = _pool_form("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     wins = _pool_windows(input, p, _lowest(input))

@@ -186,13 +186,17 @@ def _int_power(base: Node, exponent: Node) -> Node:
     return lang.where(lang.lt(exponent, 0), negative, total) if exponent.dtype.is_signed else total
 
 
-@op("pow", operands=2, promote="arith", kinds="uif", inplace=True, samples=s.more(
+@op("pow", operands=2, promote="arith", inplace=True, samples=s.more(
     s.binary("positive", "unit"),
     s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
     s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
             s.call(s.T(5, dtype=dtypes.int64), s.T(5, fill="positive", dtype=dtypes.int64)))))  # fmt: skip
 def pow_(input: Node, exponent: Node) -> Node:
     """``input ** exponent``, broadcast, in the operands' common type.  (torch.pow)"""
+    if input.dtype is dtypes.bool_:
+        if not is_const(exponent):
+            raise_dtype(pow_, input.dtype)
+        return input if exponent.arg.value else graph.full(True, input.shape, dtypes.bool_)
     if input.dtype.kind != "f":
         return _int_power(input, exponent)
     if is_const(exponent, 2):

@@ -241,8 +241,8 @@ def _none(n: Node, g: Node) -> Grads:
 
 _RULES: dict[str, Callable[[Node, Node], Grads]] = {
     "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
-    "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot, "COPY": _copy,
-    "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
+    "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot,
+    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 
 

@@ -32,7 +32,8 @@ Index = Node | None
 
 def _positions(name: str, index: Node) -> Node:
     if index.dtype not in (dtypes.int64, dtypes.int32):
-        raise SpiralError(f"{name}(): Expected dtype int32/int64 for index")
+        kinds = "int32 or int64" if name == "index_select" else "int32/int64"
+        raise SpiralError(f"{name}(): Expected dtype {kinds} for index")
     return cast(index, dtypes.int64)
 
 
@@ -242,7 +243,8 @@ def masked_fill(input: Node, mask: Node, value: Any) -> Node:
         raise SpiralError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}")
     if isinstance(value, Node) and value.shape:
         raise ShapeError(
-            f"masked_fill_ only supports a 0-dimensional value tensor, but got tensor with {len(value.shape)} dimension(s)."
+            "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+            f"{len(value.shape)} dimension(s)."
         )
     if not isinstance(value, Node) and input.dtype.kind in "iu" and not math.isfinite(value):
         raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
@@ -373,8 +375,8 @@ def index_put(input: Node, indices: Sequence[Index], values: Node, accumulate: b
         fits = False
     if not fits:
         raise ShapeError(
-            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of shape "
-            f"{list(p.shape)}"
+            f"shape mismatch: value tensor of shape {list(values.shape)} cannot be broadcast to indexing result of "
+            f"shape {list(p.shape)}"
         )
     count = math.prod(p.index_shape)
     spread = graph.reshape(graph.broadcast(values, p.shape), (*p.head, count, *p.tail))

@@ -228,9 +228,8 @@ class _Classes:
         self.shape = input.shape[:axis] + input.shape[axis + 1 :]
         if target.shape != self.shape:
             if target.shape[:1] != input.shape[:1] and rank > 1:
-                raise ValueError(
-                    f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({target.shape[:1] or 0})."
-                )
+                got = target.shape[0] if target.shape else 0
+                raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({got}).")
             raise ShapeError(f"Expected target size {list(self.shape)}, got {list(target.shape)}")
         if target.dtype not in (dtypes.int64, dtypes.uint8, dtypes.int32):
             raise SpiralError(f"expected scalar type Long but found {target.dtype.name}")
@@ -384,7 +383,8 @@ _CROSS = s.more(
         *_classes((9, 5), ignore_index=2, label_smoothing=0.2),
         *_classes((6, 5), reduction="none", label_smoothing=0.1),
         s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3),
-        s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3, ignore_index=1, reduction="sum"),
+        s.call(T(6, 5), T(6, fill="index", high=5), T(5, fill="positive"), label_smoothing=0.3, ignore_index=1,
+               reduction="sum"),
         s.call(T(4, 5), T(4, 5, fill="simplex")), s.call(T(2, 5, 3), T(2, 5, 3, fill="simplex"), reduction="none"),
         s.call(T(4, 5), T(4, 5, fill="simplex"), T(5, fill="positive"), label_smoothing=0.1, reduction="sum"),
         s.call(T(4, 5), T(4, 5, fill="simplex"), T(5, fill="positive")),
@@ -407,7 +407,8 @@ def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, igno
     if target.dtype.kind == "f":
         if target.shape != input.shape:
             raise SpiralError(
-                f"expected floating point type for target with class probabilities of shape {list(input.shape)}, got {list(target.shape)}"
+                f"class probabilities should have the shape of the input, {list(input.shape)}, but got "
+                f"{list(target.shape)}"
             )
         if ignore_index >= 0:
             raise SpiralError("ignore_index is not supported for floating point target")

@@ -86,8 +86,8 @@ def _product(a: Node, b: Node) -> Node:
     if a.shape[-1] != b.shape[-2 if rb > 1 else 0]:
         if ra == 1 and rb == 1:
             raise ShapeError(
-                f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have the same number "
-                f"of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively"
+                f"inconsistent tensor size, expected tensor [{a.shape[0]}] and src [{b.shape[0]}] to have the same "
+                f"number of elements, but got {a.shape[0]} and {b.shape[0]} elements respectively"
             )
         if rb == 1:
             raise ShapeError(
@@ -186,14 +186,16 @@ def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
     _same_type("linear", *[n for n in (input, weight, bias) if n is not None])
     if not input.shape or len(weight.shape) not in (1, 2):
         raise ShapeError(
-            f"linear: weight must be 1-D or 2-D and input at least 1-D, got {list(weight.shape)} and {list(input.shape)}"
+            "linear: weight must be 1-D or 2-D and input at least 1-D, got "
+            f"{list(weight.shape)} and {list(input.shape)}"
         )
     if input.shape[-1] != weight.shape[-1]:
         if len(weight.shape) == 1:
             raise ShapeError(f"size mismatch, got input {list(input.shape)} and weight {list(weight.shape)}")
         rows = input.size // max(1, input.shape[-1])
         raise ShapeError(
-            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and {weight.shape[1]}x{weight.shape[0]})"
+            f"mat1 and mat2 shapes cannot be multiplied ({rows}x{input.shape[-1]} and "
+            f"{weight.shape[1]}x{weight.shape[0]})"
         )
     out = graph.dot(input, weight, contract_a=(len(input.shape) - 1,), contract_b=(len(weight.shape) - 1,))
     return out if bias is None else out + bias
@@ -278,8 +280,8 @@ def _term(text: str, rank: int, k: int) -> list[str]:
     spare = rank - len(head) - len(tail)
     if spare < 0 or (not dots and spare):
         raise _refused(
-            f"the number of subscripts in the equation ({len(head) + len(tail)}) does not match the number of dimensions "
-            f"({rank}) for operand {k}"
+            f"the number of subscripts in the equation ({len(head) + len(tail)}) does not match the number of "
+            f"dimensions ({rank}) for operand {k}"
         )
     return [*head, *[f".{i}" for i in reversed(range(spare))], *tail]
 
@@ -302,7 +304,8 @@ def _diagonals(a: Node, labels: list[str]) -> tuple[Node, list[str]]:
     s.call("bhqd,bhkd->bhqk", T(2, 2, 3, 4), T(2, 2, 5, 4)),
     s.call("...ij,...jk->...ik", T(5, 2, 3), T(3, 4)), s.call("ii->i", T(3, 3)), s.call("ii", T(3, 3)),
     s.call("ij->ji", T(2, 3)),
-    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", *[T(n, dtype=dtypes.float64) for n in (2, 3, 4)]), s.call("ij,ij->i", T(2, 3), T(2, 3)),
+    s.call("ij->", T(2, 3)), s.call("i,j,k->kij", *[T(n, dtype=dtypes.float64) for n in (2, 3, 4)]),
+    s.call("ij,ij->i", T(2, 3), T(2, 3)),
     s.call(" b a -> a b ", T(2, 3)),
     s.call("ab,b->a", T(2, 3, dtype=dtypes.float32), T(1, dtype=dtypes.float32)),
     s.call("ij,kl->", T(2, 3), T(3, 4)), s.call("iij,jk->ik", T(3, 3, 2), T(2, 4))))  # fmt: skip

@@ -88,7 +88,8 @@ def _layer_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, wei
     return _given((input, dx), (weight, fold("add", g * h, tuple(lead))), (bias, fold("add", g, tuple(lead))))
 
 
-@op("layer_norm", grad=_layer_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("layer_norm", grad=_layer_norm_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]),
     s.call(T(2, 8), (8,), None, T(8), 0.1),
     s.call(T(5), (5,)), s.call(T(0, 8), (8,), T(8), T(8))))  # fmt: skip
@@ -119,7 +120,8 @@ def _rms_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weigh
     return _given((input, dx), (weight, fold("add", up * h, tuple(range(axes[0])))))
 
 
-@op("rms_norm", acc=False, grad=_rms_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("rms_norm", acc=False, grad=_rms_norm_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1),
     s.call(T(0, 8), (8,), T(8))))  # fmt: skip
 def rms_norm(input: Node, normalized_shape: Any, weight: Node | None = None, eps: float | None = None) -> Node:
@@ -161,7 +163,8 @@ def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: N
     return _given((input, dx), (weight, dw), (bias, fold("add", g, rest)))
 
 
-@op("group_norm", grad=_group_norm_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+@op("group_norm", grad=_group_norm_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1),
     s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
 def group_norm(input: Node, num_groups: int, weight: Node | None = None, bias: Node | None = None,
@@ -214,11 +217,14 @@ def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = 
 _RUNNING = (T(3), T(3, fill="positive"))
 
 
-@op("batch_norm", acc=False, grad=_batch_norm_grad, saves=("input", "weight"), where=(), tolerance=1e-4, samples=s.calls(
-    s.call(T(4, 3, 5), None, None, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING, T(3), T(3), 0.3, 0.01), s.call(T(4, 3)),
+@op("batch_norm", acc=False, grad=_batch_norm_grad, saves=("input", "weight"), where=(), tolerance=1e-4,
+    samples=s.calls(
+    s.call(T(4, 3, 5), None, None, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING, T(3), T(3), 0.3, 0.01),
+    s.call(T(4, 3)),
     s.call(T(4, 3, 5), *_RUNNING, None, T(3))))  # fmt: skip
-def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None, weight: Node | None = None,
-               bias: Node | None = None, momentum: float = 0.1, eps: float = 1e-5) -> Any:  # fmt: skip
+def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None,
+               weight: Node | None = None, bias: Node | None = None, momentum: float = 0.1,
+               eps: float = 1e-5) -> Any:  # fmt: skip
     """Normalised per channel (axis 1) over all other axes with the batch's own figures, as in training.  With
     running figures the result is (out, new mean, new variance), where ``new = (1 - momentum) * running + momentum *
     batch`` (the unbiased variance).  (torch.nn.functional.batch_norm)"""
@@ -259,7 +265,8 @@ def _batch_norm_fixed_grad(g: Node, out: Node, input: Node, running_mean: Node, 
 
 
 @op("batch_norm_fixed", acc=False, grad=_batch_norm_fixed_grad, where=(), tolerance=1e-4, samples=s.calls(
-    s.call(T(4, 3), *_RUNNING, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING), s.call(T(1, 3, 5), *_RUNNING, T(3), None, 0.1),
+    s.call(T(4, 3), *_RUNNING, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING),
+    s.call(T(1, 3, 5), *_RUNNING, T(3), None, 0.1),
     s.call(T(0, 3), *_RUNNING, None, T(3))))  # fmt: skip
 def batch_norm_fixed(input: Node, running_mean: Node, running_var: Node, weight: Node | None = None,
                      bias: Node | None = None, eps: float = 1e-5) -> Node:  # fmt: skip

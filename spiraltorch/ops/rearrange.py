@@ -100,7 +100,8 @@ def stack(tensors: Sequence[Node], dim: int = 0) -> Node:
     for i, t in enumerate(tensors):
         if t.shape != shape:
             raise ShapeError(
-                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(t.shape)} at entry {i}"
+                f"stack expects each tensor to be equal size, but got {list(shape)} at entry 0 and {list(t.shape)} at "
+                f"entry {i}"
             )
     axis = wrap_dim(dim, len(shape) + 1)
     common = result_type(tensors)

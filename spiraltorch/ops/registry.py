@@ -36,12 +36,14 @@ class Op:
 
     name: torch's.  body: its meaning on nodes.  promote: 'arith' (common type of the operands), 'float'
     (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32.
-    row: the scalar row when the body is just that row.  grad: gradient rule ``(g, out, *args) -> one node per
-    tensor argument``; None differentiates the body.  saves: what backward looks at, of 'i' inputs and 'o'
-    output, or the names of parameters (None: found from the row, or 'i').  view: function from (shape, args) to movement steps, for
-    operators whose result shares memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether
-    ``name_`` exists.  samples: inputs that tests, docs and fuzzing use.  dtypes: kinds accepted ('buif').
-    tolerance: relative error allowed against torch in float32.
+    row: the scalar row when the body, called with operands alone, is just that row (for the kinds the row has).
+    grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.
+    saves: what backward looks at, of 'i' inputs and 'o' output, or the names of parameters (None: found from
+    the row, or 'i').  view: function from (shape, args) to movement steps, for operators whose result shares
+    memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether ``name_`` exists.
+    samples: calls that tests, docs and fuzzing use, for an element type (see :mod:`.samples`).
+    kinds: of the promoted type, what is accepted ('buif').  tolerance: relative error allowed against torch in
+    float32.  differentiable: False where the result is a step function or no function of tensors.
     """
 
     name: str

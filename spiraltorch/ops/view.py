@@ -285,8 +285,8 @@ def expand_steps(shape: Shape, wanted: tuple[int, ...]) -> Steps:
     lead = len(wanted) - len(shape)
     if lead < 0:
         raise ShapeError(
-            f"expand(size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal to the "
-            f"number of dimensions in the tensor ({len(shape)})"
+            f"expand(size={list(wanted)}): the number of sizes provided ({len(wanted)}) must be greater or equal to "
+            f"the number of dimensions in the tensor ({len(shape)})"
         )
     full = []
     for i, n in enumerate(wanted):

@@ -91,7 +91,8 @@ def softmax(rng: np.random.Generator, rows: int, cols: int) -> Case:
 
 
 LAYER_NORM = """
-kernel rows=1 lane=inner block=0 axes=(s0, s1) params=(in float32, in float32, in float32, out float32, out float32) scalars=(float32, float32) slots=3
+kernel rows=1 lane=inner block=0 axes=(s0, s1) \
+params=(in float32, in float32, in float32, out float32, out float32) scalars=(float32, float32) slots=3
   phase (a1)
     %0 = LOAD p0[a0*s2+a1] : float32
     r0 = add %0
@@ -175,7 +176,8 @@ def padded(rng: np.random.Generator, rows: int, cols: int) -> Case:
 
 
 GATHER = """
-kernel rows=2 lane=row block=32 axes=(s0, s1) params=(in bfloat16, in int64, out bfloat16, status int64) scalars=() slots=4
+kernel rows=2 lane=row block=32 axes=(s0, s1) \
+params=(in bfloat16, in int64, out bfloat16, status int64) scalars=() slots=4
   phase ()
     %0 = LOAD p1[a0] : int64
     %1 = CONST 0 : int64
@@ -202,7 +204,8 @@ def gather(rng: np.random.Generator, rows: int, cols: int, bad: bool) -> Case:
 
 
 HALVES = """
-kernel rows=1 lane=row block=64 axes=(s0) params=(in bfloat16, in float16, out bfloat16, out float16, out float16) scalars=(bfloat16) slots=1
+kernel rows=1 lane=row block=64 axes=(s0) \
+params=(in bfloat16, in float16, out bfloat16, out float16, out float16) scalars=(bfloat16) slots=1
   phase ()
     %0 = LOAD p0[a0] : bfloat16
     %1 = SCALAR 0 : bfloat16
@@ -240,7 +243,9 @@ def halves(rng: np.random.Generator, n: int) -> Case:
 
 
 INTEGERS = """
-kernel rows=1 lane=row block=64 axes=(s0) params=(in int32, in int32, in uint8, out int32, out int32, out int32, out uint8, out int32, out bool) scalars=(int32) slots=1
+kernel rows=1 lane=row block=64 axes=(s0) \
+params=(in int32, in int32, in uint8, out int32, out int32, out int32, out uint8, out int32, out bool) \
+scalars=(int32) slots=1
   phase ()
     %0 = LOAD p0[a0] : int32
     %1 = LOAD p1[a0] : int32
@@ -348,7 +353,8 @@ def functions(n: int) -> Case:
 
 
 MULTI = """
-kernel rows=1 lane=inner block=0 axes=(s0, s1, s2) params=(in float32, in bool, out float32, out int32, out bool) scalars=() slots=5
+kernel rows=1 lane=inner block=0 axes=(s0, s1, s2) \
+params=(in float32, in bool, out float32, out int32, out bool) scalars=() slots=5
   phase (a1, a2)
     %0 = LOAD p0[a0*s3+a1*s4+a2] : float32
     r0 = min %0
@@ -415,7 +421,8 @@ def total(rng: np.random.Generator, n: int) -> Case:
 
 def _gemm_text(dtype: str, acc: str, k_inner: str = "1", params: str = "", a_outer: str = "s4") -> str:
     return f"""
-gemm axes=(s0, s1, s2) depth=s3 acc={acc} params=(in {dtype}, in {dtype}, in {acc}, out {dtype}{params}) scalars=() slots=8
+gemm axes=(s0, s1, s2) depth=s3 acc={acc} \
+params=(in {dtype}, in {dtype}, in {acc}, out {dtype}{params}) scalars=() slots=8
   a = p0 outer={a_outer} inner={k_inner} batch=(s5) offset=0
   b = p1 outer=1 inner=s6 batch=(0) offset=0
   epilogue ()
@@ -441,8 +448,9 @@ def gemm(rng: np.random.Generator, dtype: Any, acc: Any, batch: int, m: int, n: 
     spec = _gemm_text(name, acc_name) if name != acc_name else _gemm_text(name, acc_name).replace(
         f"    %5 = CAST(%4) : {name}\n", "").replace("= %5", "= %4")  # fmt: skip
     tolerance = {"float16": 2e-3, "bfloat16": 1e-2, "float32": 2e-5, "float64": 1e-12}.get(name, 0.0)
-    return Case(f"gemm_{name}", text.parse_gemm(spec), [a.ravel(), b.ravel(), bias, np.zeros(value.size, dtype)],
-                [batch, m, n, depth, depth, m * depth, n, m * n], {3: value}, rtol=tolerance, atol=tolerance)  # fmt: skip
+    arrays = [a.ravel(), b.ravel(), bias, np.zeros(value.size, dtype)]
+    ints = [batch, m, n, depth, depth, m * depth, n, m * n]
+    return Case(f"gemm_{name}", text.parse_gemm(spec), arrays, ints, {3: value}, rtol=tolerance, atol=tolerance)
 
 
 def gemm_table(rng: np.random.Generator, m: int, n: int, depth: int) -> Case:

@@ -106,7 +106,7 @@ def test_invariant_values_leave_the_inner_loop():
 def test_the_text_runs_alone():
     case = gather(np.random.default_rng(2), 4, 3, True)
     space = {}
-    exec(spelling.source(case.kernel, "gather"), space)  # noqa: S102
+    exec(spelling.source(case.kernel, "gather"), space)
     arrays = case.copies()
     views = [a.view(np.uint16) if a.dtype == dt.bfloat16.np else a for a in arrays]
     space["gather"](*views, *case.ints)

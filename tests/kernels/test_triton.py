@@ -267,6 +267,11 @@ def test_unknown_targets_are_named():
         spelling.compile(plain_kernel(), "metal:3")
     with pytest.raises(ValueError, match="2 or more tile rows"):
         spelling.source(column_sum(RNG, 1, 2, 3).kernel, Tile(1, 128))
+    with pytest.raises(ValueError, match="one tile row"):
+        spelling.source(total(RNG, 3).kernel, Tile(2, 128))
+    k = multi(RNG, 2, 2, 2).kernel
+    with pytest.raises(ValueError, match="last of one phase and not of another"):
+        spelling.source(replace(k, phases=(*k.phases, Phase((1,)))), Tile(1, 128))
 
 
 # ---------------------------------------------------------------- plans and launches

@@ -15,13 +15,13 @@ import torch
 import torch.nn.functional as F
 
 from spiraltorch import dtypes
-from spiraltorch.autograd import Hole, OpCall
 from spiraltorch.dtypes import DType
 from spiraltorch.ir import graph
 from spiraltorch.ir.node import Node
 from spiraltorch.kernels.reference import evaluate
 from spiraltorch.ops.registry import Op
 from spiraltorch.ops.samples import Sample
+from spiraltorch.tape import Hole, OpCall
 
 DTYPES = (
     dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16, dtypes.int64, dtypes.uint8, dtypes.bool_,
@@ -46,7 +46,7 @@ def to_torch(a: Any) -> Any:
 
 def from_torch(t: torch.Tensor) -> np.ndarray:
     t = t.detach()
-    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else t.numpy()
+    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else t.numpy(force=True)
 
 
 def listed(value: Any) -> list[Any]:
@@ -94,7 +94,8 @@ def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 ADAPTERS: dict[str, Any] = {
-    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm, "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
+    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
+    "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,
 }  # fmt: skip
 

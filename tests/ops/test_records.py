@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.ops import harness
 import numpy as np
 import pytest
 import torch
-from tests.ops.harness import DTYPES, REFUSALS, Bound, close, from_torch, to_torch
 
 from spiraltorch import dtypes
 from spiraltorch.dtypes import DType
 from spiraltorch.ops import OPS
 from spiraltorch.ops.registry import Op
 from spiraltorch.ops.samples import Sample
+from tests.ops import harness
+from tests.ops.harness import DTYPES, REFUSALS, Bound, close, from_torch, to_torch
 
 RANDOM = {name for name, o in OPS.items() if "key" in o.parameters}
 COMPARED = [o for name, o in OPS.items() if name not in RANDOM]

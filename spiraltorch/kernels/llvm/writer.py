@@ -103,6 +103,25 @@ class _Level:
                 code.do(f"store {ty} {code.let(f'fadd {ty} {a}, {b}')}, ptr {total}")
 
 
+def row_invariant(kernel: Kernel) -> list[Phase]:
+    """Phases that only fold, and whose expressions do not move with any row axis."""
+    values: set[int] = set()
+    found = []
+    for p in kernel.phases:
+        if p.stores or p.checks or not p.reduces:
+            continue
+        for n in toposort([r.expr for r in p.reduces]):
+            if n.op == "VALUE" and n.arg not in values:
+                break
+            access = n.arg.access if n.op == "LOAD" else n.arg if n.op == "INDEX" else None
+            if access is not None and any(axis < kernel.rows for axis, _ in access.terms):
+                break
+        else:
+            found.append(p)
+            values |= {r.id for r in p.reduces}
+    return found
+
+
 class Writer(Points):
     """Writes one kernel."""
 
@@ -115,6 +134,7 @@ class Writer(Points):
         self.arrays: dict[int, tuple[DType, str]] = {}  # lane 'row': a reduction's results, one a lane
         self.start = self.end = ""
         self.lane_values = 1 << (kernel.rows - 1) if self.by_row else 0
+        self.invariant = [] if self.by_row else row_invariant(self.kernel)
 
     def text(self) -> str:
         code = self.here
@@ -172,6 +192,8 @@ class Writer(Points):
             digit = code.let(f"urem i64 {rest}, {sizes[k]}") if k else rest
             rest = code.let(f"udiv i64 {rest}, {sizes[k]}") if k else rest
             code.do(f"store i64 {digit}, ptr {digits[k]}")
+        for phase in self.invariant:  # what is the same at every row is folded once a call
+            self._inner_phase(phase)
         axes = (1 << (rank - 1 if self.by_row else rank)) - 1
         self.loop(axes, "%lo", "%hi", 1, partial(self._task, digits, sizes))
 
@@ -183,7 +205,8 @@ class Writer(Points):
             self._block(now[-1])
         else:
             for phase in self.kernel.phases:
-                self._inner_phase(phase)
+                if phase not in self.invariant:
+                    self._inner_phase(phase)
         carry = "true"
         for k in reversed(range(len(digits))):
             up = code.let(f"add i64 {now[k]}, {code.let(f'zext i1 {carry} to i64')}")

@@ -105,12 +105,13 @@ class _Writer(Expressions):
             )
         if k.rows == 0 and tile.rows > 1:
             raise ValueError("a kernel without row axes has one tile row")
-        n = names(k)
+        last_inner = {p.axes[-1] for p in k.phases if p.axes}
+        if last_inner & {axis for p in k.phases for axis in p.axes[:-1]}:
+            raise ValueError("an axis is the last of one phase and not of another")
         self.kernel, self.tile = k, tile
         self.lane_first = not by_row(k)
         lane = frozenset((1,))
         row = frozenset((0,)) if tile.rows > 1 else NO_DIMS
-        last_inner = {p.axes[-1] for p in k.phases if p.axes}
         dims = dict.fromkeys(range(len(k.axes)), NO_DIMS)
         if by_row(k):
             dims |= dict.fromkeys(last_inner if folds_rows(k) else range(k.rows), row)
@@ -118,7 +119,7 @@ class _Writer(Expressions):
         else:
             dims |= dict.fromkeys(range(k.rows), row)
             dims |= dict.fromkeys(last_inner, lane)
-        super().__init__(k, n, dims, ("R", "L") if tile.rows > 1 else ("L",), set(range(k.rows)))
+        super().__init__(k, names(k), dims, ("R", "L") if tile.rows > 1 else ("L",), set(range(k.rows)))
 
     def size(self, axis: int) -> str:
         return self.names.slots[self.kernel.axes[axis].index]

@@ -1,11 +1,12 @@
 """Generated Triton kernels run on host memory by Triton's interpreter: a test oracle, not a back end.
 
-    >>> interpret(kernel, [x, out], ints=[4, 7, 7])     # doctest: +SKIP
+    interpret(softmax, [x, out], ints=[4, 7, 7])
 
-Four things of the stock interpreter are replaced while a kernel runs: it only takes tensors of
+Five things of the stock interpreter are replaced while a kernel runs: it only takes tensors of
 torch (here: anything with an address), it gets bfloat16 wrong (conversions truncate, products
-multiply the bits), it broadcasts the result of comparing two scalars as a number, and it folds
-element by element in Python (here: halves, as a GPU does).
+multiply the bits), it broadcasts the result of comparing two scalars as a number, it folds element
+by element in Python (here: halves, as a GPU does), and lanes that a load masks out are 0 (here:
+garbage, as they may be on a GPU, so that a forgotten mask shows).
 """
 
 from __future__ import annotations
@@ -101,6 +102,16 @@ def _splat(result_type: Any, value: Any) -> Any:
     return stock.TensorHandle(np.full(result_type.shape, value.data), value.dtype.scalar)
 
 
+def _masked_load(pointers: Any, mask: Any, other: Any, cache_policy: Any, is_volatile: Any) -> Any:
+    element = pointers.get_element_ty()
+    np_type = stock._get_np_dtype(element)
+    if other is None:
+        size = pointers.data.size * np_type.itemsize
+        garbage = np.full(size, 0xFF, np.uint8).view(np_type)  # nan, or a large or negative integer
+        other = stock.TensorHandle(garbage.reshape(pointers.data.shape), element)
+    return stock.TensorHandle(stock._interpreter.load(pointers.data, mask.data, other.data, np_type), element)
+
+
 def _tree_reduce(self: Any, inputs: Any) -> list[Any]:
     """Fold the upper half onto the lower until one element is left."""
     (value,) = inputs
@@ -117,12 +128,15 @@ def _tree_reduce(self: Any, inputs: Any) -> list[Any]:
 def _repaired() -> Iterator[None]:
     builder, folds = stock.interpreter_builder, stock.ReduceOps
     stock_reduce = folds.generic_reduce
-    builder.cast_impl, builder.create_dot, builder.create_splat = _cast, _dot, _splat
+    repairs = {"cast_impl": _cast, "create_dot": _dot, "create_splat": _splat, "create_masked_load": _masked_load}
+    for name, repair in repairs.items():
+        setattr(builder, name, repair)
     folds.generic_reduce = _tree_reduce
     try:
         yield
     finally:
-        del builder.cast_impl, builder.create_dot, builder.create_splat
+        for name in repairs:
+            delattr(builder, name)
         folds.generic_reduce = stock_reduce
 
 

@@ -12,12 +12,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from ...autograd import no_grad
-from ...creation import from_dlpack, from_numpy
 from ...errors import SpiralError
 from ...tensor import Tensor
+from ...utils.foreign import as_ours
 from ..parameter import Parameter
 
 if TYPE_CHECKING:
@@ -70,17 +68,6 @@ def state_dict(module: Module, destination: Any, prefix: str, keep_vars: bool) -
     for hook in module._state_dict_hooks.values():
         hook(module, destination, prefix, metadata)
     return destination
-
-
-def as_ours(value: Any) -> Tensor | None:
-    """A tensor from anything that holds one, without a copy where possible; None for what does not."""
-    if isinstance(value, Tensor):
-        return value
-    if isinstance(value, np.ndarray):
-        return from_numpy(value)
-    if hasattr(value, "__dlpack__"):
-        return from_dlpack(value.detach() if hasattr(value, "detach") else value)
-    return None
 
 
 def load_members(

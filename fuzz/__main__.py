@@ -1,0 +1,80 @@
+"""``python -m fuzz --seconds 60 --seed 0``: draw programs until the time is over; every failure is made small and
+printed as the calls that show it.  The exit status is 1 when there is a finding."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import sys
+import time
+from collections import Counter
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from .compare import Finding, differences
+from .programs import Program, programs
+
+AT_ONCE = 100
+
+
+class Differs(AssertionError):
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class Fuzz:
+    """Counts, and what was found: the smallest program for each kind of finding in each operator."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.monotonic() + seconds
+        self.programs = self.calls = 0
+        self.used: Counter[str] = Counter()
+        self.found: dict[tuple[str, str], tuple[Finding, Program]] = {}
+
+    def check(self, p: Program) -> None:
+        self.programs += 1
+        self.calls += len(p.calls)
+        self.used.update(c.op.name for c in p.calls)
+        for f in differences(p):
+            key = (f.kind, f.where)
+            known = self.found.get(key)
+            if known is None or len(str(p)) < len(str(known[1])):
+                self.found[key] = (f, p)
+            if known is None or time.monotonic() < self.end:
+                raise Differs(f)
+
+    def run(self, seed: int) -> None:
+        phases = (Phase.generate, Phase.shrink)
+        limits = settings(
+            max_examples=AT_ONCE, deadline=None, database=None, phases=phases, report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck), verbosity=hypothesis.Verbosity.quiet,
+        )  # fmt: skip
+        while time.monotonic() < self.end:
+            test = hypothesis.seed(seed)(limits(given(programs())(self.check)))
+            with contextlib.suppress(Differs), contextlib.redirect_stdout(io.StringIO()):
+                test()
+            seed += 1
+
+    def summary(self) -> str:
+        lines = [f"{self.programs} programs, {self.calls} calls, {len(self.used)} operators, {len(self.found)} findings"]
+        for finding, p in self.found.values():
+            lines += ["", str(finding), *["    " + line for line in str(p).splitlines()]]
+        return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    fuzz = Fuzz(options.seconds)
+    fuzz.run(options.seed)
+    print(fuzz.summary())
+    return 1 if fuzz.found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

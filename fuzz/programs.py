@@ -1,0 +1,208 @@
+"""A program: a list of operator calls on earlier values, drawn by Hypothesis.
+
+Every call is one of an operator's samples in which a tensor is either the sample's own array (a new input of the
+program) or an earlier value of the same rank and kind, so programs grow with the registry.  torch runs each
+call while the program is drawn: what torch refuses is left out, so what is left must work.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from hypothesis import strategies
+
+from spiraltorch import dtypes
+from spiraltorch.dtypes import DType
+from spiraltorch.ops.registry import OPS, Op
+
+DTYPES = (dtypes.float32, dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int64)
+MOST_ELEMENTS = 1 << 14
+UNFIT = frozenset(("dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm"))  # random
+TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Stands in a call's arguments for value number ``index``."""
+
+    index: int
+
+    def __repr__(self) -> str:
+        return f"v{self.index}"
+
+
+@dataclass(frozen=True)
+class Call:
+    op: Op
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        given = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
+        return f"{', '.join(f'v{k}' for k in self.outs)} = {where(self.op)}{self.op.name}({', '.join(given)})"
+
+
+@dataclass
+class Program:
+    """inputs: arrays by value number.  results: the values to compare, those that nothing uses and some others."""
+
+    inputs: dict[int, np.ndarray] = field(default_factory=dict)
+    calls: list[Call] = field(default_factory=list)
+    count: int = 0
+    results: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"v{k} = {literal(a)}" for k, a in self.inputs.items()]
+        return "\n".join([*lines, *map(str, self.calls), "return " + ", ".join(f"v{k}" for k in self.results)])
+
+    def new(self) -> int:
+        self.count += 1
+        return self.count - 1
+
+
+def literal(a: np.ndarray) -> str:
+    return f"st.tensor({a.astype(np.float64 if a.dtype == ml_dtypes.bfloat16 else a.dtype).tolist()}, dtype={a.dtype.name})"
+
+
+def where(op: Op) -> str:
+    return "st." if "" in op.where else "F." if "nn.functional" in op.where else "st.Tensor."
+
+
+def torch_function(op: Op) -> Any:
+    name = op.torch_name or op.name
+    if "" in op.where and hasattr(torch, name):
+        return getattr(torch, name)
+    return getattr(torch.nn.functional, name) if "nn.functional" in op.where else getattr(torch.Tensor, name)
+
+
+def fill(template: Any, values: Any) -> Any:
+    """``template`` with values in place of its references."""
+    if isinstance(template, Ref):
+        return values[template.index]
+    if isinstance(template, DType):
+        return values.dtype(template) if hasattr(values, "dtype") else template
+    if isinstance(template, (list, tuple)):
+        return type(template)([fill(t, values) for t in template])
+    return template
+
+
+def to_torch(a: np.ndarray) -> torch.Tensor:
+    if a.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(a.astype(np.float32)).to(torch.bfloat16)
+    return torch.from_numpy(a.copy())
+
+
+class TorchValues(dict[int, torch.Tensor]):
+    """Values by number; element types are torch's."""
+
+    def dtype(self, d: DType) -> torch.dtype:
+        return TORCH[d]
+
+
+@functools.cache
+def samples(dtype: DType) -> list[tuple[Op, tuple[Any, ...], dict[str, Any]]]:
+    """Every (op, args, kwargs) with at least one array that users can call with ``dtype``."""
+    found = []
+    for op in OPS.values():
+        if not op.where or op.name in UNFIT or op.samples is None or dtype.kind not in op.kinds:
+            continue
+        for s in op.samples(dtype):
+            arrays = _arrays([*s.args, *s.kwargs.values()])
+            if arrays and sum(a.size for a in arrays) <= 1024:
+                found.append((op, s.args, s.kwargs))
+    return found
+
+
+def _arrays(values: Sequence[Any]) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
+    for v in values:
+        if isinstance(v, np.ndarray):
+            found.append(v)
+        elif isinstance(v, (list, tuple)):
+            found += _arrays(v)
+    return found
+
+
+class _Drawing:
+    """A program while it is drawn, with torch's values."""
+
+    def __init__(self, draw: Any) -> None:
+        self.draw = draw
+        self.program = Program()
+        self.values = TorchValues()
+
+    def operand(self, a: Any, new: dict[int, np.ndarray]) -> Any:
+        if isinstance(a, np.ndarray):
+            t = to_torch(a)
+            fits = [k for k, v in self.values.items() if v.ndim == t.ndim and v.dtype == t.dtype]
+            pick = self.draw(strategies.integers(0, len(fits)))
+            if pick:
+                return Ref(fits[-pick])  # the latest first, so that chains are long
+            k = self.program.count + len(new)
+            new[k] = a
+            return Ref(k)
+        if isinstance(a, (list, tuple)):
+            return type(a)([self.operand(x, new) for x in a])
+        return a
+
+    def step(self, dtype: DType) -> None:
+        table = samples(dtype)
+        op, args, kwargs = table[self.draw(strategies.integers(0, len(table) - 1))]
+        new: dict[int, np.ndarray] = {}
+        args = tuple([self.operand(a, new) for a in args])
+        kwargs = {k: self.operand(a, new) for k, a in kwargs.items()}
+        values = TorchValues({**self.values, **{k: to_torch(a) for k, a in new.items()}})
+        outs = run_torch(op, args, kwargs, values)
+        if outs is None or not all(0 < o.numel() <= MOST_ELEMENTS for o in outs):
+            return
+        p = self.program
+        p.inputs.update(new)
+        p.count += len(new)
+        numbers = tuple([p.new() for _ in outs])
+        p.calls.append(Call(op, args, kwargs, numbers))
+        self.values = values
+        self.values.update(zip(numbers, outs))
+
+
+def run_torch(op: Op, args: Any, kwargs: Any, values: TorchValues) -> list[torch.Tensor] | None:
+    """torch's results, or None where torch refuses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            out = torch_function(op)(*fill(args, values), **{k: fill(v, values) for k, v in kwargs.items()})
+    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, AttributeError):
+        return None
+    outs = list(out) if isinstance(out, (list, tuple)) else [out]
+    return outs if all(isinstance(o, torch.Tensor) and not o.is_complex() for o in outs) else None
+
+
+@strategies.composite
+def programs(draw: Any) -> Program:
+    """Programs of 5 to 20 calls (fewer where torch refuses some)."""
+    d = _Drawing(draw)
+    dtype = draw(strategies.sampled_from(DTYPES))
+    for _ in range(draw(strategies.integers(5, 20))):
+        d.step(dtype)
+    p = d.program
+    used = {k for c in p.calls for k in refs([*c.args, *c.kwargs.values()])}
+    made = [k for c in p.calls for k in c.outs]
+    p.results = tuple([k for k in made if k not in used or draw(strategies.integers(0, 4)) == 4])
+    return p
+
+
+def refs(values: Sequence[Any]) -> list[int]:
+    found: list[int] = []
+    for v in values:
+        if isinstance(v, Ref):
+            found.append(v.index)
+        elif isinstance(v, (list, tuple)):
+            found += refs(v)
+    return found

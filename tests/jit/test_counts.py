@@ -1,0 +1,180 @@
+"""How many launches and kernels things take: fusion is gated on counts, never on time."""
+
+from __future__ import annotations
+
+import pytest
+
+import spiraltorch as st
+from spiraltorch.ir.kernel import Gemm
+from spiraltorch.jit.program import counters
+
+F = st.nn.functional
+
+
+def launches(f, *args):
+    return f.lower(*args).launches
+
+
+def test_softmax_is_one_kernel():
+    x = st.randn(8, 33)
+    for f in (lambda x: x.softmax(-1), lambda x: x.log_softmax(-1), lambda x: x.softmax(0)):
+        assert launches(st.compile(f), x) == 1
+
+
+def test_gelu_of_affine_is_one_kernel():
+    x, w, b = st.randn(8, 33), st.randn(33), st.randn(33)
+    assert launches(st.compile(lambda x, w, b: F.gelu(x * w + b)), x, w, b) == 1
+    assert launches(st.compile(lambda x, w, b: F.gelu(x * w + b, approximate="tanh")), x, w, b) == 1
+
+
+def test_layer_norm_forward_one_backward_two():
+    x, w, b = st.randn(16, 24, requires_grad=True), st.ones(24, requires_grad=True), st.zeros(24, requires_grad=True)
+    g = st.randn(16, 24)
+    with st.no_grad():
+        assert launches(st.compile(lambda x: F.layer_norm(x, (24,), w, b)), x) == 1
+
+    @st.compile
+    def both(x, g):
+        out = F.layer_norm(x, (24,), w, b)
+        x.grad = w.grad = b.grad = None
+        out.backward(g)
+        return out
+
+    assert launches(both, x, g) <= 3
+
+
+def test_cross_entropy_forward_and_backward_two():
+    x = st.randn(16, 10, requires_grad=True)
+    y = st.randint(0, 10, (16,))
+
+    @st.compile
+    def f(x, y):
+        x.grad = None
+        loss = F.cross_entropy(x, y)
+        loss.backward()
+        return loss
+
+    assert launches(f, x, y) <= 2
+
+
+def mlp(depth=3, width=512, inputs=784, classes=10):
+    sizes = [inputs] + [width] * (depth - 1) + [classes]
+    layers = []
+    for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+        layers.append(st.nn.Linear(a, b))
+        if i < depth - 1:
+            layers.append(st.nn.ReLU())
+    return st.nn.Sequential(*layers)
+
+
+def training_step(model, optimizer):
+    @st.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    return step
+
+
+@pytest.mark.parametrize("kind", ["Adam", "AdamW", "SGD"])
+def test_optimizer_over_all_parameters_two_launches(kind):
+    params = [st.nn.Parameter(st.randn(*s)) for s in [(8, 4), (8,), (3, 8), (3,), (5, 5, 5)]]
+    optimizer = getattr(st.optim, kind)(params, lr=0.1, **({"momentum": 0.9} if kind == "SGD" else {}))
+    for p in params:
+        p.grad = st.randn(*p.shape)
+    optimizer.step()
+    for p in params:
+        p.grad = st.tensor(p.grad.tolist())
+
+    @st.compile
+    def f():
+        optimizer.step()
+
+    assert launches(f) <= 2
+
+
+def test_mlp_training_step():
+    model = mlp()
+    step = training_step(model, st.optim.Adam(model.parameters(), lr=1e-3))
+    low = step.lower(st.randn(64, 784), st.randint(0, 10, (64,)))
+    gemms = sum(isinstance(s.kernel, Gemm) for s in low.lowered.steps)
+    assert gemms == 8, "three forward, three weight and two input gradients"
+    assert low.launches <= 20
+
+
+def test_deep_model_compiles_the_kernels_of_a_shallow_one():
+    def compiled(depth):
+        model = mlp(depth, 32, 32, 10)
+        step = training_step(model, st.optim.Adam(model.parameters(), lr=1e-3))
+        low = step.lower(st.randn(8, 32), st.randint(0, 10, (8,)))
+        return {k.key for k in low.kernels}
+
+    assert compiled(50) == compiled(3)
+
+
+def test_changed_learning_rate_recompiles_nothing():
+    model = mlp(2, 16, 8, 4)
+    optimizer = st.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    step = training_step(model, optimizer)
+    scheduler = st.optim.lr_scheduler.StepLR(optimizer, 1, 0.5)
+    x, y = st.randn(4, 8), st.randint(0, 4, (4,))
+    for _ in range(3):
+        step(x, y)
+        scheduler.step()
+    done = step.compilations, counters["programs"]
+    for _ in range(5):
+        step(x, y)
+        scheduler.step()
+    assert (step.compilations, counters["programs"]) == done
+    assert step.compilations == 1
+
+
+def test_eager_step_finds_its_program_again():
+    model = mlp(2, 16, 8, 4)
+    optimizer = st.optim.Adam(model.parameters(), lr=0.1)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    x, y = st.randn(4, 8), st.randint(0, 4, (4,))
+    for k in range(3):
+        step(x * (0.1 + k), y)
+    before = counters["programs"]
+    for k in range(5):
+        step(x * (0.37 * k + 0.11), y)
+    assert counters["programs"] == before
+
+
+def test_replay_of_mlp_step_runs_few_python_functions():
+    import sys
+
+    model = mlp()
+    step = training_step(model, st.optim.Adam(model.parameters(), lr=1e-3))
+    x, y = st.randn(64, 784), st.randint(0, 10, (64,))
+    step(x, y), step(x, y)
+    calls = []
+    sys.setprofile(lambda frame, event, arg: calls.append(frame.f_code.co_name) if event == "call" else None)
+    try:
+        step(x, y)
+    finally:
+        sys.setprofile(None)
+    assert len(calls) < 40, calls
+
+
+def test_concatenation_is_written_in_place():
+    parts = [st.randn(3, 4) for _ in range(5)]
+    low = st.compile(lambda: st.cat([p * 2 for p in parts])).lower()
+    assert low.launches == 1, "five regions of one kernel, one launch"
+
+
+def test_views_cost_nothing():
+    x = st.randn(4, 6, 5)
+    f = st.compile(lambda x: x.permute(2, 0, 1).reshape(5, 24).t().clone())
+    assert launches(f, x) == 1

@@ -1,0 +1,126 @@
+"""Random operators: ranges, moments, types, and that key and counter alone decide."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from spiraltorch import dtypes
+from spiraltorch.dtypes import DType
+from spiraltorch.ops import OPS
+from spiraltorch.ops.random import words
+from spiraltorch.ops.samples import Sample
+from tests.ops import harness
+from tests.ops.harness import Bound
+
+SIZE = 40_000
+
+
+def drawn(name: str, *args: Any, key: int = 5, counter: int = 0, **kwargs: Any) -> np.ndarray:
+    sample = Sample((np.array(key, np.uint64), np.array(counter, np.uint64), *args), kwargs)
+    return harness.ours(OPS[name], Bound(sample))[0]
+
+
+@pytest.mark.parametrize("name", [n for n, o in OPS.items() if "key" in o.parameters])
+def test_samples_have_the_shape_and_type_asked_for(name: str) -> None:
+    for sample in OPS[name].samples(dtypes.float32):
+        bound = Bound(sample)
+        (first,) = harness.ours(OPS[name], bound)
+        assert np.array_equal(first, harness.ours(OPS[name], bound)[0])
+        if name == "dropout":
+            assert first.shape == sample.args[0].shape
+        elif name == "randperm":
+            assert first.shape == (sample.args[2],)
+        else:
+            assert first.shape == sample.args[2]
+        if "dtype" in sample.kwargs:
+            assert first.dtype == sample.kwargs["dtype"].np
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=[d.name for d in dtypes.FLOATS])
+def test_rand_is_uniform_below_one(dtype: DType) -> None:
+    x = drawn("rand", (SIZE,), dtype=dtype).astype(np.float64)
+    assert x.min() >= 0 and x.max() < 1
+    assert stats.kstest(x, "uniform").statistic < {1: 0.01, 2: 0.01}.get(dtype.itemsize, 0.01)
+    if dtype is dtypes.float64:
+        assert (x * 2**53 % 1 == 0).all() and (x * 2**32 % 1 != 0).any()
+
+
+@pytest.mark.parametrize("dtype", dtypes.FLOATS, ids=[d.name for d in dtypes.FLOATS])
+def test_randn_is_normal(dtype: DType) -> None:
+    x = drawn("randn", (SIZE,), dtype=dtype).astype(np.float64)
+    assert np.isfinite(x).all()
+    assert stats.kstest(x, "norm").statistic < 0.01
+    assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 0.02
+
+
+def test_keys_and_counters_decide() -> None:
+    x = drawn("rand", (100,))
+    assert np.array_equal(x[10:], drawn("rand", (90,), counter=10))
+    assert not np.array_equal(x, drawn("rand", (100,), key=6))
+    assert words((4, 5)) == 20 and words(()) == 1
+
+
+def test_the_two_numbers_of_a_normal_one_are_independent() -> None:
+    """Radius and angle come from streams of their own: neither predicts the other."""
+    x, u = drawn("randn", (SIZE,)), drawn("rand", (SIZE,))
+    assert abs(np.corrcoef(np.sign(x), u)[0, 1]) < 0.02
+    assert np.corrcoef(np.abs(x), u)[0, 1] > 0.4  # u is what the radius was made of
+
+
+def test_randint() -> None:
+    x = drawn("randint", (SIZE,), -3, 5)
+    assert x.dtype == np.int64 and x.min() == -3 and x.max() == 4
+    assert stats.chisquare(np.bincount(x + 3)).pvalue > 1e-4
+    wide = drawn("randint", (SIZE,), -(1 << 60), 1 << 60)
+    assert wide.min() < -(1 << 59) and wide.max() > 1 << 59 and (wide % 2).mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_bernoulli_and_dropout() -> None:
+    assert drawn("bernoulli", (SIZE,), 0.3).mean() == pytest.approx(0.3, abs=0.01)
+    assert drawn("bernoulli", (100,), 0.0).sum() == 0 and drawn("bernoulli", (100,), 1.0).sum() == 100
+    p = np.linspace(0, 1, SIZE, dtype=np.float32)
+    assert np.corrcoef(drawn("bernoulli", (SIZE,), p), p)[0, 1] > 0.5
+    x = np.ones(SIZE, np.float32)
+    for rate in (0.0, 0.25, 1.0):
+        sample = Sample((x, np.array(1, np.uint64), np.array(0, np.uint64), rate))
+        out = harness.ours(OPS["dropout"], Bound(sample))[0]
+        assert set(np.unique(out)) <= {np.float32(0), np.float32(1 / (1 - rate)) if rate < 1 else np.float32(0)}
+        assert (out == 0).mean() == pytest.approx(rate, abs=0.01)
+
+
+def test_dropout_gradient_is_its_mask() -> None:
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    bound = Bound(Sample((x, np.array(1, np.uint64), np.array(0, np.uint64), 0.5)))
+    values = harness.ours(OPS["dropout"], bound)
+    g = np.arange(1000, dtype=np.float32)
+    dx, dkey, dcounter = harness.our_gradients(OPS["dropout"], bound, values, [g])
+    assert dkey is None and dcounter is None
+    np.testing.assert_array_equal(dx, np.where(values[0] == 0, 0, 2 * g))
+
+
+def test_uniform_and_normal_parameters() -> None:
+    x = drawn("uniform", (SIZE,), -2.0, 3.0)
+    assert x.min() >= -2 and x.max() < 3 and x.mean() == pytest.approx(0.5, abs=0.03)
+    mean, std = np.array([0, 100], np.float32), np.array([1, 5], np.float32)
+    y = drawn("normal", (SIZE, 2), mean, std)
+    np.testing.assert_allclose(y.mean(0), [0, 100], atol=0.15)
+    np.testing.assert_allclose(y.std(0), [1, 5], rtol=0.03)
+
+
+def test_randperm_is_a_permutation() -> None:
+    p = drawn("randperm", 1000)
+    assert p.dtype == np.int64 and np.array_equal(np.sort(p), np.arange(1000))
+    assert abs(np.corrcoef(p, np.arange(1000))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize(
+    "name, args",
+    [("randint", ((3,), 5, 5)), ("bernoulli", ((3,), 1.5)), ("normal", ((3,), 0.0, -1.0)), ("randperm", (-1,))],
+)
+def test_refusals(name: str, args: Any) -> None:
+    with pytest.raises(RuntimeError):
+        drawn(name, *args)

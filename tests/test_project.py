@@ -1,0 +1,92 @@
+"""What holds for the project as a whole: what an import costs, who imports whom, how large files are."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "spiraltorch"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = ("torch", "triton", "scipy", "numba", "llvmlite", "jax", "matplotlib", "sklearn")
+
+# What a layer may import when it is itself imported, besides itself.  The names are folders or files of the package.
+BASE = {"dtypes", "device", "config", "errors"}
+LAYERS = {
+    "dtypes": set(),
+    "config": set(),
+    "errors": set(),
+    "device": BASE,
+    "ir": BASE,
+    "runtime": BASE | {"ir"},
+    "kernels": BASE | {"ir", "runtime"},
+    "ops": BASE | {"ir"},
+}
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_import_is_light() -> None:
+    found = run(f"import sys, spiraltorch; print([m for m in {HEAVY} if m in sys.modules])")
+    assert found == "[]"
+
+
+def test_import_takes_less_than_300_ms_more_than_numpy() -> None:
+    code = "import time, numpy; t = time.perf_counter(); import spiraltorch; print(time.perf_counter() - t)"
+    assert min(float(run(code)) for _ in range(5)) < 0.3
+
+
+def imported(path: Path) -> set[str]:
+    """The package's parts that a file imports at its top level."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    found = set()
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        if not isinstance(statement, ast.ImportFrom):
+            continue
+        names = [statement.module] if statement.module else [a.name for a in statement.names]
+        for name in names:
+            if statement.level:
+                found.add([*parts[: len(parts) - statement.level], *name.split(".")][0])
+            elif name.split(".")[0] == "spiraltorch":
+                found.add(name.split(".")[1])
+    return found
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_go_one_way(layer: str) -> None:
+    files = [p for p in SOURCES if p.relative_to(PACKAGE).with_suffix("").parts[0] == layer]
+    assert files
+    for path in files:
+        wrong = imported(path) - LAYERS[layer] - {layer}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {', '.join(sorted(wrong))}, which lie above it"
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [p for p in SOURCES if not ast.get_docstring(ast.parse(p.read_text(encoding="utf-8")))]
+    assert not silent, silent
+
+
+def test_files_are_of_a_size_one_can_read() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in SOURCES if (n := p.read_text(encoding="utf-8").count("\n")) > 700}
+    assert not long, long
+
+
+def test_nothing_is_left_to_do() -> None:
+    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.py"), *(ROOT / "fuzz").rglob("*.py")]
+    words = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error(\"not yet")
+    found = [f"{p.relative_to(ROOT)}: {w}" for p in files for w in words if w in p.read_text(encoding="utf-8")]
+    assert not found, found
+
+
+def test_library_is_apache_licensed() -> None:
+    text = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert "Apache License" in text and "Version 2.0, January 2004" in text
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
