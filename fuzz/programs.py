@@ -178,7 +178,7 @@ def run_torch(op: Op, args: Any, kwargs: Any, values: TorchValues) -> list[torch
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             out = torch_function(op)(*fill(args, values), **{k: fill(v, values) for k, v in kwargs.items()})
-    except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, AttributeError):
+    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, AttributeError):
         return None
     outs = list(out) if isinstance(out, (list, tuple)) else [out]
     return outs if all(isinstance(o, torch.Tensor) and not o.is_complex() for o in outs) else None

@@ -73,7 +73,7 @@ class Entry:
     guards: guarding.Guards
     program: Program
     bindings: list[tuple[int, Any]]  # per leaf: (0, argument), (1, Storage), (3, buffer), (4, leaf: its gradient)
-    host: list[tuple[Any, Any, Any, bool]]  # where a number of Python's goes, and where it comes from
+    host: list[tuple[Any, Any, Any, int]]  # where a number of Python's goes, and where it comes from
     writes: list[tuple[int, Any, int]]  # value number, argument number or Storage, how often written
     grads: list[tuple[Any, Output | None]]
     template: Any
@@ -219,8 +219,9 @@ class CompiledFunction:
                         outs[out.cell], cells[out.cell], kept[out.cell] = b, cell, old
         old = cell = None
         with self._lock:
-            for word, container, key, is_item in e.host:
-                word[()] = container[key] if is_item else getattr(container, key)
+            for word, container, key, part in e.host:
+                value = getattr(container, key) if part == -2 else container[key]
+                word[()] = value if part < 0 else value[part]
             outs = e.program.run(inputs, e.scalars, outs)
         self.hits += 1
         for j, where, count in e.writes:
@@ -342,9 +343,13 @@ class CompiledFunction:
         return Inspection(program)
 
 
-def _host_word(node: Node, container: Any, key: Any, dtype: Any) -> tuple[Any, Any, Any, bool]:
-    """The 8 bytes that a host number is written to before each run, as a 0-d array, and its source."""
-    return buffers.as_numpy(node.arg, dtype.np, ()), container, key, isinstance(container, (dict, list))
+def _host_word(node: Node, container: Any, key: Any, dtype: Any) -> tuple[Any, Any, Any, int]:
+    """The 8 bytes that a host number is written to before each run, as a 0-d array, and its source:
+    ``container[key][part]``; part -1 is ``container[key]``, -2 the attribute ``key``."""
+    word = buffers.as_numpy(node.arg, dtype.np, ())
+    if isinstance(key, tuple):
+        return word, container, key[0], key[1]
+    return word, container, key, -1 if isinstance(container, (dict, list)) else -2
 
 
 def _make(out: Output, cells: Sequence[Any], tensors: Sequence[Tensor]) -> Any:

@@ -47,7 +47,8 @@ def _diagonal(n: Node, arg: tuple[int, int, int]) -> Node:
 
 
 _MOVES: dict[str, Callable[[Node, Any], Node]] = {
-    "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_, "WINDOW": _window,
+    "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_,
+    "WINDOW": _window,
     "DIAGONAL": _diagonal,
 }  # fmt: skip
 

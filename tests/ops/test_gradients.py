@@ -208,7 +208,8 @@ def test_second_gradients(op: Op) -> None:
     for sample in op.samples(F64):
         if not sample.grad or is_empty(sample):
             continue
-        asked = _second_of_torch(op, to_torch(list(sample.args)), {k: to_torch(v) for k, v in sample.kwargs.items()}, rng)
+        kwargs = {k: to_torch(v) for k, v in sample.kwargs.items()}
+        asked = _second_of_torch(op, to_torch(list(sample.args)), kwargs, rng)
         if asked is None:
             continue
         gs, used, vs, want = asked

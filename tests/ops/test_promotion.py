@@ -57,7 +57,9 @@ def test_the_default_type_is_what_integers_become(default: DType) -> None:
         dtypes.set_default_dtype(default)
         torch.set_default_dtype(TORCH[default])
         x = np.arange(3)
-        for name, args in (("exp", (x,)), ("add", (x, 0.5)), ("div", (x, 2)), ("where", (x > 1, 1.0, 2)), ("full", ((2,), 1.5))):
+        for name, args in (
+            ("exp", (x,)), ("add", (x, 0.5)), ("div", (x, 2)), ("where", (x > 1, 1.0, 2)), ("full", ((2,), 1.5)),
+        ):  # fmt: skip
             sample = Sample(args)
             want = harness.theirs(OPS[name], to_torch(list(args)), {})[0]
             close(name, harness.ours(OPS[name], Bound(sample))[0], from_torch(want), 1e-5)
