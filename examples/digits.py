@@ -1,6 +1,6 @@
 """Train a small convolutional network on 1,797 real images of handwritten digits.
 
-    python examples/digits.py [--epochs 15]
+    python examples/digits.py [--epochs 10]
 
 The same training runs eagerly and compiled, on one thread and on all, with the same seed; all of them must end in
 the same bits.  With torch installed, it trains the same model on the same batches side by side, taking turns
@@ -255,7 +255,7 @@ def train(epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as cache:
         os.environ["ST_CACHE_DIR"] = cache

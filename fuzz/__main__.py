@@ -1,5 +1,8 @@
-"""``python -m fuzz --seconds 60 --seed 0``: draw programs until the time is over; every failure is made small and
-printed as the calls that show it.  The exit status is 1 when there is a finding."""
+"""``python -m fuzz --seconds 60 --seed 0``: draw programs until the time is over.
+
+Every kind of finding is made small, by Hypothesis and then by leaving out calls, and printed as the calls that
+show it.  The exit status is 1 when there is one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .compare import Finding, differences
-from .programs import Program, programs
+from .programs import Program, programs, without
 
 AT_ONCE = 100
 
@@ -54,15 +57,30 @@ class Fuzz:
         )  # fmt: skip
         while time.monotonic() < self.end:
             test = hypothesis.seed(seed)(limits(given(programs())(self.check)))
-            with contextlib.suppress(Differs), contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.suppress(Differs, hypothesis.errors.Flaky), contextlib.redirect_stdout(io.StringIO()):
                 test()
             seed += 1
 
     def summary(self) -> str:
         lines = [f"{self.programs} programs, {self.calls} calls, {len(self.used)} operators, {len(self.found)} findings"]
         for finding, p in self.found.values():
-            lines += ["", str(finding), *["    " + line for line in str(p).splitlines()]]
+            small, finding = smallest(p, finding)
+            lines += ["", str(finding), *["    " + line for line in str(small).splitlines()]]
         return "\n".join(lines)
+
+
+def smallest(p: Program, finding: Finding) -> tuple[Program, Finding]:
+    """``p`` without the calls that the finding does not need; all of it, if it does not happen again."""
+    key = finding.kind, finding.where
+    k = 0
+    while k < len(p.calls):
+        smaller = without(p, k)
+        same = [f for f in differences(smaller) if (f.kind, f.where) == key] if smaller is not None else []
+        if smaller is not None and same:
+            p, finding = smaller, same[0]
+        else:
+            k += 1
+    return p, finding
 
 
 def main() -> int:

@@ -206,3 +206,15 @@ def refs(values: Sequence[Any]) -> list[int]:
         elif isinstance(v, (list, tuple)):
             found += refs(v)
     return found
+
+
+def without(p: Program, k: int) -> Program | None:
+    """``p`` less call ``k``, or None where a later call reads its result."""
+    calls = p.calls[:k] + p.calls[k + 1 :]
+    used = {i for c in calls for i in refs([*c.args, *c.kwargs.values()])}
+    if used & set(p.calls[k].outs):
+        return None
+    made = {i for c in calls for i in c.outs}
+    inputs = {i: a for i, a in p.inputs.items() if i in used}
+    results = tuple([i for i in p.results if i in made] or [i for c in calls[-1:] for i in c.outs])
+    return Program(inputs, calls, p.count, results)

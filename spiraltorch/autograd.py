@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import SpiralError
 from .ir import graph
+from .storage import queue
 from .tape import GradFn, edge_of, mode
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ def run_engine(
             for index, g in enumerate(slots):
                 if g is None:
                     continue
-                for hook in fn.hooks.get(index, ()):
-                    g = slots[index] = _hooked(hook, g)
+                if index in fn.hooks:
+                    g = slots[index] = _hooked(fn.hooks[index], g)
                 if targets is not None and (id(fn), index) in targets:
                     results[id(fn), index] = g
                 elif targets is None and index in fn.retained:
@@ -211,14 +212,17 @@ def run_engine(
             if not retain_graph:
                 fn.free()
         for key, leaf in leaves.items():
-            for hook in leaf._hooks or ():
-                results[key] = _hooked(hook, results[key])
+            if leaf._hooks:
+                results[key] = _hooked(leaf._hooks, results[key])
     return results
 
 
-def _hooked(hook: Callable[..., Any], g: Tensor) -> Tensor:
-    changed = hook(g)
-    return g if changed is None else changed
+def _hooked(hooks: dict[int, Callable[..., Any]], g: Tensor) -> Tensor:
+    for hook in list(hooks.values()):
+        changed = hook(g)
+        if changed is not None:
+            g = changed
+    return g
 
 
 def _key(edge: Any) -> Any:
@@ -255,8 +259,6 @@ def backward(
     tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
 ) -> None:
     """Accumulate gradients of ``tensors`` into the leaves' ``.grad`` (torch.autograd.backward)."""
-    from .tensor import add_grads
-
     roots = _sequence_of(tensors)
     grads = _sequence_of(grad_tensors) if grad_tensors is not None else [None] * len(roots)
     retain = create_graph if retain_graph is None else retain_graph
@@ -269,9 +271,30 @@ def backward(
         g = results.get(_key(edge_of(leaf)))
         if g is None:
             continue
-        if not create_graph:
-            g = g.detach() if g._fn is not None else g
-        leaf.grad = g if leaf.grad is None else add_grads(leaf.grad, g)
+        if leaf._hooks or any([g is given for given in grads]):
+            g = _owned(g, create_graph)
+        _accumulate(leaf, g, create_graph)
+
+
+def _owned(g: Tensor, create_graph: bool) -> Tensor:
+    """A gradient that somebody else may hold, in memory of its own."""
+    from .tensor import from_node
+
+    return g.clone() if create_graph else from_node(g._read())  # type: ignore[attr-defined, no-any-return]
+
+
+def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
+    """Add to ``leaf.grad``: in place, so that whoever holds it sees the sum, unless it is on the tape or traced."""
+    from .tensor import add_grads
+
+    have = leaf.grad
+    if have is None:
+        leaf.grad = g
+    elif create_graph or queue.trace is not None:
+        leaf.grad = add_grads(have, g)
+    else:
+        with no_grad():
+            have.add_(g)  # type: ignore[attr-defined]
 
 
 def _leaves(roots: Sequence[Tensor]) -> list[Tensor]:

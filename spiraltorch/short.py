@@ -73,7 +73,8 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
     row = op.row
     assert row is not None
     is_bool = ROWS[row].result == "bool"
-    allowed = {d for d in dtypes.ALL if d.kind in op.kinds and not (d.kind == "f" and d.itemsize == 2)}
+    kinds = set(op.kinds) & set(ROWS[row].kinds)  # bool + bool and int / int are no plain rows
+    allowed = {d for d in dtypes.ALL if d.kind in kinds and not (d.kind == "f" and d.itemsize == 2)}
 
     def record(a: Tensor, b: Tensor) -> Tensor | None:
         s, r = a._storage, b._storage
@@ -101,18 +102,20 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
     """Recorder of an operator over one tensor of a wide float type."""
     row = op.row
     body = op.body
+    floats = "f" in op.kinds and (row is None or "f" in ROWS[row].kinds)
+    allowed = {dtypes.float32, dtypes.float64} if floats else set()
 
     def record(a: Tensor) -> Tensor | None:
         s = a._storage
         x = a._read() if a._steps else s.node
         d = x.dtype
-        if d is not dtypes.float32 and d is not dtypes.float64:
+        if d not in allowed:
             return None
         if row is not None:
             n = make(row, (x,), None, x.shape, d)
         else:
             n = body(x)
-            if n.__class__ is not Node:
+            if n.__class__ is not Node or n is x:
                 return None
         if n.origin is None:
             _mark(n)

@@ -36,6 +36,8 @@ class Storage:
     __slots__ = ("node", "version", "buffer", "device", "history", "history_version", "error", "exposed", "__weakref__")
 
     def __init__(self, node: Node, where: device = CPU) -> None:
+        if node.op == "BUFFER" and node.arg.cell is not None and node.arg.cell() is not None:
+            node = graph.copy(node)  # a buffer belongs to one cell
         self.node = node
         self.version = 0
         self.buffer: Any = node.arg if node.op == "BUFFER" else None
@@ -47,7 +49,7 @@ class Storage:
         if node.op != "BUFFER":
             queue.add(self)
         else:
-            self.exposed = node.arg.owner is not None
+            self.exposed = node.arg.shared
             node.arg.cell = weakref.ref(self)
             if queue.trace is not None:
                 queue.trace.literals.add(self)
@@ -62,12 +64,10 @@ class Storage:
 
     def set(self, node: Node) -> None:
         """Write: the new value of the cell."""
-        if node.op == "BUFFER":  # a buffer belongs to one cell
-            node = graph.copy(node)
         trace = queue.trace
         if trace is not None:
             trace.write(self)
-        self.node = graph.copy(node) if node.op == "BUFFER" else node  # two cells never share a buffer
+        self.node = graph.copy(node) if node.op == "BUFFER" else node  # a buffer belongs to one cell
         self.version += 1
         queue.add(self)
         if self.shared and trace is None:

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .dtypes import DType
 from .errors import SpiralError, VersionError, describe_origin
 from .ir import graph
 from .ir.node import Node
@@ -46,7 +47,7 @@ class Call:
         """Gradients for ``nodes``; ``outs`` are the saved outputs, equal in value to ``forward(nodes)``."""
         holes = placeholders(nodes)
         again = self.forward(holes)
-        known = {a: o for a, o in zip(again, outs) if a is not o and o.op != "PARAM"}
+        known = {a: o for a, o in zip(again, outs) if a is not o and not _is_unsaved(o)}
         known.update({h: n for h, n in zip(holes, nodes) if h is not n})
         return vjp(again, holes, grads, known)
 
@@ -63,10 +64,19 @@ def placeholders(nodes: Sequence[Node]) -> list[Node]:
     out = []
     for i, n in enumerate(nodes):
         if n in seen or n.op not in ("BUFFER", "PARAM"):
-            n = graph.param(("input", i), n.shape, n.dtype)
+            n = graph.param(("unsaved" if _is_unsaved(n) else "input", i), n.shape, n.dtype)
         seen.add(n)
         out.append(n)
     return out
+
+
+def unsaved(i: int, shape: Sequence[int], dtype: DType) -> Node:
+    """In the place of a value that no derivative looks at."""
+    return graph.param(("unsaved", i), tuple(shape), dtype)
+
+
+def _is_unsaved(n: Node) -> bool:
+    return n.op == "PARAM" and isinstance(n.arg, tuple) and n.arg[0] == "unsaved"
 
 
 class Hole:
@@ -167,12 +177,16 @@ class ViewCall(Call):
 
 
 class VjpCall(Call):
-    """The gradient of another call, as a function of (grads, outputs, inputs): for ``create_graph``."""
+    """The gradient of another call, as a function of what there is of (grads, outputs, inputs): for ``create_graph``.
+
+    In each of the three lists True stands for a tensor; None and placeholders stand for themselves.
+    """
 
     saves = "i"
 
-    def __init__(self, inner: Call, grads: Sequence[bool], outs: int) -> None:
-        self.inner, self.given, self.outs = inner, tuple(grads), outs
+    def __init__(self, inner: Call, *lists: Sequence[Any]) -> None:
+        self.inner = inner
+        self.lists = [[v if v is None or isinstance(v, Node) else True for v in values] for values in lists]
         self.live: list[int] = []
 
     @property
@@ -180,10 +194,8 @@ class VjpCall(Call):
         return self.inner.name.replace("Backward0", "") + "BackwardBackward0"
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
-        k = sum(self.given)
-        supplied = iter(nodes[:k])
-        grads = [next(supplied) if given else None for given in self.given]
-        found = self.inner.vjp(grads, nodes[k : k + self.outs], nodes[k + self.outs :])
+        supplied = iter(nodes)
+        found = self.inner.vjp(*[[next(supplied) if v is True else v for v in values] for values in self.lists])
         self.live = [i for i, f in enumerate(found) if f is not None]
         return [f for f in found if f is not None]
 
@@ -209,7 +221,7 @@ class GradFn:
         self.types = [(t.shape, t.dtype) for t in inputs]
         self.outs = [(o._storage if keep_out else None, o._steps, o.shape, o.dtype) for o in outputs]
         self.out_versions = [o._storage.version for o in outputs]
-        self.hooks: dict[int, list[Callable[..., Any]]] = {}
+        self.hooks: dict[int, dict[int, Callable[..., Any]]] = {}
         self.retained: dict[int, weakref.ref[Tensor]] = {}
         self.origin = None
         self.freed = False
@@ -229,7 +241,7 @@ class GradFn:
         out: list[Any] = []
         for i, (t, version, (shape, dtype)) in enumerate(zip(self.saved, self.versions, self.types)):
             if t is None:
-                out.append(graph.param(("unsaved", i), tuple(shape), dtype))
+                out.append(unsaved(i, shape, dtype))
                 continue
             if t._storage.version != version:
                 raise VersionError(_modified(self, shape, dtype, t._storage.version, version))
@@ -237,19 +249,24 @@ class GradFn:
         return out
 
     def _outputs(self) -> list[Any]:
+        """Saved outputs as tensors that came from here, checked, and placeholders for the others."""
+        from .tensor import tensor_over
+
         out: list[Any] = []
         for i, ((cell, steps, shape, dtype), version) in enumerate(zip(self.outs, self.out_versions)):
             if cell is None:
-                out.append(graph.param(("unsaved out", i), tuple(shape), dtype))
+                out.append(unsaved(-1 - i, shape, dtype))
                 continue
             if cell.version != version:
                 raise VersionError(_modified(self, shape, dtype, cell.version, version))
-            out.append((cell, steps))
+            t = tensor_over(cell, steps)
+            t._fn, t._index, t._seen = self, i, cell.history_version
+            out.append(t)
         return out
 
     def backward(self, grads: Sequence[Tensor | None], create_graph: bool) -> list[Tensor | None]:
         """Gradients for the inputs, given those of the outputs."""
-        from .tensor import from_node, record_call, tensor_over
+        from .tensor import from_node, record_call
 
         if self.freed:
             raise SpiralError(
@@ -257,29 +274,17 @@ class GradFn:
                 "have already been freed). Specify retain_graph=True if you need to backward through the graph a "
                 "second time."
             )
-        ins, outs = self._inputs(), self._outputs()
-        out_nodes = [o if isinstance(o, Node) else tensor_over(*o)._read() for o in outs]
-        in_nodes = [t if isinstance(t, Node) else t._read() for t in ins]
-        if not create_graph:
-            found = self.call.vjp([None if g is None else g._read() for g in grads], out_nodes, in_nodes)
-            for f in found:  # a gradient comes from the line whose operation it differentiates
-                if f is not None and f.origin is None:
-                    f.origin = self.origin
-            return [None if f is None or e is None else from_node(f) for f, e in zip(found, self.edges)]
-        inner = VjpCall(self.call, [g is not None for g in grads], len(outs))
-        live = [g for g in grads if g is not None]
-        out_tensors = []
-        for k, o in enumerate(outs):
-            t = from_node(o) if isinstance(o, Node) else tensor_over(*o)
-            if not isinstance(o, Node):
-                t._fn, t._index = self, k
-            out_tensors.append(t)
-        in_tensors = [from_node(t) if isinstance(t, Node) else t for t in ins]
-        results = iter(record_call(inner, [*live, *out_tensors, *in_tensors]))
-        spread: list[Tensor | None] = [None] * len(ins)
-        for i in inner.live:
-            spread[i] = next(results)
-        return [s if e is not None else None for s, e in zip(spread, self.edges)]
+        lists = grads, self._outputs(), self._inputs()
+        if create_graph:
+            call = VjpCall(self.call, *lists)
+            made = iter(record_call(call, [v for values in lists for v in values if v is not None and not isinstance(v, Node)]))
+            found = [next(made) if i in call.live else None for i in range(len(self.edges))]
+            return [None if e is None else f for f, e in zip(found, self.edges)]
+        nodes = self.call.vjp(*[[v if v is None or isinstance(v, Node) else v._read() for v in values] for values in lists])
+        for n in nodes:  # a gradient comes from the line whose operation it differentiates
+            if n is not None and n.origin is None:
+                n.origin = self.origin
+        return [None if n is None or e is None else from_node(n) for n, e in zip(nodes, self.edges)]
 
     def free(self) -> None:
         self.saved = [None] * len(self.saved)

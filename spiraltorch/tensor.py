@@ -7,7 +7,9 @@ Nothing is computed when an operation is called; its node is recorded.  ``item``
 
 from __future__ import annotations
 
+import itertools
 import math
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -290,8 +292,6 @@ class Tensor:
         return self._history() is None
 
     def retain_grad(self) -> None:
-        import weakref
-
         fn = self._history()
         if fn is None:
             if not self._requires_grad:
@@ -299,19 +299,22 @@ class Tensor:
             return
         fn.retained[self._index] = weakref.ref(self)
 
+    @property
+    def retains_grad(self) -> bool:
+        fn = self._history()
+        kept = fn.retained.get(self._index) if fn is not None else None
+        return kept is not None and kept() is self
+
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Any:
         """Call ``hook`` with this tensor's gradient; what it returns replaces the gradient."""
         if not self.requires_grad:
             raise SpiralError("cannot register a hook on a tensor that doesn't require gradient")
         fn = self._history()
         if fn is not None:
-            hooks = fn.hooks.setdefault(self._index, [])
-        else:
-            if self._hooks is None:
-                self._hooks = []
-            hooks = self._hooks
-        hooks.append(hook)
-        return RemovableHandle(hooks, hook)
+            return RemovableHandle(fn.hooks.setdefault(self._index, {}), hook)
+        if self._hooks is None:
+            self._hooks = {}
+        return RemovableHandle(self._hooks, hook)
 
     def backward(
         self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
@@ -467,15 +470,18 @@ class Tensor:
         return self.to(other.dtype)
 
 
+_numbers = itertools.count()
+
+
 class RemovableHandle:
     """Takes a hook out again with ``remove()``; also a context manager."""
 
-    def __init__(self, hooks: list[Any], hook: Any) -> None:
-        self._hooks, self._hook = hooks, hook
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks, self.id = hooks, next(_numbers)
+        hooks[self.id] = hook
 
     def remove(self) -> None:
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
+        self._hooks.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:
         return self

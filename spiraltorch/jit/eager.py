@@ -16,6 +16,7 @@ from typing import Any
 
 from ..config import config, log
 from ..dtypes import DType
+from ..errors import VerifyError
 from ..ir import graph
 from ..ir.node import Node, make, toposort
 from ..runtime import buffers
@@ -44,6 +45,8 @@ class Canonical:
         for n in self.order:
             if n in slot:
                 new = graph.param(slot[n], n.shape, n.dtype)
+            elif n.op == "PARAM":
+                raise VerifyError(f"a placeholder without a value is left in the graph: {n}")
             elif n.op == "CONST" and not n.arg.static:
                 new = graph.param(("s", count), (), n.dtype)
                 count += 1

@@ -176,6 +176,12 @@ class Fusion:
             return "its rows are cut into axes that do not nest with the kernel's"
         if g.kind == "dot":
             return self._check_epilogue(s, g, place)
+        if place.inner:
+            folds = [s] if s.kind == "reduce" else [t for t in g.stages if t.kind == "reduce" and _inner(t, g.places[t]) == inner]
+            others = {t: g.places[t].inner for t in g.stages if _inner(t, g.places[t]) == inner and t not in g.clones}
+            for t, atoms in {**others, s: place.inner}.items():
+                if not all(t.walks_as_one(atoms, f.breaks()) for f in folds):
+                    return "it walks the kernel's inner axes in pieces"
         if s.kind == "reduce":
             if place.rows == s.kept and place.inner == s.folded:
                 if rows != g.rows:
@@ -217,6 +223,8 @@ class Fusion:
             if [t.atoms[a] for a in rows] != sizes:
                 return "the kernel's axes are cut elsewhere"
             moved[t] = Place([a for a, k in zip(rows, kept) if k], [a for a, k in zip(rows, kept) if not k])
+            if not t.walks_as_one(moved[t].inner, s.breaks()):
+                return "the kernel walks the folded axes in pieces"
         mine = Place([a for a, k in zip(place.rows, kept) if k], [a for a, k in zip(place.rows, kept) if not k])
         if mine.rows != s.kept or mine.inner != s.folded:
             return "it folds the kernel's axes in another order"
@@ -291,6 +299,10 @@ def _flat(atoms: Sequence[Affine], order: Sequence[int], sizes: Sequence[int]) -
     for a in order:
         total = total * sizes[a] + atoms[a]
     return total
+
+
+def _inner(s: Stage, place: Place) -> int:
+    return math.prod(s.atoms[a] for a in place.inner)
 
 
 def _sizes(s: Stage, atoms: Sequence[int]) -> list[int]:

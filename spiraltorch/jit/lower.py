@@ -253,7 +253,7 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     row_runs = len(runs)
     frame_runs: list[list[list[int]]] = []
     for f in frames:
-        found = collapse(everything, f.axes, named)
+        found = collapse(everything, f.axes, named, _breaks(g, f, frame_of))
         frame_runs.append(found)
         runs += found
     merge = {k: (new, k == run[-1]) for new, run in enumerate(runs) for k in run}
@@ -275,6 +275,20 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases)
     outs = [t.node for t in stores]
     return Launch(kernel, args.params, args.ints, args.scalars, outs, launch_checks, g, [t.node for t in g.stages])
+
+
+def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:
+    """Frame axes at which a fold's axes are not neighbours: there the order of the fold starts a new loop."""
+    out: list[int] = []
+    for t in g.stages:
+        if t.kind != "reduce" or frame_of.get(t) is not frame:
+            continue
+        inner = g.places[t].inner
+        forms = spread([t.atoms[a] for a in inner], frame.sizes, frame.axes[0])
+        for a, b, form in zip(inner, inner[1:], forms[1:]):
+            if b != a + 1 and form.terms:
+                out.append(min(k for k, _ in form.terms))
+    return out
 
 
 def _column_block(rows: int, phases: int) -> int:

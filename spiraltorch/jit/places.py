@@ -94,11 +94,16 @@ def spread(sizes: Sequence[int], fine: Sequence[int], first: int) -> list[Affine
     return out
 
 
-def collapse(forms: Sequence[Affine], axes: Sequence[int], sizes: dict[int, int]) -> list[list[int]]:
-    """Runs of neighbouring ``axes`` that every form walks as one contiguous axis (outermost first)."""
+def collapse(
+    forms: Sequence[Affine], axes: Sequence[int], sizes: dict[int, int], apart: Sequence[int] = ()
+) -> list[list[int]]:
+    """Runs of neighbouring ``axes`` that every form walks as one contiguous axis (outermost first).
+
+    Axes in ``apart`` begin a run even where they need not.
+    """
     runs: list[list[int]] = []
     for k in axes:
-        if runs:
+        if runs and k not in apart:
             last = runs[-1][-1]
             if all(f.coef(last) == f.coef(k) * sizes[k] for f in forms):
                 runs[-1].append(k)

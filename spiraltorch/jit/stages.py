@@ -91,6 +91,40 @@ class Stage:
     views: tuple[View, ...] = ()
     refusals: list[tuple[Any, str]] = field(default_factory=list)  # (group, why fusion kept this stage out of it)
 
+    def forms(self) -> list[Affine]:
+        """Every index form of the stage: where it reads, stores, and asks for its position."""
+        out = [r.position for r in self.reads] + [f for r in self.reads for f, _, _ in r.guards]
+        if self.expr is not None:
+            out += [n.arg for n in toposort([self.expr]) if n.op == "AT"]
+            out += [f for n in toposort([self.expr]) if n.op == "GUARD" for f, _, _ in n.arg]
+        if self.kind != "reduce":
+            out.append(flatten(self.out_index, self.node.shape))
+        return out
+
+    def walks_as_one(self, atoms: Sequence[int], breaks: frozenset[int]) -> bool:
+        """Whether every form walks ``atoms`` (outermost first) as one axis, but for the given breaks.
+
+        A break is the number of elements inside it. The order of a fold must not depend on what it is
+        fused with, so a fold's neighbouring axes are always one axis, and what cannot walk them so is not
+        computed inside its loop.
+        """
+        inside = 1
+        forms = self.forms()
+        for a, b in zip(reversed(atoms[:-1]), reversed(atoms[1:])):
+            inside *= self.atoms[b]
+            if inside not in breaks and any(f.coef(a) != f.coef(b) * self.atoms[b] for f in forms):
+                return False
+        return True
+
+    def breaks(self) -> frozenset[int]:
+        """Where this fold's axes are not neighbours, as numbers of elements inside."""
+        found, inside = set(), 1
+        for a, b in zip(reversed(self.folded[:-1]), reversed(self.folded[1:])):
+            inside *= self.atoms[b]
+            if b != a + 1:
+                found.add(inside)
+        return frozenset(found)
+
     @property
     def lane(self) -> str:
         """'inner' when a reduction folds the innermost axis of what it reads, else 'row'."""
@@ -259,6 +293,11 @@ def _build(n: Node, order: int, kept: set[Node]) -> Stage:
             (s.folded if i in axes else s.kept).extend(range(at, at + len(parts)))
             at += len(parts)
         s.out_index = tuple([f for i, f in enumerate(s.domain) if i not in axes])
+        source = peel(target)
+        if not s.walks_as_one(s.folded, s.breaks()) and source not in kept and not _is_leaf(source):
+            problem = NotAffine("the fold's axes are not walked as one")
+            problem.node = source
+            raise problem
     else:
         s.kept = list(range(len(s.atoms)))
         s.out_index = s.domain
@@ -315,6 +354,10 @@ def operand_view(x: Node, kept: set[Node]) -> View:
             raise
         while e.op == "CAST":
             e = e.src[0]
+        if e.op != "READ":  # a constant
+            refusal = NotAffine("a matrix operand is read from memory")
+            refusal.node = x
+            raise refusal
         parts, at = [], 0
         for p in split:
             parts.append(tuple(range(at, at + len(p))))

@@ -17,7 +17,8 @@ from typing import Any
 
 from .. import dtypes
 from ..autograd import no_grad
-from ..dispatch import call, function, write_result
+from ..dispatch import call, function
+from ..dispatch import inplace as in_place
 from ..errors import SpiralError
 from ..ops.registry import OPS, Op
 from ..random import default_generator
@@ -26,7 +27,7 @@ from ..tensor import Tensor, from_node
 
 def _with_inplace(op: Op) -> Callable[..., Any]:
     """The record's function with torch's last argument, ``inplace``."""
-    compute = function(op)
+    compute, write = function(op), in_place(op)
     last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
     signature = op.signature.replace(parameters=[*op.signature.parameters.values(), last])
     count = len(op.parameters)
@@ -34,12 +35,9 @@ def _with_inplace(op: Op) -> Callable[..., Any]:
     def apply(*args: Any, inplace: bool = False, **kwargs: Any) -> Tensor:
         if len(args) > count:
             *args, inplace = args  # type: ignore[assignment]
-        result = compute(*args, **kwargs)
-        if not inplace:
-            return result  # type: ignore[no-any-return]
-        target = args[0] if args else kwargs["input"]
-        target._refuse_leaf_write()
-        return write_result(target, result, op.name)
+        if inplace and not args:
+            args = (kwargs.pop("input"),)
+        return write(*args, **kwargs) if inplace else compute(*args, **kwargs)  # type: ignore[no-any-return]
 
     apply.__name__ = apply.__qualname__ = op.name
     apply.__doc__ = op.doc
@@ -84,6 +82,9 @@ def _check_p(p: float) -> None:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
+_dropout, _dropout_ = function(OPS["dropout"]), in_place(OPS["dropout"])
+
+
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Each element 0 with chance ``p``, else divided by ``1 - p``; without ``training`` the input itself
     (torch.nn.functional.dropout)."""
@@ -92,11 +93,7 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
         return input
     g = default_generator
     key, counter = from_node(g.key_node()), from_node(g.take(input.numel()))
-    result = call(OPS["dropout"], (input, key, counter, p))
-    if not inplace:
-        return result  # type: ignore[no-any-return]
-    input._refuse_leaf_write()
-    return write_result(input, result, "dropout")
+    return (_dropout_ if inplace else _dropout)(input, key, counter, p)  # type: ignore[no-any-return]
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

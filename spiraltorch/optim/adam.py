@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .. import dtypes
-from .optimizer import Group, Optimizer, check, check_rate, store, wide
+from ..ir import lang
+from ..ir.node import Node, cast
+from ..tensor import Tensor
+from .optimizer import Group, Optimizer, check, check_rate
 
 
 class _Numbers(NamedTuple):
-    lr: Any
-    beta1: Any
-    beta2: Any
-    eps: Any
-    weight_decay: Any
+    lr: Node
+    beta1: Node
+    beta2: Node
+    eps: Node
+    weight_decay: Node
 
 
 class Adam(Optimizer):
@@ -50,36 +53,33 @@ class Adam(Optimizer):
             "decoupled_weight_decay": decoupled_weight_decay,
         })  # fmt: skip
 
+    def start(self, p: Tensor, group: Group) -> dict[str, Tensor]:
+        state = {"step": self.scalar(0.0), "exp_avg": self.zeros(p), "exp_avg_sq": self.zeros(p)}
+        if group["amsgrad"]:
+            state["max_exp_avg_sq"] = self.zeros(p)
+        return state
+
     def numbers(self, group: Group) -> _Numbers:
         beta1, beta2 = self.number(group, "betas", 0), self.number(group, "betas", 1)
         return _Numbers(self.number(group, "lr"), beta1, beta2, self.number(group, "eps"), self.number(group, "weight_decay"))
 
-    def update(self, p: Any, g: Any, state: dict[str, Any], group: Group, n: _Numbers) -> None:
-        if not state:
-            state["step"] = self.scalar(0.0)
-            for name in ("exp_avg", "exp_avg_sq", *(["max_exp_avg_sq"] if group["amsgrad"] else [])):
-                state[name] = self.zeros(p)
-        value, g = wide(p), wide(g)
-        step = state["step"] + 1
-        taken = step.to(dtypes.float64)
+    def update(self, p: Node, g: Node, state: dict[str, Node], group: Group, n: _Numbers) -> Node:
+        d = p.dtype  # numbers are combined in float64 and rounded to it last
         if group["weight_decay"] != 0:
             if group["decoupled_weight_decay"]:
-                value = value * (1 - n.lr * n.weight_decay)
+                p = p * cast(1 - n.lr * n.weight_decay, d)
             else:
-                g = g + value * n.weight_decay
-        mean, square = wide(state["exp_avg"]), wide(state["exp_avg_sq"])
-        mean = mean + (g - mean) * (1 - n.beta1)
-        square = square * n.beta2 + g * g * (1 - n.beta2)
-        bound = square
+                g = g + p * cast(n.weight_decay, d)
+        state["step"] = step = state["step"] + 1
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        state["exp_avg"] = mean = mean + (g - mean) * cast(1 - n.beta1, d)
+        state["exp_avg_sq"] = square = square * cast(n.beta2, d) + g * g * cast(1 - n.beta2, d)
         if group["amsgrad"]:
-            bound = wide(state["max_exp_avg_sq"]).maximum(square)
-            store(state["max_exp_avg_sq"], bound)
-        root = (1 - n.beta2**taken).sqrt()
-        size = n.lr / (1 - n.beta1**taken)
-        store(p, value - size * mean / (bound.sqrt() / root + n.eps))
-        store(state["exp_avg"], mean)
-        store(state["exp_avg_sq"], square)
-        store(state["step"], step)
+            state["max_exp_avg_sq"] = square = lang.maximum(state["max_exp_avg_sq"], square)
+        t = cast(step, dtypes.float64)
+        size = n.lr / (1 - lang.pow_(n.beta1, t))
+        root = lang.sqrt(1 - lang.pow_(n.beta2, t))
+        return p - cast(size, d) * mean / (lang.sqrt(square) / cast(root, d) + cast(n.eps, d))
 
 
 class AdamW(Adam):

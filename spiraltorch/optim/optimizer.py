@@ -1,6 +1,6 @@
 """Optimizer: groups of parameters with settings, state per parameter, and a step.
 
-A subclass says the update of one parameter (:meth:`Optimizer.update`) as an expression of tensors.  It is
+A subclass says the update of one parameter (:meth:`Optimizer.update`) as an expression of values.  It is
 recorded, not computed, so the updates of all parameters fuse, and a whole training step compiles.
 Settings that change while training (learning rates, momenta) enter as data: see :meth:`Optimizer.number`.
 
@@ -25,8 +25,10 @@ import numpy as np
 from .. import dtypes
 from ..autograd import enable_grad, no_grad
 from ..creation import over_array, tensor
+from ..ir.node import Node, cast
 from ..jit.trace import host_number, untraced
-from ..tensor import Tensor, from_node
+from ..storage import queue
+from ..tensor import Tensor
 from ..utils.foreign import as_ours
 
 Group = dict[str, Any]
@@ -95,7 +97,11 @@ class Optimizer:
     # -- the step ------------------------------------------------------------------------------------
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; ``closure`` computes the loss anew, which is returned."""
+        """Update every parameter that has a gradient; ``closure`` computes the loss anew, which is returned.
+
+        Outside of compiled functions everything pending is computed, so that each round of a training loop
+        is the same program.
+        """
         loss = None
         if closure is not None:
             with enable_grad():
@@ -105,31 +111,51 @@ class Optimizer:
             for group in self.param_groups:
                 numbers = self.numbers(group)
                 for p in group["params"]:
-                    g = p.grad
-                    if g is not None:
-                        self.update(p, -g if group.get("maximize") else g, self.state[p], group, numbers)
+                    if p.grad is not None:
+                        self._step_one(p, p.grad, group, numbers)
+        if queue.trace is None:
+            queue.flush()
         return loss
 
+    def _step_one(self, p: Tensor, grad: Tensor, group: Group, numbers: Any) -> None:
+        state = self.state[p]
+        if not state:
+            state.update(self.start(p, group))
+        old = {name: _wide(t) for name, t in state.items() if isinstance(t, Tensor)}
+        new = dict(old)
+        g = _wide(grad)
+        _store(p, self.update(_wide(p), -g if group["maximize"] else g, new, group, numbers))
+        for name, value in new.items():
+            if value is not old[name]:
+                _store(state[name], value)
+
+    def start(self, p: Tensor, group: Group) -> dict[str, Tensor]:
+        """A parameter's first state, from :meth:`zeros` and :meth:`scalar`."""
+        return {}
+
     def numbers(self, group: Group) -> Any:
-        """The group's settings as 0-d float64 tensors, for :meth:`update`."""
+        """The group's settings for :meth:`update`, read with :meth:`number`."""
         raise NotImplementedError(type(self).__name__)
 
-    def update(self, p: Any, g: Any, state: dict[str, Any], group: Group, numbers: Any) -> None:
-        """Record one parameter's new value and state, from its gradient.  Python may look at settings that
-        stay (is there a momentum?) but not at values."""
+    def update(self, p: Node, g: Node, state: dict[str, Node], group: Group, n: Any) -> Node:
+        """The new value of a parameter ``p`` with gradient ``g``; new state is put into ``state``.
+
+        All are values on the graph, 16-bit types as float32.  Python may look at settings that stay (is there
+        a momentum?) but there is no value to look at.
+        """
         raise NotImplementedError(type(self).__name__)
 
     # -- helpers of subclasses -----------------------------------------------------------------------
 
     @staticmethod
-    def number(group: Group, *path: Any) -> Any:
-        """A setting as a 0-d float64 tensor: data, so that a new value needs no new program."""
+    def number(group: Group, *path: Any) -> Node:
+        """A setting as a 0-d float64 value: data, so that a new one needs no new program."""
         value = group
         for k in path:
             value = value[k]
         if isinstance(value, Tensor):
-            return value.to(dtypes.float64)
-        return from_node(host_number(group, path[0] if len(path) == 1 else path, dtypes.float64))
+            return cast(value._read(), dtypes.float64)
+        return host_number(group, path[0] if len(path) == 1 else path, dtypes.float64)
 
     @staticmethod
     def zeros(like: Tensor) -> Tensor:
@@ -138,10 +164,10 @@ class Optimizer:
             return over_array(np.zeros(tuple(like.shape), like.dtype.np))
 
     @staticmethod
-    def scalar(value: float, dtype: dtypes.DType = dtypes.float32) -> Tensor:
-        """0-d state, in memory that outlives a trace."""
+    def scalar(value: float) -> Tensor:
+        """State of one float32 number, in memory that outlives a trace."""
         with untraced():
-            return over_array(np.array(value, dtype.np))
+            return over_array(np.array(value, np.float32))
 
     # -- state dicts -----------------------------------------------------------------------------------
 
@@ -199,7 +225,7 @@ class Optimizer:
 def _taken(value: Any, p: Tensor | None, key: str) -> Any:
     """A copy of loaded state; floating tensors in the type of their parameter, ``step`` in its own."""
     if isinstance(value, dict):
-        return {k: _taken(v, p, k) for k, v in value.items()}
+        return {k: _taken(v, p, k) for k, v in value.items() if v is not None or p is None}
     if isinstance(value, (list, tuple)):
         return type(value)([_taken(v, p, key) for v in value])
     found = as_ours(value)
@@ -225,13 +251,12 @@ def check_rate(lr: Any) -> None:
         check(lr >= 0.0, "learning rate", lr)
 
 
-def wide(t: Any) -> Any:
-    """A tensor in the type its update is computed in: float32 for the 16-bit types."""
-    return t.to(t.dtype.acc)
+def _wide(t: Tensor) -> Node:
+    """A tensor's value in the type its update is computed in."""
+    n = t._read()
+    return cast(n, n.dtype.acc)
 
 
-def store(target: Tensor, value: Tensor) -> None:
+def _store(target: Tensor, value: Node) -> None:
     """Write ``value`` into ``target``, rounded to its type."""
-    target._write(value.to(target.dtype)._read())
-
-
+    target._write(cast(value, target.dtype))

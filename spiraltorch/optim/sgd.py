@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .. import dtypes
-from ..dispatch import call
-from ..ops.registry import OPS
-from .optimizer import Group, Optimizer, check, check_rate, store, wide
+from ..ir import lang
+from ..ir.node import Node, cast
+from ..tensor import Tensor
+from .optimizer import Group, Optimizer, check, check_rate
 
 
 class _Numbers(NamedTuple):
-    lr: Any
-    weight_decay: Any
-    momentum: Any
-    kept: Any  # 1 - dampening
+    lr: Node
+    weight_decay: Node
+    momentum: Node
+    kept: Node  # 1 - dampening
 
 
 class SGD(Optimizer):
@@ -43,41 +43,40 @@ class SGD(Optimizer):
         check(weight_decay >= 0.0, "weight_decay value", weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        #: whether a buffer is still to be started, for buffers that were made here and are dampened
-        self._fresh: dict[Any, Any] = {}
         super().__init__(params, {
             "lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay, "nesterov": nesterov,
             "maximize": maximize, "foreach": foreach, "differentiable": differentiable, "fused": fused,
         })  # fmt: skip
 
+    def start(self, p: Tensor, group: Group) -> dict[str, Tensor]:
+        if group["momentum"] == 0:
+            return {}
+        state = {"momentum_buffer": self.zeros(p)}
+        if group["dampening"] != 0:
+            state["fresh"] = self.scalar(1.0)  # the first gradient is not dampened
+        return state
+
     def numbers(self, group: Group) -> _Numbers:
         lr, decay, momentum, dampening = (self.number(group, k) for k in ("lr", "weight_decay", "momentum", "dampening"))
         return _Numbers(lr, decay, momentum, 1 - dampening)
 
-    def update(self, p: Any, g: Any, state: dict[str, Any], group: Group, n: _Numbers) -> None:
-        value, g = wide(p), wide(g)
+    def update(self, p: Node, g: Node, state: dict[str, Node], group: Group, n: _Numbers) -> Node:
         if group["weight_decay"] != 0:
-            g = g + value * n.weight_decay
+            g = g + p * cast(n.weight_decay, p.dtype)
         if group["momentum"] != 0:
-            buffer = self._buffer(p, g, state, group, n)
-            g = g + buffer * n.momentum if group["nesterov"] else buffer
-        store(p, value - g * n.lr)
+            momentum = cast(n.momentum, p.dtype)
+            added = g
+            if group["dampening"] != 0:
+                kept = n.kept
+                if "fresh" in state:
+                    kept = lang.where(lang.ne(state["fresh"], 0), 1.0, kept)
+                    state["fresh"] = state["fresh"] * 0
+                added = g * cast(kept, p.dtype)
+            state["momentum_buffer"] = buffer = state["momentum_buffer"] * momentum + added
+            g = g + buffer * momentum if group["nesterov"] else buffer
+        return p - g * cast(n.lr, p.dtype)
 
-    def _buffer(self, p: Any, g: Any, state: dict[str, Any], group: Group, n: _Numbers) -> Any:
-        """The new momentum buffer, written."""
-        dampened = group["dampening"] != 0
-        if state.get("momentum_buffer") is None:
-            state["momentum_buffer"] = self.zeros(p)
-            if dampened:
-                self._fresh[p] = self.scalar(True, dtypes.bool_)
-        kept = n.kept if dampened else None
-        if p in self._fresh and dampened:
-            kept = call(OPS["where"], (self._fresh[p], 1.0, kept))
-            store(self._fresh[p], self._fresh[p] & False)
-        new = wide(state["momentum_buffer"]) * n.momentum + (g if kept is None else g * kept)
-        store(state["momentum_buffer"], new)
-        return new
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
-        self._fresh.clear()
+    def state_dict(self) -> dict[str, Any]:
+        found = super().state_dict()
+        found["state"] = {p: {k: v for k, v in s.items() if k != "fresh"} for p, s in found["state"].items()}
+        return found

@@ -21,7 +21,7 @@ from spiraltorch.ir.node import Node
 from spiraltorch.kernels.reference import evaluate
 from spiraltorch.ops.registry import Op
 from spiraltorch.ops.samples import Sample
-from spiraltorch.tape import Hole, OpCall
+from spiraltorch.tape import Hole, OpCall, fill, unsaved
 
 DTYPES = (
     dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16, dtypes.int64, dtypes.uint8, dtypes.bool_,
@@ -61,9 +61,8 @@ def _index_tensors(x: torch.Tensor, indices: list[Any]) -> torch.Tensor:
 
 
 def _index_put(x: torch.Tensor, indices: list[Any], values: torch.Tensor, accumulate: bool = False) -> torch.Tensor:
-    present = [torch.arange(n).reshape(-1, *[1] * 0) if i is None else i for i, n in zip(indices, x.shape)]
-    if all(i is not None for i in indices):
-        return torch.index_put(x, tuple(present), values, accumulate)
+    if all([i is not None for i in indices]):
+        return torch.index_put(x, tuple(indices), values, accumulate)
     # torch.index_put takes None only from C++: write through an index expression on a copy instead
     out = x.clone()
     key = tuple([slice(None) if i is None else i for i in indices])
@@ -125,23 +124,20 @@ class Bound:
     def __init__(self, sample: Sample) -> None:
         self.leaves: dict[Node, np.ndarray] = {}
         self.nodes: list[Node] = []
-        self.args = [self._bind(a, False) for a in sample.args]
-        self.kwargs = {k: self._bind(v, False) for k, v in sample.kwargs.items()}
-        self.nodes_kept = list(self.nodes)
-        self.nodes = []
-        self.template = [self._bind(a, True) for a in sample.args]
-        self.kw_template = {k: self._bind(v, True) for k, v in sample.kwargs.items()}
-        self.nodes = self.nodes_kept
+        self.template = [self._holes(a) for a in sample.args]
+        self.kw_template = {k: self._holes(v) for k, v in sample.kwargs.items()}
+        self.args = fill(self.template, self.nodes)
+        self.kwargs = {k: fill(v, self.nodes) for k, v in self.kw_template.items()}
 
-    def _bind(self, a: Any, hole: bool) -> Any:
+    def _holes(self, a: Any) -> Any:
+        """``a`` with a hole in the place of each array, for which a node is made."""
         if isinstance(a, np.ndarray):
-            k = len(self.nodes)
-            n = graph.param(k, a.shape, dtypes.from_numpy_dtype(a.dtype))
+            n = graph.param(len(self.nodes), a.shape, dtypes.from_numpy_dtype(a.dtype))
             self.nodes.append(n)
             self.leaves[n] = a
-            return Hole(k) if hole else n
+            return Hole(len(self.nodes) - 1)
         if isinstance(a, (list, tuple)):
-            return type(a)([self._bind(x, hole) for x in a])
+            return type(a)([self._holes(x) for x in a])
         return a
 
 
@@ -169,13 +165,12 @@ def our_gradients(
     leaves: dict[Node, np.ndarray] = {}
     ins, outs, grads = [], [], []
     for i, (n, kept) in enumerate(zip(bound.nodes, keep)):
-        p = n if kept else graph.param(("unsaved", i), n.shape, n.dtype)
+        p = n if kept else unsaved(i, n.shape, n.dtype)
         ins.append(p)
         if kept:
             leaves[p] = bound.leaves[n]
     for i, (v, c) in enumerate(zip(values, cotangents)):
-        kind = "saved" if keep_outs else "unsaved out"
-        o = graph.param((kind, i), v.shape, dtypes.from_numpy_dtype(v.dtype))
+        o = unsaved(-1 - i, v.shape, dtypes.from_numpy_dtype(v.dtype))
         if keep_outs:
             o = graph.buffer(("saved", op.name, i), o.shape, o.dtype)
             leaves[o] = v

@@ -130,3 +130,20 @@ def test_a_changed_number_is_the_same_program() -> None:
         assert constants and not any([c.static for c in constants]), name
     call = OpCall(OPS["mul"], [Hole(0), 0.123], {})
     assert not call.forward([x])[0].src[1].arg.static
+
+
+@pytest.mark.parametrize("name", [n for n, o in OPS.items() if o.row is not None])
+def test_the_short_path_of_recording_says_the_same(name: str) -> None:
+    """Rows over tensors of one type and shape are recorded without promotion: the node must be the record's."""
+    import spiraltorch as st
+
+    op = OPS[name]
+    for d in TYPES:
+        tensors = [st.tensor([1, 1, 1], dtype=d) for _ in range(op.operands)]
+        try:
+            want = op.apply([t._read() for t in tensors], {})
+        except REFUSALS as e:
+            with pytest.raises(type(e)):
+                getattr(tensors[0], name)(*tensors[1:])
+            continue
+        assert getattr(tensors[0], name)(*tensors[1:])._read() is want, f"{name} of {d.name}"

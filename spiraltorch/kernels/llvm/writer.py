@@ -289,9 +289,8 @@ class Writer(Points):
     def _unroll(self, order: list[Node], reducing: bool) -> int:
         """Vectors side by side: enough to hide latency, few enough for registers and compile time."""
         weight = sum([_weight(n) for n in order])
-        if reducing and weight <= 8:
-            return 4
-        return 2 if weight <= 48 else 1
+        # A fold's partial results are part of its meaning: their number must not depend on what else is fused.
+        return 2 if reducing or weight <= 48 else 1
 
     def _guarded(self, phase: Phase, axes: tuple[int, ...], body: Callable[[], None]) -> None:
         """``body`` in the phase's scope, which is skipped when one of its axes is empty."""
