@@ -58,10 +58,10 @@ class Framework:
         return Framework(self.name, self.module, self.surface, self.compiles, lib, how)
 
     def tensor(self, array: np.ndarray, requires_grad: bool = False) -> Any:
+        """A copy in the framework's own memory."""
         if self.surface == "jax":
             return self.lib.numpy.asarray(array)
-        t = self.lib.from_numpy(array)
-        return t.requires_grad_() if requires_grad else t
+        return self.lib.tensor(array, requires_grad=requires_grad)
 
     def wait(self, result: Any) -> None:
         """Until ``result`` is computed."""

@@ -30,7 +30,7 @@ def _mlp_torch(fw: Framework, sizes: Sequence[int], batch: int) -> Step:
     layers: list[Any] = []
     state = {}
     for w, b in _weights(sizes):
-        state[f"{len(layers)}.weight"], state[f"{len(layers)}.bias"] = lib.from_numpy(w), lib.from_numpy(b)
+        state[f"{len(layers)}.weight"], state[f"{len(layers)}.bias"] = fw.tensor(w), fw.tensor(b)
         layers += [lib.nn.Linear(w.shape[1], w.shape[0]), lib.nn.ReLU()]
     model = lib.nn.Sequential(*layers[:-1])
     model.load_state_dict(state)

@@ -105,7 +105,7 @@ class Run:
 
     def epoch(self, data: Digits, number: int, tick: Callable[[], None]) -> None:
         for x, y in data.batches(number):
-            xt, yt = self.library.from_numpy(x), self.library.from_numpy(y)
+            xt, yt = self.library.tensor(x), self.library.tensor(y)
             start = time.perf_counter()
             self.loss = self.step(xt, yt).item()
             self.seconds.append(time.perf_counter() - start)
@@ -114,7 +114,7 @@ class Run:
     def accuracy(self, data: Digits) -> float:
         self.model.eval()
         with self.library.no_grad():
-            guess = self.model(self.library.from_numpy(data.test_x)).argmax(1).numpy()
+            guess = self.model(self.library.tensor(data.test_x)).argmax(1).numpy()
         self.model.train()
         return float((guess == data.test_y).mean())
 

@@ -11,7 +11,7 @@ import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,6 +57,29 @@ class Tensor:
     )  # fmt: skip
     _storage: Storage
     _steps: tuple[Step, ...]
+    _cache: Any
+    _cached_from: Node | None
+    _requires_grad: bool
+    _fn: Any
+    _index: int
+    _seen: int
+    _detached: bool
+    _hooks: Any
+    _base: Tensor | None
+    _grad: Tensor | None
+
+    if TYPE_CHECKING:  # what the operators' records install
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __add__(self, other: Any) -> Tensor: ...
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __add__
+        __matmul__ = __floordiv__ = __mod__ = __and__ = __or__ = __xor__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
+
+        def __neg__(self) -> Tensor: ...
+
+        __invert__ = __neg__
 
     def __new__(cls, data: Any = None, *args: Any, **kwargs: Any) -> Any:
         if cls is Tensor and data is not None:

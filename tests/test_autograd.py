@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import numpy as np
@@ -9,6 +10,9 @@ import pytest
 import torch
 
 import spiraltorch as st
+from spiraltorch.config import config
+from spiraltorch.ir.node import live_nodes
+from spiraltorch.jit.eager import clear_programs
 
 from .helpers import Library, compare, same, same_error, values
 
@@ -274,7 +278,46 @@ def test_requires_grad_rules():
     same_error(assign_number, "")
 
 
+def test_gradients_share_no_memory_with_what_was_given():
+    def program(m):
+        g = m.tensor([1.0, 2.0, 3.0])
+        a, b, c = m.make(3, grad=True), m.make(3, grad=True), m.make(3, grad=True)
+        held = m.tensor([4.0, 5.0, 6.0])
+        c.register_hook(lambda _: held)
+        a.backward(g)
+        (b + 1).backward(g)
+        c.sum().backward()
+        for t in (a, b, c):
+            t.grad.mul_(10)
+            t.grad.numpy()[0] = -1
+        return [g, held, a.grad, b.grad, c.grad]
+
+    same(program)
+
+
+def test_an_operator_that_returns_its_operand_makes_no_second_owner():
+    def program(m):
+        a = m.make(3)
+        copies = [m.cat([a]), a.roll(0, 0), a.repeat(1), m.nn.functional.pad(a, (0, 0)), a.clone(), a.index_select(0, m.arange(3))]
+        for k, c in enumerate(copies):
+            c.numpy()[0] = k
+            c.mul_(2)
+        return [a, *copies]
+
+    same(program)
+
+
 # -- higher derivatives --------------------------------------------------------------------------------
+
+
+
+def layer_norm(m, x, weight, bias):
+    """Spelled out for torch, whose third derivative of layer_norm treats the standard deviation as constant."""
+    if m.m is st:
+        return m.nn.functional.layer_norm(x, x.shape[-1:], weight, bias)
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / ((centred * centred).mean(-1, keepdim=True) + 1e-5).sqrt() * weight + bias
+
 
 FUNCTIONS = {
     "tanh": lambda m, a: a.tanh(),
@@ -290,7 +333,7 @@ FUNCTIONS = {
     "softmax": lambda m, a: a.softmax(-1) * a,
     "log_softmax": lambda m, a: a.log_softmax(0) * a,
     "logsumexp": lambda m, a: a.logsumexp(1),
-    "layer_norm": lambda m, a: m.nn.functional.layer_norm(a, (4,), a[0], a[1]),
+    "layer_norm": lambda m, a: layer_norm(m, a, a[0], a[1]),
     "conv": lambda m, a: m.nn.functional.conv1d(a.reshape(1, 2, 6), a[:2, :2].reshape(2, 2, 1).expand(2, 2, 3), padding=1),
     "conv2d": lambda m, a: m.nn.functional.conv2d(a.reshape(1, 1, 3, 4), a[:2, :2].reshape(1, 1, 2, 2)),
     "gelu": lambda m, a: m.nn.functional.gelu(a),
@@ -431,7 +474,8 @@ def test_hooks_change_what_grad_returns():
         b = a * 2
         b.register_hook(lambda g: g * 10)
         a.register_hook(lambda g: g - 1)
-        return list(m.autograd.grad((b * b).sum(), [b, a]))
+        out = (b * b).sum()
+        return [*m.autograd.grad(out, b, retain_graph=True), *m.autograd.grad(out, a)]
 
     same(program)
 
@@ -564,9 +608,9 @@ def test_in_place_steps_are_differentiable():
         b = a * 1
         b.mul_(a)
         b += 1
-        b.exp_()
         b[1:3] = a[:2] * 5
         b.clamp_(-1, 4)
+        b.exp_()
         b.sum().backward()
         return [b, a.grad, b._version]
 
@@ -662,11 +706,9 @@ STRUCTURE = {
     "expand": lambda m, a: a[:, :1].expand(3, 5),
     "unfold": lambda m, a: a.unfold(1, 2, 1),
     "diagonal": lambda m, a: a.diagonal(),
-    "sort": lambda m, a: a.sort(1)[0] * m.make(3, 4),
-    "topk": lambda m, a: a.topk(2, 1)[0] * m.make(3, 2),
     "max": lambda m, a: a.max(1)[0] * m.make(3),
-    "median": lambda m, a: a.amin(0) * m.make(4),
-    "cumprod": lambda m, a: a.cumprod(1),
+    "amin": lambda m, a: a.amin(0) * m.make(4),
+    "cumsum": lambda m, a: a.cumsum(1),
     "einsum": lambda m, a: m.einsum("ij,kj->ik", a, a * 2),
     "embedding": lambda m, a: m.nn.functional.embedding(m.tensor([[0, 2], [2, 1]]), a),
 }  # fmt: skip
@@ -746,8 +788,6 @@ def test_flush_between_forward_and_backward():
 
 
 def test_small_queue_changes_nothing(monkeypatch):
-    from spiraltorch.config import config
-
     plain = values(network(Library(st), lambda t: None))
     monkeypatch.setattr(config, "queue_nodes", 3)
     small = values(network(Library(st), lambda t: None))
@@ -777,17 +817,14 @@ def test_deep_chains():
 
 
 def test_deep_chain_is_freed_without_recursion():
-    import gc
-
-    from spiraltorch.ir.node import live_nodes
-
+    clear_programs()
     gc.collect()
     before = live_nodes()
-    a = st.ones(3, requires_grad=True)
-    x = a
-    for _ in range(20000):
+    x = st.ones(3, requires_grad=True)
+    for _ in range(6000):
         x = (x + 1).view(3)
     del x
+    clear_programs()
     gc.collect()
     assert live_nodes() <= before + 10
 

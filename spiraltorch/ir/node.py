@@ -19,10 +19,11 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from ..dtypes import DType, bool_, int64
+from ..errors import Origin
 from . import prims
 
 Shape = tuple[int, ...]
@@ -37,6 +38,19 @@ class Node:
     arg: Any
     shape: Shape
     dtype: DType
+    origin: Origin | None
+    _digest: str | None
+
+    if TYPE_CHECKING:  # spiraltorch.ir.lang gives nodes Python's operators
+
+        def __add__(self, other: Any) -> Node: ...
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+        __and__ = __or__ = __xor__ = __add__
+
+        def __neg__(self) -> Node: ...
+
+        __invert__ = __neg__
 
     def __repr__(self) -> str:
         from .text import format_node
@@ -61,6 +75,7 @@ class Node:
 
 class _Ref(ref):  # type: ignore[type-arg]
     __slots__ = ("key",)
+    key: Any
 
 
 _table: dict[Any, _Ref] = {}

@@ -192,6 +192,8 @@ class Fusion:
                 return "it folds other axes than the kernel's inner ones"
             if g.kind == "row" and s.lane and g.lane != s.lane:
                 return "one runs lanes along the fold, the other across it"
+            if g.kind == "map":  # one value a row is known already; the fold walks the rows
+                g.kind, g.lane = "row", s.lane or "row"
             return place
         if rows != g.rows:
             return f"it has {rows} rows, the kernel {g.rows}"

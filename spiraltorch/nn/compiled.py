@@ -1,4 +1,10 @@
-"""``st.compile(module)``: the module with its forward compiled."""
+"""``st.compile(module)``: the module with its forward compiled.
+
+    >>> import spiraltorch as st
+    >>> m = st.nn.Linear(2, 3)
+    >>> st.compile(m) is m
+    True
+"""
 
 from __future__ import annotations
 
@@ -8,7 +14,10 @@ from ..jit.compile import CompiledFunction
 
 
 def compile_module(module: Any, fullgraph: bool = False) -> Any:
-    """The same module object; calling it runs the compiled forward.  Parameters, state and names are its own."""
-    forward = CompiledFunction(type(module).forward.__get__(module), fullgraph)
-    object.__setattr__(module, "forward", forward)
+    """The same module object; calling it runs the compiled forward.  Parameters, state and names are its own.
+
+    Copies and pickles of it are compiled anew.
+    """
+    forward = type(module).forward.__get__(module)
+    module.__dict__.update(forward=CompiledFunction(forward, fullgraph), _compiled=fullgraph)
     return module

@@ -46,7 +46,7 @@ def _rate(value: Any) -> Any:
 class LRScheduler:
     """Base of schedules.  last_epoch: how many steps were taken.  base_lrs: the groups' rates at the start."""
 
-    _own = ("optimizer", "_quiet")
+    _own = ("optimizer", "_initial")
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -54,24 +54,28 @@ class LRScheduler:
         self.optimizer = optimizer
         for i, group in enumerate(optimizer.param_groups):
             if last_epoch == -1:
-                group["initial_lr"] = _rate(group["lr"])
+                group.setdefault("initial_lr", _rate(group["lr"]))
             elif "initial_lr" not in group:
                 raise KeyError(
                     f"param 'initial_lr' is not specified in param_groups[{i}] when resuming scheduler with last_epoch >= 0"
                 )
         self.base_lrs = [_rate(g["initial_lr"]) for g in optimizer.param_groups]
         self.last_epoch = last_epoch
+        self._first_step()
+
+    def _first_step(self) -> None:
         self._step_count = 0
-        self._quiet = True
+        self._initial = True
         self.step()
-        self._quiet = False
+        self._initial = False
 
     def get_lr(self) -> list[float]:
         """The rates after this step, one a group."""
         return [self.next_rate(i, _rate(g["lr"])) for i, g in enumerate(self.optimizer.param_groups)]
 
     def next_rate(self, i: int, rate: float) -> float:
-        """Group ``i``'s rate after this step, from the one before."""
+        """Group ``i``'s rate after this step, from the one before.  In the ``_initial`` step, when the schedule is
+        made, ``rate`` is right already unless the schedule changes the very first one."""
         raise NotImplementedError(type(self).__name__)
 
     def get_last_lr(self) -> list[float]:
@@ -79,7 +83,7 @@ class LRScheduler:
 
     def step(self) -> None:
         """Go on by one: call it after ``optimizer.step()``."""
-        if self._step_count == 1 and not self._quiet and not getattr(self.optimizer, "_stepped", False):
+        if self._step_count == 1 and not self._initial and not getattr(self.optimizer, "_stepped", False):
             warnings.warn(
                 "Detected call of `lr_scheduler.step()` before `optimizer.step()`: call them in the opposite order, or the "
                 "first value of the learning rate schedule is skipped.",
@@ -103,7 +107,7 @@ class LRScheduler:
 class LambdaLR(LRScheduler):
     """The initial rate times a function of the number of steps, one for all groups or one each."""
 
-    _own = ("optimizer", "_quiet", "lr_lambdas")
+    _own = ("optimizer", "_initial", "lr_lambdas")
 
     def __init__(self, optimizer: Optimizer, lr_lambda: Any, last_epoch: int = -1) -> None:
         count = len(optimizer.param_groups)
@@ -164,7 +168,7 @@ class ExponentialLR(LRScheduler):
         super().__init__(optimizer, last_epoch)
 
     def next_rate(self, i: int, rate: float) -> float:
-        return rate if self.last_epoch == 0 else rate * self.gamma
+        return rate if self._initial else rate * self.gamma
 
 
 class ConstantLR(LRScheduler):
@@ -201,7 +205,7 @@ class LinearLR(LRScheduler):
     def next_rate(self, i: int, rate: float) -> float:
         if self.last_epoch == 0:
             return rate * self.start_factor
-        if self.last_epoch > self.total_iters:
+        if self._initial or self.last_epoch > self.total_iters:
             return rate
         gained = self.end_factor - self.start_factor
         return rate * (1.0 + gained / (self.total_iters * self.start_factor + (self.last_epoch - 1) * gained))
@@ -217,11 +221,9 @@ class CosineAnnealingLR(LRScheduler):
 
     def next_rate(self, i: int, rate: float) -> float:
         t, low, base = self.last_epoch, self.eta_min, self.base_lrs[i]
-        if t == 0:
+        if self._initial:
             return rate
         now, before = (math.cos(math.pi * k / self.T_max) for k in (t, t - 1))
-        if self._step_count == 1:  # resumed: there is no rate before
-            return low + (base - low) * (1 + now) / 2
         if (t - 1 - self.T_max) % (2 * self.T_max) == 0:  # at the bottom: the factor below is 0 / 0
             return rate + (base - low) * (1 - math.cos(math.pi / self.T_max)) / 2
         return (1 + now) / (1 + before) * (rate - low) + low
@@ -338,7 +340,7 @@ class OneCycleLR(LRScheduler):
 class SequentialLR(LRScheduler):
     """Schedules one after the other: number k + 1 from step ``milestones[k]`` on."""
 
-    _own = ("optimizer", "_quiet", "_schedulers")
+    _own = ("optimizer", "_initial", "_schedulers")
 
     def __init__(self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1) -> None:
         if not schedulers:
@@ -359,14 +361,8 @@ class SequentialLR(LRScheduler):
             _set_rate(group, group["initial_lr"])
         for s in schedulers:
             s.last_epoch -= 1
-        self._restart(schedulers[0], schedulers[0].last_epoch + 1)
+        schedulers[0]._first_step()
         self._last_lr = schedulers[0].get_last_lr()
-
-    @staticmethod
-    def _restart(s: LRScheduler, at: int) -> None:
-        s.last_epoch, s._step_count, s._quiet = at - 1, 0, True
-        s.step()
-        s._quiet = False
 
     def step(self) -> None:
         self.last_epoch += 1
@@ -375,7 +371,8 @@ class SequentialLR(LRScheduler):
         if at > 0 and self._milestones[at - 1] == self.last_epoch:
             for group in self.optimizer.param_groups:
                 _set_rate(group, group["initial_lr"])
-            self._restart(s, 0)
+            s.last_epoch = -1
+            s._first_step()
         else:
             s.step()
         self._last_lr = s.get_last_lr()

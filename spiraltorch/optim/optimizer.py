@@ -118,9 +118,11 @@ class Optimizer:
         return loss
 
     def _step_one(self, p: Tensor, grad: Tensor, group: Group, numbers: Any) -> None:
-        state = self.state[p]
+        state = self.state.get(p, {})
         if not state:
-            state.update(self.start(p, group))
+            state = self.start(p, group)
+            if state:
+                self.state[p] = state
         old = {name: _wide(t) for name, t in state.items() if isinstance(t, Tensor)}
         new = dict(old)
         g = _wide(grad)

@@ -59,8 +59,6 @@ class Module:
     _modules: dict[str, Module | None]
     #: the layer's version in the metadata of a state dict
     state_version = 1
-    #: what ``compile`` put in the place of the call
-    _compiled_call: Callable[..., Any] | None = None
 
     def __init__(self) -> None:
         d = self.__dict__
@@ -270,10 +268,6 @@ class Module:
         raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        run = self._compiled_call
-        return self._call(*args, **kwargs) if run is None else run(*args, **kwargs)
-
-    def _call(self, *args: Any, **kwargs: Any) -> Any:
         d = self.__dict__
         if d["_forward_pre_hooks"] or d["_forward_hooks"] or d["_backward_hooks"] or d["_backward_pre_hooks"]:
             from .hooks import call_with_hooks
@@ -313,13 +307,21 @@ class Module:
         return self._add_hook("_backward_hooks", hook, prepend)
 
     def compile(self, **options: Any) -> None:
-        """Compile this module's call in place, as ``st.compile`` would."""
+        """As ``st.compile(module)``."""
         from ...jit.compile import compile
 
-        self.__dict__["_compiled_call"] = compile(self._call, **options)
+        compile(self, **options)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k != "_compiled_call"}
+        compiled = "_compiled" in self.__dict__
+        return {k: v for k, v in self.__dict__.items() if not (compiled and k == "forward")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if "_compiled" in state:
+            from ..compiled import compile_module
+
+            compile_module(self, state["_compiled"])
 
     # -- changing all of it --------------------------------------------------------------------------
 
