@@ -90,3 +90,28 @@ def test_library_is_apache_licensed() -> None:
     text = (ROOT / "LICENSE").read_text(encoding="utf-8")
     assert "Apache License" in text and "Version 2.0, January 2004" in text
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+# -- the tools run ------------------------------------------------------------------------------------------
+
+
+def command(*arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+def test_demo_meets_its_goals() -> None:
+    said = command("examples/digits.py", "--epochs", "6")
+    assert "bit-identical" in said and "compiled" in said
+
+
+def test_fuzzing_finds_nothing() -> None:
+    assert " 0 findings" in command("-m", "fuzz", "--seconds", "8", "--seed", "1")
+
+
+def test_benchmarks_run_and_agree() -> None:
+    said = command(
+        "-m", "benchmarks", "--quick", "--only", "mlp_small,softmax,record", "--frameworks", "spiraltorch,torch", "--threads", "1"
+    )  # fmt: skip
+    assert "mlp_small" in said and "failed" not in said and "differ" not in said
