@@ -1,6 +1,6 @@
 """``python -m benchmarks``: measure, print, and write ``results/*.json`` and ``docs/performance.md``.
 
-    python -m benchmarks --quick --only softmax --frameworks spiraltorch,torch
+python -m benchmarks --quick --only softmax --frameworks spiraltorch,torch
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round, nothing written")
     parser.add_argument("--only", default="*", help="workloads to run: names or patterns, with commas between them")
-    parser.add_argument("--frameworks", default=",".join(FRAMEWORKS), help="frameworks to run, with commas between them")
-    parser.add_argument("--threads", default=",".join(map(str, sorted({1, min(2, most)}, reverse=True))), help="numbers of threads")
+    parser.add_argument(
+        "--frameworks", default=",".join(FRAMEWORKS), help="frameworks to run, with commas between them"
+    )
+    parser.add_argument(
+        "--threads", default=",".join(map(str, sorted({1, min(2, most)}, reverse=True))), help="numbers of threads"
+    )
     parser.add_argument("--rounds", type=int, default=7, help="turns each framework takes")
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn")
     parser.add_argument("--out", default="cpu", help="name of the file in benchmarks/results")

@@ -34,7 +34,9 @@ def _record(fw: Framework) -> Step:
     return _small_chain(fw, look=False)
 
 
-eager_chain = workload("eager_chain", f"eager chain of {OPS} operations on 16 floats, with its result", eager=True, per=OPS)
+eager_chain = workload(
+    "eager_chain", f"eager chain of {OPS} operations on 16 floats, with its result", eager=True, per=OPS
+)
 
 
 @eager_chain.torch

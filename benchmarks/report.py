@@ -114,7 +114,9 @@ def table(rows: Sequence[Row], threads: int, cell: Callable[[Row], str], ratio: 
 
 def plain(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
-    return "\n".join("  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths))) for r in rows)
+    return "\n".join(
+        "  ".join(c.ljust(w) if k == 0 else c.rjust(w) for k, (c, w) in enumerate(zip(r, widths))) for r in rows
+    )
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -163,6 +165,8 @@ def terminal(rows: Sequence[Row]) -> str:
     for n in sorted({r.threads for r in rows}, reverse=True):
         parts.append(f"{n} threads: ms a step (us where it says so)\n{plain(table(rows, n, _time, ratio=True))}")
         parts.append(f"first call, s, cold / warm\n{plain(table(rows, n, _first))}")
-        parts.append(f"peak memory above the imported library, MiB\n{plain(table(rows, n, lambda r: _number(r.peak_mib)))}")
+        parts.append(
+            f"peak memory above the imported library, MiB\n{plain(table(rows, n, lambda r: _number(r.peak_mib)))}"
+        )
     parts += [f"{r.workload} in {r.framework} failed: {r.error}" for r in rows if r.error]
     return "\n\n".join(parts)

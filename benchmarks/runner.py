@@ -99,7 +99,8 @@ def started(row: Row, cache: Path) -> Iterator[Worker]:
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", row.workload, row.framework, str(row.threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT, env=environment(cache, row.threads),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=ROOT,
+            env=environment(cache, row.threads),
         )  # fmt: skip
         try:
             yield Worker(process, errors, row)

@@ -51,7 +51,12 @@ def environment_table() -> str:
 
 def operators_table() -> str:
     public = sorted((o for o in OPS.values() if o.where), key=lambda o: o.name)
-    lines = [f"{len(public)} operators in version {spiraltorch.__version__}.", "", "| call | where | what |", "|---|---|---|"]
+    lines = [
+        f"{len(public)} operators in version {spiraltorch.__version__}.",
+        "",
+        "| call | where | what |",
+        "|---|---|---|",
+    ]
     lines += [f"| `{cell(o.name + _arguments(o))}` | {_places(o)} | {cell(_first_sentence(o.doc))} |" for o in public]
     return "\n".join(lines)
 

@@ -243,11 +243,14 @@ def train(epochs: int) -> None:
     print(table(head, report(everyone, data)))
     if peer is None:
         print("torch is not installed, so there is nothing to compare with")
-    print(f"largest resident size of the whole process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB")
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"largest resident size of the whole process: {resident:.0f} MiB")
     digests = {(r.name, r.threads): r.digest() for r in runs}
     for (name, threads), digest in digests.items():
         print(f"weights  {name:8} {threads} threads  {digest}")
-    assert len(set(digests.values())) == 1, "eager and compiled training must end in the same bits on any number of threads"
+    assert len(set(digests.values())) == 1, (
+        "eager and compiled training must end in the same bits on any number of threads"
+    )
     worst = min(r.accuracy(data) for r in runs)
     assert worst >= GOAL, f"held-out accuracy {worst:.4f} is below {GOAL}"
     print(f"bit-identical; held-out accuracy {worst:.4f}")

@@ -31,8 +31,9 @@ class Differs(AssertionError):
 class Fuzz:
     """Counts, and what was found: the smallest program for each kind of finding in each operator."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, most: int) -> None:
         self.end = time.monotonic() + seconds
+        self.most = most
         self.programs = self.calls = 0
         self.used: Counter[str] = Counter()
         self.found: dict[tuple[str, str], tuple[Finding, Program]] = {}
@@ -55,14 +56,16 @@ class Fuzz:
             max_examples=AT_ONCE, deadline=None, database=None, phases=phases, report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck), verbosity=hypothesis.Verbosity.quiet,
         )  # fmt: skip
-        while time.monotonic() < self.end:
+        while time.monotonic() < self.end and self.programs < self.most:
             test = hypothesis.seed(seed)(limits(given(programs())(self.check)))
             with contextlib.suppress(Differs, hypothesis.errors.Flaky), contextlib.redirect_stdout(io.StringIO()):
                 test()
             seed += 1
 
     def summary(self) -> str:
-        lines = [f"{self.programs} programs, {self.calls} calls, {len(self.used)} operators, {len(self.found)} findings"]
+        lines = [
+            f"{self.programs} programs, {self.calls} calls, {len(self.used)} operators, {len(self.found)} findings"
+        ]
         for finding, p in self.found.values():
             small, finding = smallest(p, finding)
             lines += ["", str(finding), *["    " + line for line in str(small).splitlines()]]
@@ -87,8 +90,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--programs", type=int, default=1 << 60, help="stop after about so many, also before the time is over"
+    )
     options = parser.parse_args()
-    fuzz = Fuzz(options.seconds)
+    fuzz = Fuzz(options.seconds, options.programs)
     fuzz.run(options.seed)
     print(fuzz.summary())
     return 1 if fuzz.found else 0

@@ -21,7 +21,10 @@ from .programs import Call, Program, TorchValues, fill, run_torch, to_torch
 
 # Differences that are meant: (kind, operator): what the finding's text matches, and why.
 ACCEPTED = {
-    ("value", "pow"): (r"^0.0 instead of nan", "torch computes x ** -0.5 as rsqrt, which gives nan for -inf; IEEE 754 says 0"),
+    ("value", "pow"): (
+        r"^0.0 instead of nan",
+        "torch computes x ** -0.5 as rsqrt, which gives nan for -inf; IEEE 754 says 0",
+    ),
     ("refusal", "take_along_dim"): (r"^CheckFailed: index out of range", "torch wraps such an index around"),
 }
 RELATIVE = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}
@@ -119,7 +122,9 @@ def _wide(values: TorchValues) -> TorchValues:
     return TorchValues({k: v.double() if v.is_floating_point() else v for k, v in values.items()})
 
 
-def compare(got: np.ndarray, want: np.ndarray, exact: np.ndarray | None, call: Call, values: TorchValues) -> Finding | None:
+def compare(
+    got: np.ndarray, want: np.ndarray, exact: np.ndarray | None, call: Call, values: TorchValues
+) -> Finding | None:
     """None, or how ``got`` differs from torch's ``want``; ``exact`` is torch's result in float64.
 
     An error up to four times torch's own is allowed, and one that is small beside the result or the operands.
@@ -138,7 +143,9 @@ def compare(got: np.ndarray, want: np.ndarray, exact: np.ndarray | None, call: C
     g, w = got.astype(np.float64), want.astype(np.float64)
     e = w if exact is None or exact.shape != want.shape else exact.astype(np.float64)
     finite = np.isfinite(w) & np.isfinite(g) & np.isfinite(e)
-    scale = max([_largest(w), *[_largest(from_torch(v).astype(np.float64)) for v in values.values() if v.is_floating_point()]])
+    scale = max(
+        [_largest(w), *[_largest(from_torch(v).astype(np.float64)) for v in values.values() if v.is_floating_point()]]
+    )
     with np.errstate(all="ignore"):
         slack = 4 * np.where(finite, np.abs(w - e), 0).max(initial=0)
         near = np.abs(g - e) <= slack + relative * (np.abs(e) + scale)

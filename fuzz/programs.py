@@ -69,7 +69,8 @@ class Program:
 
 
 def literal(a: np.ndarray) -> str:
-    return f"st.tensor({a.astype(np.float64 if a.dtype == ml_dtypes.bfloat16 else a.dtype).tolist()}, dtype={a.dtype.name})"
+    numbers = a.astype(np.float64) if a.dtype == ml_dtypes.bfloat16 else a
+    return f"st.tensor({numbers.tolist()}, dtype={a.dtype.name})"
 
 
 def where(op: Op) -> str:

@@ -65,7 +65,7 @@ from .dtypes import (
 from .dtypes import float_ as float, int_ as int
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .tensor import Size, Tensor
-from . import autograd, errors, memory
+from . import autograd, errors, function as _function, memory
 from .config import config, set_log
 from . import nn, optim, utils
 from .surface import (
@@ -92,8 +92,13 @@ from .surface import *  # noqa: F403
 from .dispatch import install as _install
 from .jit.compile import compile, eager
 from .inspect import explain, profile
+from .printing import set_printoptions
 from .serialize import load, save
 from .surface import install_methods as _install_methods
+
+for _name in ("Function", "gradcheck", "gradgradcheck"):
+    setattr(autograd, _name, getattr(_function, _name))
+autograd.function = _function  # type: ignore[attr-defined]
 
 __version__ = "0.1.0"
 

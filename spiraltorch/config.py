@@ -3,6 +3,7 @@
 ===============  ==========================================================================
 ST_NUM_THREADS   threads that kernels use (default: the CPUs this process may run on)
 ST_CPU           'llvm' (default), 'numba' (plain loops) or 'reference' (NumPy interpreter)
+ST_GEMM          'generated' (default), or 'blas': matrix products through SciPy's BLAS
 ST_LOG           comma-separated channels: recompile, fuse, kernels, source, launch
 ST_DUMP          folder that gets every program's graph, kernels and source as text
 ST_CACHE_DIR     folder of compiled kernels (default: the user's cache folder)
@@ -25,6 +26,7 @@ CHANNELS = ("recompile", "fuse", "kernels", "source", "launch")
 @dataclass
 class Config:
     cpu: str = field(default_factory=lambda: os.environ.get("ST_CPU", "llvm"))
+    gemm: str = field(default_factory=lambda: os.environ.get("ST_GEMM", "generated"))
     log: frozenset[str] = frozenset()
     dump: str = field(default_factory=lambda: os.environ.get("ST_DUMP", ""))
     verify: bool = field(default_factory=lambda: os.environ.get("ST_VERIFY", "") == "1")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ import numpy as np
 from . import dtypes
 from .device import CPU, device
 from .dtypes import DType
-from .errors import OutOfMemoryError, SpiralError
+from .errors import SpiralError
 from .ir import graph
 from .ir.node import cast
 from .ops.registry import OPS
 from .runtime import buffers
-from .storage import Storage, queue
+from .storage import Storage, check_room, queue
 from .tensor import Size, Tensor, from_node, tensor_over
 
 
@@ -30,22 +31,22 @@ def over_array(a: np.ndarray) -> Tensor:
 
 
 def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
-    if isinstance(data, np.ndarray) or isinstance(data, np.generic):
+    if isinstance(data, (np.ndarray, np.generic)):
         a = np.asarray(data)
+        if a.dtype.kind in _NO_NUMBERS:
+            dtypes.from_numpy_dtype(a.dtype)  # says which types there are
     else:
-        a = np.array(_plain(data), dtype=None if dtype is None else dtype.np)
-        if dtype is None:
-            if a.dtype == np.float64:
-                a = a.astype(dtypes.get_default_dtype().np)
-            elif a.dtype == np.complex128:
-                a = a.astype(np.complex64)
-            elif a.dtype == object:
-                raise ValueError("expected a rectangular sequence of numbers: rows differ in length or hold other objects")
-            elif a.size == 0 and a.dtype == np.float64:
-                a = a.astype(dtypes.get_default_dtype().np)
+        plain = _plain(data)
+        a = np.array(plain)
+        if a.dtype.kind in _NO_NUMBERS:
+            _refuse(plain, plain)
+        a = _fitting(a, dtype or _of_python_data(a))
     if dtype is not None and a.dtype != dtype.np:
         a = a.astype(dtype.np)
     return np.ascontiguousarray(a).reshape(a.shape)
+
+
+_NO_NUMBERS = "OUSMm"
 
 
 def _plain(data: Any) -> Any:
@@ -56,12 +57,45 @@ def _plain(data: Any) -> Any:
     return data
 
 
+def _refuse(data: Any, part: Any) -> None:
+    """Raise what torch raises for the first thing in ``data`` that is no number; huge integers are numbers."""
+    if isinstance(part, list):
+        for x in part:
+            _refuse(data, x)
+    elif isinstance(part, str) and isinstance(data, list):
+        raise ValueError("too many dimensions 'str'")
+    elif isinstance(part, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(part).__name__}'")
+    elif not isinstance(part, (int, float, complex, np.generic, np.ndarray)):
+        raise SpiralError(f"Could not infer dtype of {type(part).__name__}")
+
+
+def _of_python_data(a: np.ndarray) -> DType:
+    if a.dtype.kind == "O" or a.dtype == np.uint64:
+        raise ValueError("Overflow when unpacking long long: integers beyond 64 bits need a dtype")
+    if a.dtype == np.float64:
+        return dtypes.get_default_dtype()
+    return dtypes.of_python(1j) if a.dtype == np.complex128 else dtypes.from_numpy_dtype(a.dtype)
+
+
+def _fitting(a: np.ndarray, d: DType) -> np.ndarray:
+    """``a`` converted to ``d``.  Raises RuntimeError for numbers that an integer type cannot hold."""
+    if d.kind in "iu" and a.size:
+        high = int(np.iinfo(d.np).max)
+        low = int(np.iinfo(d.np).min) or -high
+        if not (a.min() >= low and a.max() <= high):
+            raise SpiralError(f"value cannot be converted to type {d.name} without overflow")
+    return a if a.dtype == d.np else a.astype(d.np)
+
+
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor that copies ``data``: numbers, nested sequences, arrays, tensors (torch.tensor).
 
     Python floats become the default type, integers int64.  Raises ValueError for ragged data and
-    TypeError for objects that are no numbers.
+    RuntimeError for objects that are no numbers and for numbers that ``dtype`` cannot hold.
     """
+    if dtype is not None:
+        type_or(dtype, None)
     if isinstance(data, Tensor):
         t = from_node(graph.copy(data._read()), data.device)
         if dtype is not None and dtype is not data.dtype:
@@ -89,20 +123,20 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
+    if not array.dtype.isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion is not supported.")
     d = dtypes.from_numpy_dtype(array.dtype)
     if any(s < 0 for s in array.strides):
         raise ValueError(
             "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
             "currently supported. (You can probably work around this by making a copy of your array with array.copy().)"
         )
-    if not array.dtype.isnative:
-        raise ValueError("given numpy array has byte order different from the native byte order. Conversion is not supported.")
     if array.size == 0:
         return over_array(array)
     root = array
-    while isinstance(root.base, np.ndarray) and not root.flags.c_contiguous:
+    while isinstance(root.base, np.ndarray) and not root.flags.forc:
         root = root.base
-    steps = strided_steps(array, root) if root.flags.c_contiguous and root.dtype == array.dtype else None
+    steps = strided_steps(array, root) if root.flags.forc and root.dtype == array.dtype else None
     if steps is None:
         return over_array(np.ascontiguousarray(array))
     b, _ = buffers.from_numpy(root)
@@ -111,11 +145,11 @@ def from_numpy(array: np.ndarray) -> Tensor:
 
 
 def strided_steps(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
-    """Movement steps from the flat elements of contiguous ``root`` to ``array``; None if there are none.
+    """Movement steps from the flat elements of ``root`` (of either order) to ``array``; None if there are none.
 
     Axes are ordered by stride; each lives in a dimension as long as the next larger stride allows.
     """
-    if array is root or (array.flags.c_contiguous and array.size == root.size):
+    if array.flags.c_contiguous and array.size == root.size:
         return [] if array.shape == root.shape else [("RESHAPE", tuple(array.shape))]
     size = array.itemsize
     live = [i for i in range(array.ndim) if array.shape[i] > 1 and array.strides[i] != 0]
@@ -185,31 +219,43 @@ def rebuild_tensor(values: np.ndarray, dtype: str, requires_grad: bool, kind: ty
 # -- factories -----------------------------------------------------------------------------------------
 
 
+def type_or(dtype: Any, default: Any) -> DType:
+    """The type a caller asked for, else ``default``.  Raises TypeError for what is no type of this library."""
+    if dtype is None:
+        return default  # type: ignore[no-any-return]
+    if not isinstance(dtype, DType):
+        raise TypeError(f"dtype must be a spiraltorch.dtype such as spiraltorch.float32, not {dtype!r}")
+    return dtype
+
+
+_LAYOUT = frozenset(("layout", "pin_memory", "memory_format"))
+
+
+def no_more(name: str, options: dict[str, Any]) -> None:
+    """Accept torch's options about layouts that do not exist here; refuse others."""
+    for option in options:
+        if option not in _LAYOUT:
+            raise TypeError(f"{name}() got an unexpected keyword argument {option!r}")
+
+
 def size_of(size: Sequence[Any]) -> tuple[int, ...]:
     """(2, 3) from ``f(2, 3)``, ``f((2, 3))`` or a Size.  Raises RuntimeError for a negative size."""
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = size[0]
-    out = tuple([int(s) for s in size])
+    try:
+        out = tuple([index(s) for s in size])
+    except TypeError:
+        raise TypeError(f"a size must be a tuple of ints, not {size!r}") from None
     if any(s < 0 for s in out):
         raise SpiralError(f"Trying to create tensor with negative dimension {min(out)}: {list(out)}")
     return out
-
-
-def check_room(shape: Sequence[int], d: DType) -> None:
-    """Refuse what the machine cannot hold, at the user's line."""
-    need = math.prod(shape) * d.itemsize
-    if need > buffers.physical_memory():
-        raise OutOfMemoryError(
-            f"can't allocate memory: a tensor of shape {list(shape)} and type {d.name} needs {need} bytes, "
-            f"the machine has {buffers.physical_memory()}"
-        )
 
 
 def made(node: Any, where: Any = None, requires_grad: bool = False) -> Tensor:
     """The tensor of a factory's node, with torch's keyword arguments applied."""
     from .dispatch import _mark
 
-    check_room(node.shape, node.dtype)
+    check_room(node)
     t = from_node(node, CPU if where is None else device(where))
     _mark(node)
     return t.requires_grad_() if requires_grad else t
@@ -220,18 +266,20 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any 
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     shape = size_of((size,) if isinstance(size, int) else tuple(size))
-    d = dtype or dtypes.of_python(fill_value)
+    d = type_or(dtype, dtypes.of_python(fill_value))
     return made(graph.full(fill_value, shape, d), device, requires_grad)
 
 
-def _filled(value: int) -> Any:
-    def factory(*size: Any, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
-        return made(graph.full(value, size_of(size), dtype or dtypes.get_default_dtype()), device, requires_grad)
+def _filled(name: str, value: int) -> Any:
+    def factory(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
+        no_more(name, options)
+        d = type_or(dtype, dtypes.get_default_dtype())
+        return made(graph.full(value, size_of(shape or size), d), device, requires_grad)
 
     return factory
 
 
-zeros, ones, empty = _filled(0), _filled(1), _filled(0)
+zeros, ones, empty = _filled("zeros", 0), _filled("ones", 1), _filled("empty", 0)
 for _f, _name, _doc in (
     (zeros, "zeros", "A tensor filled with 0 (torch.zeros)."),
     (ones, "ones", "A tensor filled with 1 (torch.ones)."),
@@ -241,14 +289,16 @@ for _f, _name, _doc in (
     _f.__doc__ = _doc
 
 
-def _like(value: int) -> Any:
-    def factory(input: Tensor, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **_: Any) -> Tensor:
-        return made(graph.full(value, tuple(input.shape), dtype or input.dtype), device or input.device, requires_grad)
+def _like(name: str, value: int) -> Any:
+    def factory(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
+        no_more(name, options)
+        d = type_or(dtype, input.dtype)
+        return made(graph.full(value, tuple(input.shape), d), device or input.device, requires_grad)
 
     return factory
 
 
-zeros_like, ones_like, empty_like = _like(0), _like(1), _like(0)
+zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1), _like("empty_like", 0)
 
 
 def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
@@ -264,11 +314,13 @@ def arange(
         start, end = 0, start
     if step == 0:
         raise SpiralError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(step)):
+        raise SpiralError(f"unsupported range: {start} -> {end}")
     if (end - start) / step < 0:
         raise SpiralError("upper bound and lower bound inconsistent with step sign")
     n = math.ceil((end - start) / step)
     integral = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
-    d = dtype or (dtypes.int64 if integral else dtypes.get_default_dtype())
+    d = type_or(dtype, dtypes.int64 if integral else dtypes.get_default_dtype())
     node = graph.iota((n,), 0)
     if d.kind == "f":
         # Computed in float64 and rounded once, as torch does.
@@ -280,7 +332,9 @@ def arange(
 
 def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included (torch.linspace)."""
-    d = dtype or dtypes.get_default_dtype()
+    d = type_or(dtype, dtypes.get_default_dtype())
+    if steps < 0:
+        raise SpiralError(f"number of steps must be non-negative, got {steps}")
     values = np.linspace(start, end, steps, dtype=np.float64).astype(d.np)
     t = over_array(values)
     if device is not None:
@@ -292,8 +346,9 @@ def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any
     """Ones on the diagonal (torch.eye)."""
     from .ir.lang import eq
 
-    shape = (n, n if m is None else m)
-    return made(cast(eq(graph.iota(shape, 0), graph.iota(shape, 1)), dtype or dtypes.get_default_dtype()), device, requires_grad)
+    shape = size_of((n, n if m is None else m))
+    d = type_or(dtype, dtypes.get_default_dtype())
+    return made(cast(eq(graph.iota(shape, 0), graph.iota(shape, 1)), d), device, requires_grad)
 
 
 # -- conversion ----------------------------------------------------------------------------------------

@@ -1,19 +1,19 @@
 """Functions with a backward of the user's own, and a check of derivatives.
 
-    >>> import spiraltorch as st
-    >>> class Cube(st.autograd.Function):
-    ...     @staticmethod
-    ...     def forward(ctx, x):
-    ...         ctx.save_for_backward(x)
-    ...         return x * x * x
-    ...     @staticmethod
-    ...     def backward(ctx, grad):
-    ...         (x,) = ctx.saved_tensors
-    ...         return grad * 3 * x * x
-    >>> x = st.tensor(2.0, requires_grad=True)
-    >>> Cube.apply(x).backward()
-    >>> x.grad
-    tensor(12.)
+>>> import spiraltorch as st
+>>> class Cube(st.autograd.Function):
+...     @staticmethod
+...     def forward(ctx, x):
+...         ctx.save_for_backward(x)
+...         return x * x * x
+...     @staticmethod
+...     def backward(ctx, grad):
+...         (x,) = ctx.saved_tensors
+...         return grad * 3 * x * x
+>>> x = st.tensor(2.0, requires_grad=True)
+>>> Cube.apply(x).backward()
+>>> x.grad
+tensor(12.)
 """
 
 from __future__ import annotations
@@ -79,11 +79,15 @@ class _FunctionStep(GradFn):
 
     __slots__ = ("function", "ctx", "inputs_given", "kept")
 
-    def __init__(self, function: type[Function], ctx: FunctionCtx, given: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-        super().__init__(_UserCall(function.__name__ + "Backward"), [t for t in given if isinstance(t, Tensor)], outputs)
+    def __init__(
+        self, function: type[Function], ctx: FunctionCtx, given: Sequence[Any], outputs: Sequence[Tensor]
+    ) -> None:
+        super().__init__(
+            _UserCall(function.__name__ + "Backward"), [t for t in given if isinstance(t, Tensor)], outputs
+        )
         self.function, self.ctx = function, ctx
         self.inputs_given = [isinstance(t, Tensor) for t in given]
-        self.origin = user_origin(3)
+        self.origin: Any = user_origin(3)
 
     def keep(self, outputs: Sequence[Tensor]) -> None:
         """Hold on to what was saved; outputs by their memory, since they hold this step."""
@@ -133,7 +137,9 @@ class _FunctionStep(GradFn):
         if len(results) > count and all(r is None for r in results[count:]):
             results = results[:count]
         if len(results) != count:
-            raise SpiralError(f"function {self.name()} returned an incorrect number of gradients (expected {count}, got {len(results)})")
+            raise SpiralError(
+                f"function {self.name()} returned an incorrect number of gradients (expected {count}, got {len(results)})"
+            )
         for i, (r, is_tensor) in enumerate(zip(results, self.inputs_given)):
             if r is not None and not is_tensor:
                 raise SpiralError(
@@ -214,7 +220,9 @@ def _as_output(value: Any, args: Sequence[Any], ctx: FunctionCtx) -> Any:
     return value
 
 
-def _tape(cls: type[Function], ctx: FunctionCtx, args: Sequence[Any], found: Sequence[Any], outs: Sequence[Any]) -> None:
+def _tape(
+    cls: type[Function], ctx: FunctionCtx, args: Sequence[Any], found: Sequence[Any], outs: Sequence[Any]
+) -> None:
     for t in ctx.dirty_tensors:
         if t._fn is None and t._requires_grad:
             raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
@@ -331,7 +339,9 @@ def gradcheck(
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
     if not checked:
-        raise ValueError("gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True.")
+        raise ValueError(
+            "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
+        )
     with enable_grad():
         outputs = _outputs(func, inputs)
         problem = _first_problem(func, inputs, checked, outputs, eps, atol, rtol, nondet_tol)
@@ -341,7 +351,14 @@ def gradcheck(
 
 
 def _first_problem(
-    func: Callable[..., Any], inputs: list[Any], checked: list[int], outputs: list[Tensor], eps: float, atol: float, rtol: float, nondet: float
+    func: Callable[..., Any],
+    inputs: list[Any],
+    checked: list[int],
+    outputs: list[Tensor],
+    eps: float,
+    atol: float,
+    rtol: float,
+    nondet: float,
 ) -> str:
     for i in checked:
         numerical = _numerical(func, inputs, i, eps)
@@ -351,7 +368,11 @@ def _first_problem(
             analytical = _analytical(o, inputs[i])
             expected = numerical[k] if numerical else np.zeros_like(analytical)
             if not np.allclose(analytical, expected, rtol, atol):
-                note = "" if inputs[i].dtype is dtypes.float64 else " (the input is not float64, which central differences need)"
+                note = (
+                    ""
+                    if inputs[i].dtype is dtypes.float64
+                    else " (the input is not float64, which central differences need)"
+                )
                 worst = np.unravel_index(np.argmax(np.abs(analytical - expected)), expected.shape)
                 return (
                     f"Jacobian mismatch for output {k} with respect to input {i}{note}, largest at input element "
@@ -359,7 +380,9 @@ def _first_problem(
                 )
             again = _analytical(o, inputs[i])
             if np.abs(again - analytical).max(initial=0.0) > nondet:
-                return f"Backward is not reentrant, i.e., running backward with the same input gives different values, output {k}, input {i}"
+                return (
+                    f"Backward is not reentrant: with the same input it gives different values (output {k}, input {i})"
+                )
     return ""
 
 
@@ -369,16 +392,27 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
     if grad_outputs is None:
         draw = np.random.default_rng(0)
         grad_outputs = [_tensor_of(draw.standard_normal(o.shape), o.dtype) for o in _outputs(func, inputs)]
-    seeds = [g.detach().requires_grad_() for g in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)]
+    seeds = [
+        g.detach().requires_grad_() for g in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)
+    ]
 
     def gradients(*args: Any) -> Any:
         own, given = list(args[: len(inputs)]), args[len(inputs) :]
-        wanted = [i for i, x in enumerate(own) if isinstance(x, Tensor) and (x.requires_grad or inputs[i].requires_grad)]
+        wanted = [
+            i for i, x in enumerate(own) if isinstance(x, Tensor) and (x.requires_grad or inputs[i].requires_grad)
+        ]
         for i in wanted:
             if not own[i].requires_grad:
                 own[i] = own[i].requires_grad_()
         with enable_grad():
             outs = [o for o in _outputs(func, own)]
-            return grad(outs, [own[i] for i in wanted], list(given), create_graph=True, allow_unused=True, materialize_grads=True)
+            return grad(
+                outs,
+                [own[i] for i in wanted],
+                list(given),
+                create_graph=True,
+                allow_unused=True,
+                materialize_grads=True,
+            )
 
     return gradcheck(gradients, [*inputs, *seeds], **options)

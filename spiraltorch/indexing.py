@@ -99,7 +99,8 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
         try:
             n = i.__index__()
         except (AttributeError, TypeError):
-            raise IndexError(
+            kind = TypeError if isinstance(i, str) else IndexError
+            raise kind(
                 f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})"
             ) from None
         if not -shape[axis] <= n < shape[axis]:

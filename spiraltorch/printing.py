@@ -73,14 +73,13 @@ class _Numbers:
         values = shown[np.isfinite(shown) & (shown != 0)]
         if values.size:
             self._choose(values.astype(np.float64))
-        if options.sci_mode is not None:
-            self.exponent = options.sci_mode
 
     def _choose(self, values: np.ndarray) -> None:
         sizes = np.abs(values)
         low, high = float(sizes.min()), float(sizes.max())
         self.integral = bool((values == np.ceil(values)).all())
-        self.exponent = high / low > 1000.0 or high > 1.0e8 or (not self.integral and low < 1.0e-4)
+        automatic = high / low > 1000.0 or high > 1.0e8 or low < 1.0e-4
+        self.exponent = automatic if options.sci_mode is None else options.sci_mode
         if self.exponent:
             texts = [f"{v:.{options.precision}e}" for v in values.tolist()]
         elif self.integral:
@@ -169,6 +168,8 @@ def _suffixes(t: Tensor) -> list[str]:
             out.append(f"size={tuple(t.shape)}")
         plain = t.dtype is default
     else:
+        if not options.edgeitems:
+            out.append(f"size={tuple(t.shape)}")
         wide = dtypes.complex128 if default is dtypes.float64 else dtypes.complex64
         plain = t.dtype in (default, wide, dtypes.int64, dtypes.bool_)
     if not plain:

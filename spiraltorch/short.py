@@ -54,7 +54,7 @@ def fresh(node: Node, where: Any) -> Tensor:
         size *= n
     q.bytes += size
     if (len(cells) > config.queue_nodes or q.bytes > config.queue_bytes) and q.trace is None:
-        q.flush()
+        q.overflow()
     return t  # type: ignore[no-any-return]
 
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from .config import config
 from .device import CPU, device
-from .errors import SpiralError
+from .errors import OutOfMemoryError, SpiralError
 from .ir import graph
 from .ir.node import Node, Shape
 from .ops.view import apply_steps, step_shape
+from .runtime.buffers import physical_memory
 
 Step = tuple[str, Any]
+MEMORY = physical_memory()
 __all__ = ["Queue", "Step", "Storage", "apply_steps", "layout", "queue", "realize", "reshape_strides", "step_shape", "write_through"]
 
 
@@ -69,6 +71,7 @@ class Storage:
             trace.write(self)
         self.node = graph.copy(node) if node.op == "BUFFER" else node  # a buffer belongs to one cell
         self.version += 1
+        self.error = None
         queue.add(self)
         if self.shared and trace is None:
             realize([self])  # the outside looks at this memory at any time
@@ -94,6 +97,15 @@ def computed_at_once(sources: Sequence[Any], results: Sequence[Any]) -> None:
         realize([t._storage for t in results])
 
 
+def check_room(n: Node) -> None:
+    """Refuse what the machine cannot hold, at the user's line."""
+    if n.nbytes > MEMORY:
+        raise OutOfMemoryError(
+            f"can't allocate memory: a tensor of shape {list(n.shape)} and type {n.dtype.name} needs {n.nbytes} bytes, "
+            f"the machine has {MEMORY}"
+        )
+
+
 class Queue(threading.local):
     """Pending cells, weakly, in the order they were made; and the trace in progress, if any.
 
@@ -108,10 +120,21 @@ class Queue(threading.local):
     def add(self, cell: Storage) -> None:
         cells = self.cells
         cells.append(weakref.ref(cell))
-        n = cell.node
-        self.bytes += math.prod(n.shape) * n.dtype.itemsize
+        self.bytes += cell.node.nbytes
         if (len(cells) > config.queue_nodes or self.bytes > config.queue_bytes) and self.trace is None:
-            self.flush()
+            self.overflow()
+
+    def overflow(self) -> None:
+        """A bound is reached: compute what is pending, unless the newest value is one that cannot be."""
+        cell = self.cells[-1]()
+        assert cell is not None
+        try:
+            check_room(cell.node)
+        except OutOfMemoryError:
+            self.cells.pop()
+            self.bytes -= cell.node.nbytes
+            raise
+        self.flush()
 
     def take(self) -> list[Storage]:
         """All cells that are alive and pending; the queue is empty afterwards."""
@@ -144,7 +167,7 @@ def _compute(cells: Sequence[Storage]) -> None:
 def realize(cells: Sequence[Storage]) -> None:
     """Give ``cells`` their values (and everything else pending, so that shared work is done once).
 
-    Raises what the computation raised, also when that was on an earlier attempt.
+    Raises when one of them cannot be computed, again at every attempt.
     """
     todo = [c for c in cells if c.pending]
     if todo:
@@ -152,10 +175,10 @@ def realize(cells: Sequence[Storage]) -> None:
             queue.trace.interrupted()
         rest = queue.take()
         known = set(rest)
-        _compute([c for c in todo if c not in known and c.error is None] + rest)
+        _compute([c for c in todo if c not in known] + rest)
     for c in cells:
         if c.error is not None:
-            raise c.error
+            raise c.error.with_traceback(None)
 
 
 def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:

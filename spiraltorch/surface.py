@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .creation import full, made, ones, over_array, size_of, zeros
+from .creation import full, made, no_more, ones, over_array, size_of, type_or, zeros
 from .dispatch import call, view_call
 from .dtypes import DType
 from .errors import ShapeError, SpiralError
@@ -34,7 +34,7 @@ def _draw(op: Any, shape: tuple[int, ...], generator: Generator | None, **kwargs
 
 
 def _random(body: Any, *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any) -> Tensor:
-    d = dtype or dtypes.get_default_dtype()
+    d = type_or(dtype, dtypes.get_default_dtype())
     return made(_draw(body, size_of(size), generator, dtype=d, **kw), device, requires_grad)
 
 

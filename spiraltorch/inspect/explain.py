@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Origin, describe_origin
+from ..errors import describe_origin
 from ..ir.kernel import Gemm, Kernel
-from ..ir.node import Node, toposort
+from ..ir.node import Node, origins, toposort
 from .cost import Cost, count, launch_cost, readable
 from .show import Inspection
 
@@ -64,7 +64,8 @@ class Explanation:
     def __str__(self) -> str:
         c = self.cost
         head = (
-            f"{len(self.launches)} launches of {self.kernels} kernels: {readable(c.read)} read, {readable(c.written)} written, "
+            f"{len(self.launches)} launches of {self.kernels} kernels: "
+            f"{readable(c.read)} read, {readable(c.written)} written, "
             f"{count(c.flops)} operations, {readable(self.arena)} of temporaries"
         )
         return "\n".join([head, *[_describe(k, x) for k, x in enumerate(self.launches, 1)]])
@@ -132,23 +133,17 @@ def _report(step: Step, number: dict[int, int], lines: tuple[str, ...]) -> Launc
         for stage in g.stages:
             for other, sentence in stage.refusals:
                 if id(other) in number and other is not g:
-                    reasons[f"{stage.node.op} {list(stage.node.shape)} is not in launch {number[id(other)]}: {sentence}"] = None
+                    reasons[
+                        f"{stage.node.op} {list(stage.node.shape)} is not in launch {number[id(other)]}: {sentence}"
+                    ] = None
     return LaunchReport(
         kind, k.key, len(step.launches), tuple(results), lines, cost, tuple(list(reasons)[:MOST_REASONS])
     )  # fmt: skip
 
 
 def lines_of(lowered: Lowered) -> Callable[[Step], tuple[str, ...]]:
-    """A function that gives the user's lines a step computes, in the order of the data.
-
-    Only an operator's result carries the line; what lies inside its body belongs to the value it leads to.
-    """
-    origin: dict[Node, Origin | None] = {}
-    for n in reversed(toposort(lowered.simplified)):
-        origin[n] = n.origin or origin.get(n)
-        for s in n.src:
-            if s not in origin:
-                origin[s] = s.origin or origin[n]
+    """A function that gives the user's lines a step computes, in the order of the data."""
+    origin = origins(toposort(lowered.simplified))
     boundaries = {s.node for g in lowered.groups for s in g.stages}
 
     def lines(step: Step) -> tuple[str, ...]:

@@ -108,14 +108,19 @@ class Profile:
 
     def __str__(self) -> str:
         total = self.seconds or 1.0
-        head = f"{'kernel':24} {'kind':8} {'calls':>6} {'us':>9} {'share':>6} {'GB/s':>7} {'% copy':>6} {'GFLOP/s':>8}  line"
-        lines = [head]
+        lines = [
+            f"{'kernel':24} {'kind':8} {'calls':>6} {'us':>9} {'share':>6} "
+            f"{'GB/s':>7} {'% copy':>6} {'GFLOP/s':>8}  line"
+        ]
         for r in self.rows:
+            us, share = r.seconds / max(1, r.calls) * 1e6, r.seconds / total
             lines.append(
-                f"{r.kernel:24} {r.kind:8} {r.calls:6} {r.seconds / max(1, r.calls) * 1e6:9.1f} {r.seconds / total:6.1%} "
-                f"{r.bandwidth / 1e9:7.1f} {100 * r.bandwidth / self.peak:6.0f} {r.rate / 1e9:8.1f}  {', '.join(r.lines)}"
+                f"{r.kernel:24} {r.kind:8} {r.calls:6} {us:9.1f} {share:6.1%} {r.bandwidth / 1e9:7.1f} "
+                f"{100 * r.bandwidth / self.peak:6.0f} {r.rate / 1e9:8.1f}  {', '.join(r.lines)}"
             )
-        lines.append(f"{len(self._rows)} launches, {self.seconds * 1e3:.3f} ms; a copy moves {self.peak / 1e9:.1f} GB/s")
+        lines.append(
+            f"{len(self._rows)} launches, {self.seconds * 1e3:.3f} ms; a copy moves {self.peak / 1e9:.1f} GB/s"
+        )
         return "\n".join(lines)
 
     __repr__ = __str__

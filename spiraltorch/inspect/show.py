@@ -52,7 +52,9 @@ def _llvm(kernel: Kernel | Gemm) -> str:
     from ..kernels.llvm.gemm import emit_gemm
     from ..kernels.llvm.target import host
 
-    return emit_kernel(kernel, host(), kernel.key) if isinstance(kernel, Kernel) else emit_gemm(kernel, host(), kernel.key)
+    return (
+        emit_kernel(kernel, host(), kernel.key) if isinstance(kernel, Kernel) else emit_gemm(kernel, host(), kernel.key)
+    )
 
 
 def _triton(kernel: Kernel | Gemm) -> str:
@@ -148,7 +150,8 @@ class Inspection:
     def __repr__(self) -> str:
         total = cost.total(self.lowered)
         return (
-            f"<{self.launches} launches of {len(self.kernels)} kernels: {cost.readable(total.read + total.written)} moved, "
+            f"<{self.launches} launches of {len(self.kernels)} kernels: "
+            f"{cost.readable(total.read + total.written)} moved, "
             f"{cost.count(total.flops)} operations, {cost.readable(self.lowered.schedule.arena)} of temporaries>"
         )
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -229,6 +229,20 @@ def toposort(roots: Iterable[Node]) -> list[Node]:
             if s not in seen:
                 stack.append(s)
     return order
+
+
+def origins(order: Sequence[Node]) -> dict[Node, Any]:
+    """The user's line of every node of a topological order.
+
+    Only an operator's result carries the line; what lies inside its body belongs to the value it leads to.
+    """
+    found: dict[Node, Any] = {}
+    for n in reversed(order):
+        found[n] = n.origin or found.get(n)
+        for s in n.src:
+            if s not in found:
+                found[s] = s.origin or found[n]
+    return found
 
 
 def substitute(roots: Iterable[Node], mapping: dict[Node, Node]) -> list[Node]:

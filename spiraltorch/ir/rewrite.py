@@ -67,11 +67,9 @@ def rewrite(roots: Sequence[Node], rules: dict[str, list[Rule]], log: Callable[[
             continue
         src = tuple([memo[s] for s in n.src])
         same = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
-        if same.origin is None:
-            same.origin = n.origin
+        same.origin = n.origin or same.origin
         new = settle(same)
-        if new.origin is None:
-            new.origin = n.origin
+        new.origin = n.origin or new.origin
         memo[n] = new
         memo.setdefault(new, new)
     return [memo[r] for r in roots]

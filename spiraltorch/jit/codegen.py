@@ -21,10 +21,10 @@ def addresses(kernels: Sequence[Any]) -> dict[str, int]:
             from ..kernels.library import address
 
             found[k.key] = address(k)
-        elif config.cpu == "numba":
+        elif _by_numba(k):
             from ..kernels.numba import compile
 
-            found[k.key] = compile(k)
+            found[k.key] = compile(k, blas=config.gemm == "blas")
         else:
             wanted.append((k.key, _emitter(k)))
     if wanted:
@@ -39,6 +39,10 @@ def addresses(kernels: Sequence[Any]) -> dict[str, int]:
 
 
 _known: set[str] = set()
+
+
+def _by_numba(k: Any) -> bool:
+    return config.cpu == "numba" or (config.gemm == "blas" and isinstance(k, Gemm))
 
 
 def _emitter(k: Any) -> Callable[[], str]:
@@ -58,10 +62,10 @@ def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
     if isinstance(k, Kernel):
         return k.tasks(x.ints), 1, False, ()
     if isinstance(k, Gemm):
-        if config.cpu == "numba":
+        if _by_numba(k):
             from ..kernels.numba import gemm_tasks
 
-            return gemm_tasks(k, x.ints), 1, False, ()
+            return gemm_tasks(k, x.ints, blas=config.gemm == "blas"), 1, False, ()
         from ..kernels.llvm.gemm import plan_gemm
         from ..kernels.llvm.target import host
 

@@ -22,11 +22,11 @@ from ..config import config, log
 from ..device import CPU
 from ..ir.node import Node
 from ..runtime import buffers
-from ..storage import Storage, queue
+from ..storage import Storage, queue, realize
 from ..tape import mode
 from ..tensor import Tensor, tensor_over
 from . import guards as guarding
-from .differentiable import CompiledCall, partition
+from .differentiable import CompiledCall, consumed, partition
 from .eager import canonical
 from .program import CheckFailed, Program, build
 from .trace import Trace
@@ -157,7 +157,7 @@ class CompiledFunction:
         if _off.on or queue.trace is not None:
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
-        key: list[Any] = [mode.enabled, config.cpu]
+        key: list[Any] = [mode.enabled, config.cpu, config.gemm]
         for a in args:
             if isinstance(a, Tensor):
                 tensors.append(a)
@@ -222,7 +222,12 @@ class CompiledFunction:
             for word, container, key, part in e.host:
                 value = getattr(container, key) if part == -2 else container[key]
                 word[()] = value if part < 0 else value[part]
-            outs = e.program.run(inputs, e.scalars, outs)
+            try:
+                outs = e.program.run(inputs, e.scalars, outs)
+            except AttributeError:
+                if self._wait(e, tensors):
+                    return self._replay(e, tensors)
+                raise
         self.hits += 1
         for j, where, count in e.writes:
             cell = tensors[where]._storage if where.__class__ is int else where
@@ -262,6 +267,14 @@ class CompiledFunction:
         if e.differentiable is not None:
             e.differentiable.attach(results, tensors, cells)
         return rebuild(e.template, results)
+
+    @staticmethod
+    def _wait(e: Entry, tensors: list[Tensor]) -> bool:
+        """Compute what is not in memory yet: values pending in another thread.  Raises for one that failed."""
+        cells = [tensors[what]._storage if kind == 0 else what for kind, what in e.bindings if kind < 2]
+        waiting = [c for c in cells if c.pending]
+        realize(waiting)
+        return bool(waiting)
 
     # -- tracing ---------------------------------------------------------------------------------------
 
@@ -317,9 +330,9 @@ class CompiledFunction:
             return sum(x != y for x, y in zip(form, other)) + abs(len(form) - len(other))
 
         nearest = min(self._entries, key=distance)
-        parts = [f"argument {i - 2}: {y!r} -> {x!r}" for i, (x, y) in enumerate(zip(form, nearest)) if x != y]
+        parts = [f"argument {i - 3}: {y!r} -> {x!r}" for i, (x, y) in enumerate(zip(form, nearest)) if x != y]
         if len(form) != len(nearest):
-            parts.append(f"{len(nearest) - 2} arguments -> {len(form) - 2}")
+            parts.append(f"{len(nearest) - 3} arguments -> {len(form) - 3}")
         log("recompile", f"{self.__name__}: the call differs from the nearest one compiled in " + "; ".join(parts))  # type: ignore[attr-defined]
 
     def lower(self, *args: Any, **kwargs: Any) -> Any:
@@ -486,7 +499,7 @@ class Capture:
             if a is t:
                 return Output(-1, (), i)
         if cell in self.cells:
-            fn = t._fn if t._fn is not None and t._fn.freed else None
+            fn = t._fn if t._fn is not None and consumed(t._fn) else None
             return Output(self.cells[cell], t._steps, None, fn, t._index)
         return Output(-1, (), t)
 

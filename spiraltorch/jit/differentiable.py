@@ -84,12 +84,26 @@ class Differentiable:
             o._fn, o._index, o._seen = fn, k, o._storage.version
 
 
+def consumed(fn: GradFn) -> bool:
+    """Whether backward has gone through here: something that this step or one before it saved is freed."""
+    seen: set[GradFn] = set()
+    stack = [fn]
+    while stack:
+        f = stack.pop()
+        if f.freed:
+            return True
+        if f not in seen:
+            seen.add(f)
+            stack.extend([e[0] for e in f.edges if isinstance(e, tuple)])
+    return False
+
+
 def partition(capture: Capture) -> Differentiable | None:
     """The backward of a traced function, or None when no result requires grad.
 
     Adds the values to save to the capture's cells.
     """
-    outs = [k for k, t in enumerate(capture.results) if t._fn is not None and not t._fn.freed]
+    outs = [k for k, t in enumerate(capture.results) if t._fn is not None and not consumed(t._fn)]
     if not outs or not mode.enabled:
         return None
     roots = [capture.results[k] for k in outs]

@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..config import config, log
 from ..dtypes import DType
 from ..errors import VerifyError
 from ..ir import graph
-from ..ir.node import Node, make, toposort
+from ..ir.node import Node, make, origins, toposort
 from ..runtime import buffers
 from ..storage import Storage
-from .program import CheckFailed, Program, build
+from .program import CheckFailed, Program, build, indexed_size
 
 MOST_PROGRAMS = 2048
 _programs: OrderedDict[Any, Program] = OrderedDict()
@@ -41,6 +43,7 @@ class Canonical:
         """The graph over PARAM leaves."""
         slot = {n: i for i, n in enumerate(self.leaves)}
         memo: dict[Node, Node] = {}
+        where = origins(self.order)
         count = 0
         for n in self.order:
             if n in slot:
@@ -53,7 +56,9 @@ class Canonical:
             else:
                 src = tuple([memo[s] for s in n.src])
                 new = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
-            if new.origin is None or n.op in ("GATHER", "SCATTER"):
+            if n.op in ("GATHER", "SCATTER"):
+                new.origin = where[n]
+            elif new.origin is None:
                 new.origin = n.origin
             memo[n] = new
         return [memo[n] for n in nodes]
@@ -79,7 +84,7 @@ def canonical(roots: Sequence[Node]) -> Canonical:
             types.append(n.dtype)
         else:
             key.append((op, tuple([ids[s] for s in n.src]), n.arg, n.shape, n.dtype))
-    return Canonical((tuple(key), tuple([ids[r] for r in roots]), config.cpu), order, leaves, scalars, types)
+    return Canonical((tuple(key), tuple([ids[r] for r in roots]), config.cpu, config.gemm), order, leaves, scalars, types)
 
 
 def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | None]) -> Program:
@@ -120,8 +125,12 @@ def may_overwrite(cells: Sequence[Storage], c: Canonical) -> list[int | None]:
 
 
 def compute(cells: Sequence[Storage]) -> None:
-    """Give every cell its value.  A failed check marks the cells that depend on it; the others are computed."""
-    cells = [c for c in cells if c.pending]
+    """Give every cell its value.
+
+    A failed check marks the new values that depend on it, which raise whenever they are looked at.  Memory
+    that was to be overwritten by such a value keeps what it held, and the error is raised here.
+    """
+    cells = [c for c in cells if c.pending and c.error is None]
     if not cells:
         return
     roots = [c.node for c in cells]
@@ -133,14 +142,7 @@ def compute(cells: Sequence[Storage]) -> None:
     try:
         outs = program.run([n.arg for n in form.leaves], form.scalars)
     except CheckFailed as e:
-        error = _blame(e, form, program)
-        failed = [c for c in cells if _depends(c.node, error.node)]
-        for c in failed or cells:
-            c.error = error
-        rest = [c for c in cells if c.error is None]
-        del roots, form
-        compute(rest)
-        raise error from None
+        return _after_failure(cells, form, e)
     for cell, out in zip(cells, outs):
         if cell.shared and out is not cell.buffer:
             ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
@@ -148,18 +150,47 @@ def compute(cells: Sequence[Storage]) -> None:
         cell.settle(out)
 
 
-def _blame(e: CheckFailed, form: Canonical, program: Program) -> CheckFailed:
-    """The error with the node and line of this graph, which may differ from the graph that was compiled."""
-    if e.node is None:
-        return e
-    for then, now in zip(program.order, form.order):
-        if then.op == e.node.op and then.origin is e.node.origin:
-            return CheckFailed(now)
-    return e
+def _after_failure(cells: Sequence[Storage], form: Canonical, failed: CheckFailed) -> None:
+    """Mark or put back the cells that depend on the failure, and compute the others."""
+    bad, error = _blame(form, failed)
+    restored = False
+    for cell in [c for c in cells if c.node in bad]:
+        if cell.buffer is None:
+            cell.error = error
+        else:
+            cell.settle(cell.buffer)
+            restored = True
+    compute(cells)
+    if restored:
+        raise error
 
 
-def _depends(root: Node, on: Node | None) -> bool:
-    return on is None or any(n is on for n in toposort([root]))
+def _blame(form: Canonical, failed: CheckFailed) -> tuple[set[Node], CheckFailed]:
+    """(the first node whose index is out of range and all that depend on it, its error).
+
+    The program knows the graph that was compiled, not this one; so the indices themselves are looked at.
+    """
+    for n in form.order:
+        if n.op in ("GATHER", "SCATTER"):
+            index = _value(n.src[1])
+            if index.size and (index.min() < 0 or index.max() >= indexed_size(n)):
+                break
+    else:
+        return set(form.order), failed
+    bad = {n}
+    for m in form.order:
+        if any([s in bad for s in m.src]):
+            bad.add(m)
+    return bad, CheckFailed(n, origins(form.order)[n])
+
+
+def _value(n: Node) -> np.ndarray:
+    """A node's value."""
+    b = n.arg
+    if n.op != "BUFFER":
+        form = canonical([n])
+        (b,) = find_program(form, [n], [None]).run([leaf.arg for leaf in form.leaves], form.scalars)
+    return b.view(n.dtype.np, n.shape)  # type: ignore[no-any-return]
 
 
 def clear_programs() -> None:

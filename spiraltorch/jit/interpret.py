@@ -60,7 +60,8 @@ def run_lowered(
         for x in step.launches:
             runner(x.kernel, [view(p) for p in x.params], x.ints, [scalars[s] for s in x.scalars])
             if status[0]:
-                raise CheckFailed(x.checks.get(int(status[0])))
+                n = x.checks.get(int(status[0]))
+                raise CheckFailed(n, n.origin if n is not None else None)
     result = []
     for j, (kind, value) in enumerate(schedule.outs):
         if kind == "in":

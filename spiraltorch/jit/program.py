@@ -16,7 +16,7 @@ import numpy as np
 
 from ..config import config, log
 from ..dtypes import DType
-from ..errors import describe_origin
+from ..errors import Origin, SpiralError, describe_origin
 from ..ir.kernel import Gemm, Kernel
 from ..ir.node import Node, toposort
 from ..runtime import buffers
@@ -104,7 +104,7 @@ class Program:
     scalar_positions: list[int] = field(default_factory=list)
     scalar_order: list[int] = field(default_factory=list)
     constants: list[np.ndarray] = field(default_factory=list)
-    order: list[Node] = field(default_factory=list)
+    origins: dict[Node, Origin | None] = field(default_factory=dict)  # lines of the operations that may fail
     compile_seconds: float = 0.0
     baked: bool = False
 
@@ -160,8 +160,9 @@ class Program:
         for step in reversed(self.lowered.steps[:done]):
             for x in step.launches:
                 if status in x.checks:
-                    return CheckFailed(x.checks[status])
-        return CheckFailed(None)
+                    n = x.checks[status]
+                    return CheckFailed(n, self.origins.get(n))
+        return CheckFailed(None, None)
 
     def __post_init__(self) -> None:
         self.out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
@@ -171,17 +172,18 @@ class Program:
         return len(self.lowered.steps)
 
 
-class CheckFailed(IndexError):
-    """An index was out of range at ``node``."""
+class CheckFailed(SpiralError, IndexError):
+    """An index was out of range at ``node``, which the line ``origin`` recorded."""
 
-    def __init__(self, node: Node | None) -> None:
-        where = describe_origin(node.origin) if node is not None else ""
-        size = "" if node is None else f": an index is not in [0, {_indexed_size(node)})"
+    def __init__(self, node: Node | None, origin: Origin | None) -> None:
+        where = describe_origin(origin)
+        flat = node is None or node.src[0].op == "RESHAPE"  # positions in several axes at once
+        size = "" if flat else f": an index is not in [0, {indexed_size(node)})"
         super().__init__(f"index out of range in self{size}" + (f"; the operation was recorded at {where}" if where else ""))
-        self.node = node
 
 
-def _indexed_size(n: Node) -> int:
+def indexed_size(n: Node) -> int:
+    """How many positions the axis has that a GATHER or SCATTER indexes."""
     axis = n.arg
     if isinstance(axis, tuple):  # SCATTER (axis, op), GATHER ("along", axis)
         axis = axis[1] if n.op == "GATHER" else axis[0]
@@ -214,7 +216,7 @@ def build(roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, sca
     program = Program(
         lowered, list(inputs), list(scalar_types), [(r.shape, r.dtype) for r in roots], schedule.taken, schedule.arena
     )
-    program.order = toposort(roots)
+    program.origins = {n: n.origin for step in schedule.steps for x in step.launches for n in x.checks.values()}
     if config.cpu != "reference":
         _link(program)
     program.compile_seconds = time.perf_counter() - start

@@ -1,9 +1,9 @@
 """``st.compile(module)``: the module with its forward compiled.
 
-    >>> import spiraltorch as st
-    >>> m = st.nn.Linear(2, 3)
-    >>> st.compile(m) is m
-    True
+>>> import spiraltorch as st
+>>> m = st.nn.Linear(2, 3)
+>>> st.compile(m) is m
+True
 """
 
 from __future__ import annotations

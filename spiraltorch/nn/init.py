@@ -1,9 +1,9 @@
 """Initial values for parameters, written in place and off the tape (torch.nn.init).
 
-    >>> import spiraltorch as st
-    >>> w = st.nn.init.constant_(st.empty(2), 3.0)
-    >>> w
-    tensor([3., 3.])
+>>> import spiraltorch as st
+>>> w = st.nn.init.constant_(st.empty(2), 3.0)
+>>> w
+tensor([3., 3.])
 """
 
 from __future__ import annotations
@@ -83,7 +83,12 @@ def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, generator: Gene
 
 @_initializer
 def trunc_normal_(
-    tensor: Tensor, mean: float = 0.0, std: float = 1.0, a: float = -2.0, b: float = 2.0, generator: Generator | None = None
+    tensor: Tensor,
+    mean: float = 0.0,
+    std: float = 1.0,
+    a: float = -2.0,
+    b: float = 2.0,
+    generator: Generator | None = None,
 ) -> Tensor:
     """Normal with ``mean`` and ``std``, cut off at ``a`` and ``b``: the quantile of a uniform number in between."""
     from scipy.special import ndtr, ndtri
@@ -136,7 +141,8 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     middle = tuple([n // 2 for n in tensor.shape[2:]])
     for g in range(groups):
         for c in range(min(per_group, tensor.shape[1])):
-            values[(g * per_group + c, c, *middle)] = 1
+            place = (g * per_group + c, c, *middle)
+            values[place] = 1
     return over_array(values.astype(tensor.dtype.np))
 
 
@@ -162,7 +168,11 @@ def _kaiming_std(tensor: Tensor, a: float, mode: str, nonlinearity: str) -> floa
 
 @_initializer
 def kaiming_uniform_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
 ) -> Tensor | None:
     """Uniform with the variance ``gain**2 / fan`` (He et al., 2015)."""
     if 0 in tensor.shape:
@@ -173,7 +183,11 @@ def kaiming_uniform_(
 
 @_initializer
 def kaiming_normal_(
-    tensor: Tensor, a: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", generator: Generator | None = None
+    tensor: Tensor,
+    a: float = 0,
+    mode: str = "fan_in",
+    nonlinearity: str = "leaky_relu",
+    generator: Generator | None = None,
 ) -> Tensor | None:
     """Normal with the variance ``gain**2 / fan`` (He et al., 2015)."""
     if 0 in tensor.shape:

@@ -1,9 +1,9 @@
 """Parameter: a tensor that a Module counts among what it learns.
 
-    >>> import spiraltorch as st
-    >>> w = st.nn.Parameter(st.zeros(2))
-    >>> w.requires_grad, type(w * 2).__name__
-    (True, 'Tensor')
+>>> import spiraltorch as st
+>>> w = st.nn.Parameter(st.zeros(2))
+>>> w.requires_grad, type(w * 2).__name__
+(True, 'Tensor')
 """
 
 from __future__ import annotations

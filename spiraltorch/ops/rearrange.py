@@ -54,6 +54,12 @@ def _cat_grad(g: Node, out: Node, tensors: Sequence[Node], dim: int = 0) -> list
     return grads
 
 
+def _all_tensors(tensors: Sequence[Any]) -> None:
+    for i, t in enumerate(tensors):
+        if not isinstance(t, Node):
+            raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
+
+
 @op("cat", acc=False, grad=_cat_grad, saves="", where=("",), samples=s.calls(
     s.call([T(2, 3), T(4, 3)]), s.call([T(2, 3), T(2, 1), T(2, 2)], -1), s.call([T(3)]), s.call([T(0), T(2, 3)]),
     s.call([T(2, 3), T(0, 3)], dim=0), s.call([T(2), T(3, dtype=s.dtypes.float64)])))  # fmt: skip
@@ -61,6 +67,7 @@ def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
     """Tensors one after the other along ``dim``, in their common type; 1-d empty ones are skipped.  (torch.cat)"""
     if not len(tensors):
         raise ValueError("torch.cat(): expected a non-empty list of Tensors")
+    _all_tensors(tensors)
     for i, t in enumerate(tensors):
         if not t.shape:
             raise ShapeError(f"zero-dimensional tensor (at position {i}) cannot be concatenated")

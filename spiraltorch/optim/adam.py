@@ -61,7 +61,9 @@ class Adam(Optimizer):
 
     def numbers(self, group: Group) -> _Numbers:
         beta1, beta2 = self.number(group, "betas", 0), self.number(group, "betas", 1)
-        return _Numbers(self.number(group, "lr"), beta1, beta2, self.number(group, "eps"), self.number(group, "weight_decay"))
+        return _Numbers(
+            self.number(group, "lr"), beta1, beta2, self.number(group, "eps"), self.number(group, "weight_decay")
+        )
 
     def update(self, p: Node, g: Node, state: dict[str, Node], group: Group, n: _Numbers) -> Node:
         d = p.dtype  # numbers are combined in float64 and rounded to it last

@@ -46,7 +46,8 @@ def _rate(value: Any) -> Any:
 class LRScheduler:
     """Base of schedules.  last_epoch: how many steps were taken.  base_lrs: the groups' rates at the start."""
 
-    _own = ("optimizer", "_initial")
+    #: attributes that are not saved
+    _own: tuple[str, ...] = ("optimizer", "_initial")
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
         if not isinstance(optimizer, Optimizer):
@@ -150,7 +151,9 @@ class StepLR(LRScheduler):
 class MultiStepLR(LRScheduler):
     """Times ``gamma`` at each of ``milestones``."""
 
-    def __init__(self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
+    ) -> None:
         self.milestones = Counter(milestones)
         self.gamma = gamma
         super().__init__(optimizer, last_epoch)
@@ -174,7 +177,9 @@ class ExponentialLR(LRScheduler):
 class ConstantLR(LRScheduler):
     """Times ``factor`` for the first ``total_iters`` steps."""
 
-    def __init__(self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
+    ) -> None:
         if factor > 1.0 or factor < 0:
             raise ValueError("Constant multiplicative factor expected to be between 0 and 1.")
         self.factor = factor
@@ -191,7 +196,12 @@ class LinearLR(LRScheduler):
     """A factor that goes evenly from ``start_factor`` to ``end_factor`` in ``total_iters`` steps."""
 
     def __init__(
-        self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5, last_epoch: int = -1
+        self,
+        optimizer: Optimizer,
+        start_factor: float = 1.0 / 3,
+        end_factor: float = 1.0,
+        total_iters: int = 5,
+        last_epoch: int = -1,
     ) -> None:
         if start_factor > 1.0 or start_factor <= 0:
             raise ValueError("Starting multiplicative factor expected to be greater than 0 and less or equal to 1.")
@@ -273,14 +283,14 @@ class OneCycleLR(LRScheduler):
         self.total_steps = total_steps
         self._anneal_func_type = anneal_strategy
         up = float(pct_start * total_steps) - 1
-        phases = [(up, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
+        phases: list[tuple[Any, ...]] = [(up, "initial_lr", "max_lr", "max_momentum", "base_momentum")]
         if three_phase:
             phases.append((2 * up, "max_lr", "initial_lr", "base_momentum", "max_momentum"))
             phases.append((total_steps - 1, "initial_lr", "min_lr", "max_momentum", "max_momentum"))
         else:
             phases.append((total_steps - 1, "max_lr", "min_lr", "base_momentum", "max_momentum"))
         names = ("end_step", "start_lr", "end_lr", "start_momentum", "end_momentum")
-        self._schedule_phases = [dict(zip(names, phase)) for phase in phases]
+        self._schedule_phases: list[dict[str, Any]] = [dict(zip(names, phase)) for phase in phases]
         self.cycle_momentum = cycle_momentum
         if last_epoch == -1:
             groups = optimizer.param_groups
@@ -307,7 +317,9 @@ class OneCycleLR(LRScheduler):
     def _each(name: str, value: Any, groups: Sequence[Group]) -> list[Any]:
         if isinstance(value, (list, tuple)):
             if len(value) != len(groups):
-                raise ValueError(f"{name} must have the same length as the number of parameter groups. expected {len(groups)}, got {len(value)}")
+                raise ValueError(
+                    f"{name} must have the same length as the number of parameter groups. expected {len(groups)}, got {len(value)}"
+                )
             return list(value)
         return [value] * len(groups)
 
@@ -342,7 +354,9 @@ class SequentialLR(LRScheduler):
 
     _own = ("optimizer", "_initial", "_schedulers")
 
-    def __init__(self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1) -> None:
+    def __init__(
+        self, optimizer: Optimizer, schedulers: list[LRScheduler], milestones: list[int], last_epoch: int = -1
+    ) -> None:
         if not schedulers:
             raise ValueError("SequentialLR expects at least one scheduler to be chained, but got no scheduler.")
         if any(s.optimizer is not optimizer for s in schedulers):

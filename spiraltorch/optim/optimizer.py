@@ -178,7 +178,12 @@ class Optimizer:
         numbers = self._numbered()
         groups = []
         for group in self.param_groups:
-            groups.append({**{k: v for k, v in group.items() if k != "params"}, "params": [numbers[id(p)] for p in group["params"]]})
+            groups.append(
+                {
+                    **{k: v for k, v in group.items() if k != "params"},
+                    "params": [numbers[id(p)] for p in group["params"]],
+                }
+            )
         state = {(numbers[id(p)] if isinstance(p, Tensor) else p): v for p, v in self.state.items()}
         return {"state": state, "param_groups": groups}
 
@@ -197,9 +202,13 @@ class Optimizer:
         if len(saved) != len(self.param_groups):
             raise ValueError("loaded state dict has a different number of parameter groups")
         if any(len(a["params"]) != len(b["params"]) for a, b in zip(saved, self.param_groups)):
-            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+            raise ValueError(
+                "loaded state dict contains a parameter group that doesn't match the size of optimizer's group"
+            )
         owner = {
-            number: p for old, group in zip(saved, self.param_groups) for number, p in zip(old["params"], group["params"])
+            number: p
+            for old, group in zip(saved, self.param_groups)
+            for number, p in zip(old["params"], group["params"])
         }
         state: dict[Any, Any] = defaultdict(dict)
         for key, value in state_dict["state"].items():

@@ -57,7 +57,9 @@ class SGD(Optimizer):
         return state
 
     def numbers(self, group: Group) -> _Numbers:
-        lr, decay, momentum, dampening = (self.number(group, k) for k in ("lr", "weight_decay", "momentum", "dampening"))
+        lr, decay, momentum, dampening = (
+            self.number(group, k) for k in ("lr", "weight_decay", "momentum", "dampening")
+        )
         return _Numbers(lr, decay, momentum, 1 - dampening)
 
     def update(self, p: Node, g: Node, state: dict[str, Node], group: Group, n: _Numbers) -> Node:

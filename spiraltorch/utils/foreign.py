@@ -1,9 +1,9 @@
 """Tensors of other libraries, as they come in checkpoints.
 
-    >>> import numpy as np
-    >>> from spiraltorch.utils.foreign import as_ours
-    >>> as_ours(np.ones(2, np.float32))
-    tensor([1., 1.])
+>>> import numpy as np
+>>> from spiraltorch.utils.foreign import as_ours
+>>> as_ours(np.ones(2, np.float32))
+tensor([1., 1.])
 """
 
 from __future__ import annotations

@@ -45,9 +45,14 @@ def test_distances(name: str) -> None:
 
 def test_inplace_flag() -> None:
     for call in (
-        lambda m, x: m.relu(x, True), lambda m, x: m.relu(x, inplace=True), lambda m, x: m.relu_(x), lambda m, x: m.relu(input=x, inplace=True),
-        lambda m, x: m.leaky_relu(x, 0.3, True), lambda m, x: m.elu(x, inplace=True), lambda m, x: m.hardtanh(x, -0.1, 0.2, True),
-    ):  # fmt: skip
+        lambda m, x: m.relu(x, True),
+        lambda m, x: m.relu(x, inplace=True),
+        lambda m, x: m.relu_(x),
+        lambda m, x: m.relu(input=x, inplace=True),
+        lambda m, x: m.leaky_relu(x, 0.3, True),
+        lambda m, x: m.elu(x, inplace=True),
+        lambda m, x: m.hardtanh(x, -0.1, 0.2, True),
+    ):
         a, b = X.clone(), ours(X)
         assert call(F, b) is b
         close(b, call(TF, a))

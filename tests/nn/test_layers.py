@@ -95,7 +95,9 @@ def test_layer(name: str, args: Any, kwargs: Any, x: torch.Tensor) -> None:
         compare_run(mine, other, x)
 
 
-@pytest.mark.parametrize("name", ["ReLU", "ReLU6", "LeakyReLU", "ELU", "SiLU", "Mish", "Hardtanh", "Hardswish", "Hardsigmoid"])
+@pytest.mark.parametrize(
+    "name", ["ReLU", "ReLU6", "LeakyReLU", "ELU", "SiLU", "Mish", "Hardtanh", "Hardswish", "Hardsigmoid"]
+)
 def test_inplace_activation_writes_its_argument(name: str) -> None:
     x = floats(3, 4)
     mine, other = getattr(st.nn, name)(inplace=True), getattr(torch.nn, name)(inplace=True)
@@ -190,7 +192,11 @@ def test_default_initial_values_have_torchs_ranges() -> None:
 
 
 def test_layers_take_dtype() -> None:
-    for m in (st.nn.Linear(2, 3, dtype=st.float64), st.nn.BatchNorm1d(3, dtype=st.float64), st.nn.LayerNorm(3, dtype=st.float64)):
+    for m in (
+        st.nn.Linear(2, 3, dtype=st.float64),
+        st.nn.BatchNorm1d(3, dtype=st.float64),
+        st.nn.LayerNorm(3, dtype=st.float64),
+    ):
         assert all(p.dtype is st.float64 for p in m.parameters())
     assert st.nn.Linear(2, 3, dtype=st.bfloat16)(st.ones(1, 2, dtype=st.bfloat16)).dtype is st.bfloat16
 

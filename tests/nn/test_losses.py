@@ -35,7 +35,9 @@ def test_loss(name: str, options: dict[str, Any], x: torch.Tensor, y: torch.Tens
         with pytest.raises(ValueError, match="not a valid value for reduction"):
             getattr(st.nn, name)(reduction=reduction)(ours(x), ours(y))
         return
-    mine = getattr(st.nn, name)(**{k: ours(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}, reduction=reduction)
+    mine = getattr(st.nn, name)(
+        **{k: ours(v) if isinstance(v, torch.Tensor) else v for k, v in options.items()}, reduction=reduction
+    )
     other = getattr(torch.nn, name)(**options, reduction=reduction)
     assert repr(mine) == repr(other)
     assert list(mine.state_dict()) == list(other.state_dict())

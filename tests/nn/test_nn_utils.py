@@ -10,7 +10,10 @@ from pairs import close, ours
 
 import spiraltorch as st
 
-GRADS = [torch.randn(3, 4, generator=torch.Generator().manual_seed(1)), torch.randn(5, generator=torch.Generator().manual_seed(2)) * 3]
+GRADS = [
+    torch.randn(3, 4, generator=torch.Generator().manual_seed(1)),
+    torch.randn(5, generator=torch.Generator().manual_seed(2)) * 3,
+]
 
 
 def models() -> tuple[list[Any], list[Any]]:

@@ -12,13 +12,23 @@ import spiraltorch as st
 
 STEPS = 24
 SCHEDULES = [
-    ("StepLR", {"step_size": 3}), ("StepLR", {"step_size": 4, "gamma": 0.3}), ("MultiStepLR", {"milestones": [2, 5, 5, 9], "gamma": 0.5}),
-    ("ExponentialLR", {"gamma": 0.9}), ("ConstantLR", {"factor": 0.25, "total_iters": 4}), ("CosineAnnealingLR", {"T_max": 7}),
-    ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}), ("LinearLR", {}), ("LinearLR", {"start_factor": 0.1, "end_factor": 0.7, "total_iters": 9}),
-    ("LambdaLR", {"lr_lambda": lambda k: 0.95**k}), ("OneCycleLR", {"max_lr": 0.8, "total_steps": STEPS}),
-    ("OneCycleLR", {"max_lr": [0.8, 0.4], "epochs": 4, "steps_per_epoch": 6, "anneal_strategy": "linear", "three_phase": True}),
+    ("StepLR", {"step_size": 3}),
+    ("StepLR", {"step_size": 4, "gamma": 0.3}),
+    ("MultiStepLR", {"milestones": [2, 5, 5, 9], "gamma": 0.5}),
+    ("ExponentialLR", {"gamma": 0.9}),
+    ("ConstantLR", {"factor": 0.25, "total_iters": 4}),
+    ("CosineAnnealingLR", {"T_max": 7}),
+    ("CosineAnnealingLR", {"T_max": 10, "eta_min": 0.01}),
+    ("LinearLR", {}),
+    ("LinearLR", {"start_factor": 0.1, "end_factor": 0.7, "total_iters": 9}),
+    ("LambdaLR", {"lr_lambda": lambda k: 0.95**k}),
+    ("OneCycleLR", {"max_lr": 0.8, "total_steps": STEPS}),
+    (
+        "OneCycleLR",
+        {"max_lr": [0.8, 0.4], "epochs": 4, "steps_per_epoch": 6, "anneal_strategy": "linear", "three_phase": True},
+    ),
     ("OneCycleLR", {"max_lr": 0.8, "total_steps": STEPS, "cycle_momentum": False, "pct_start": 0.5}),
-]  # fmt: skip
+]
 
 
 def optimizer(lib: Any, kind: str = "SGD") -> Any:
@@ -36,7 +46,13 @@ def trajectory(lib: Any, name: str, kwargs: dict[str, Any], kind: str = "SGD") -
     s = schedule(lib, name, opt, kwargs)
     out = []
     for _ in range(STEPS - 1):
-        out.append(([g["lr"] for g in opt.param_groups], s.get_last_lr(), [g.get("momentum", g.get("betas")) for g in opt.param_groups]))
+        out.append(
+            (
+                [g["lr"] for g in opt.param_groups],
+                s.get_last_lr(),
+                [g.get("momentum", g.get("betas")) for g in opt.param_groups],
+            )
+        )
         opt.step()
         s.step()
     return out
@@ -125,12 +141,40 @@ def opt_of(parts: Any) -> Any:
 @pytest.mark.parametrize("mode", ["min", "max"])
 @pytest.mark.parametrize("threshold_mode", ["rel", "abs"])
 def test_reduce_on_plateau(mode: str, threshold_mode: str) -> None:
-    metrics = [3.0, 2.0, 2.0, 1.99999, 2.5, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, float("nan"), 5.0, 5.0]
+    metrics = [
+        3.0,
+        2.0,
+        2.0,
+        1.99999,
+        2.5,
+        2.0,
+        2.0,
+        2.0,
+        1.0,
+        1.0,
+        1.0,
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        5.0,
+        float("nan"),
+        5.0,
+        5.0,
+    ]
     rates = []
     for lib in (st, torch):
         opt = optimizer(lib)
         s = lib.optim.lr_scheduler.ReduceLROnPlateau(
-            opt, mode, factor=0.5, patience=1, threshold=1e-3, threshold_mode=threshold_mode, cooldown=1, min_lr=[0.05, 0.001]
+            opt,
+            mode,
+            factor=0.5,
+            patience=1,
+            threshold=1e-3,
+            threshold_mode=threshold_mode,
+            cooldown=1,
+            min_lr=[0.05, 0.001],
         )
         seen = []
         for v in metrics:

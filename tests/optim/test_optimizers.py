@@ -33,7 +33,9 @@ IDS = [name + "".join([f"-{k}={v}" for k, v in kw.items()]) for name, kw in SETT
 def start(dtype: Any = np.float32) -> tuple[list[Any], list[Any]]:
     rng = np.random.default_rng(0)
     values = [np.asarray(rng.standard_normal(s)).astype(dtype) for s in SHAPES]
-    return [st.nn.Parameter(st.tensor(v)) for v in values], [torch.nn.Parameter(torch.from_numpy(v.copy())) for v in values]
+    return [st.nn.Parameter(st.tensor(v)) for v in values], [
+        torch.nn.Parameter(torch.from_numpy(v.copy())) for v in values
+    ]
 
 
 def gradients(step: int, dtype: Any = np.float32) -> list[np.ndarray]:
@@ -144,7 +146,9 @@ def test_state_dicts_go_both_ways(name: str, settings: dict[str, Any]) -> None:
     mine2, theirs2 = getattr(st.optim, name)(ps2, lr=9.0), getattr(torch.optim, name)(qs2, lr=9.0)
     mine2.load_state_dict(theirs.state_dict())
     state = mine.state_dict()
-    state["state"] = {k: {n: torch.from_numpy(np.array(v._values())) for n, v in s.items()} for k, s in state["state"].items()}
+    state["state"] = {
+        k: {n: torch.from_numpy(np.array(v._values())) for n, v in s.items()} for k, s in state["state"].items()
+    }
     theirs2.load_state_dict(state)
     advance(mine, theirs, ps, qs, range(3, 6))
     advance(mine2, theirs2, ps2, qs2, range(3, 6))
@@ -261,7 +265,9 @@ def training(seed: int, name: str, settings: dict[str, Any]) -> tuple[Any, Any, 
     return m, opt, step
 
 
-@pytest.mark.parametrize(("name", "settings"), [SETTINGS[k] for k in (0, 2, 3, 7, 10)], ids=[IDS[k] for k in (0, 2, 3, 7, 10)])
+@pytest.mark.parametrize(
+    ("name", "settings"), [SETTINGS[k] for k in (0, 2, 3, 7, 10)], ids=[IDS[k] for k in (0, 2, 3, 7, 10)]
+)
 def test_compiled_step_is_the_eager_one(name: str, settings: dict[str, Any]) -> None:
     a, opt_a, eager = training(0, name, settings)
     b, opt_b, step = training(0, name, settings)

@@ -274,6 +274,42 @@ def _gemm_body(w: _Writer, g: Gemm, by_task: bool) -> None:
     w.phase(g.epilogue, [], known, done)
 
 
+def uses_blas(g: Gemm) -> bool:
+    """Whether BLAS has the type of this product."""
+    return g.acc.name in ("float32", "float64")
+
+
+def _blas_body(w: _Writer, g: Gemm, by_task: bool) -> None:
+    """The product by BLAS (``@`` under Numba), with operands copied to matrices; a task is one batch."""
+    n = w.names
+    rank = len(g.axes)
+    sizes = [n.slots[s.index] for s in g.axes]
+    depth, kind = n.slots[g.depth.index], np_name(g.acc)
+    if by_task:
+        lines, rest = ["for task in range(lo, hi):"], "task"
+        for i in reversed(range(rank - 2)):
+            lines.append(f"    {n.axes[i]} = {f'{rest} % {sizes[i]}' if i else rest}")
+            rest = f"{rest} // {sizes[i]}"
+        loops = [_Loop(frozenset(range(rank - 2)), tuple(lines))]
+    else:
+        loops = [w.axis_loop(i, sizes[i]) for i in range(rank - 2)]
+    fill = []
+    for matrix, operand, outer, size in (("left", g.a, "row", sizes[-2]), ("right", g.b, "col", sizes[-1])):
+        at = f"{outer}, k" if outer == "row" else f"k, {outer}"
+        fill += [
+            f"{matrix} = np.empty(({size}, {depth}), {kind})" if outer == "row" else f"{matrix} = np.empty(({depth}, {size}), {kind})",
+            f"for {outer} in range({size}):",
+            f"    for k in range({depth}):",
+            f"        {matrix}[{at}] = {_element(g, operand, n, outer)}",
+        ]
+    fill.append("product = left @ right")
+    row, col = w.axis_loop(rank - 2, sizes[-2]), w.axis_loop(rank - 1, sizes[-1])
+    known, done = w.nest([*loops, _Loop(row.axes, (*fill, *row.lines)), col], w.order)
+    w.write(f"r0 = product[{n.axes[rank - 2]}, {n.axes[rank - 1]}]")
+    w.write(f"# epilogue: {w.title(g.epilogue)}")
+    w.phase(g.epilogue, [], known, done)
+
+
 _HELPER = re.compile(r"\b((?:round|f16|bf16|trunc|floor|shift|mulhi|fma)\w*|truncate)\(")
 
 
@@ -291,16 +327,17 @@ def _describe(dtype: DType, mode: str) -> str:
     return f"{dtype.name}{stored}, {mode}"
 
 
-def gemm_tasks(g: Gemm, ints: Sequence[int]) -> int:
-    """How many tasks the native function of a Gemm has: one a row of the result."""
-    return math.prod([ints[s.index] for s in g.axes[:-1]])
+def gemm_tasks(g: Gemm, ints: Sequence[int], blas: bool = False) -> int:
+    """How many tasks the native function of a Gemm has: one a row of the result, or with BLAS one a batch."""
+    return math.prod([ints[s.index] for s in (g.axes[:-2] if blas and uses_blas(g) else g.axes[:-1])])
 
 
-def source(k: Kernel | Gemm, name: str = "kernel", by_task: bool = False) -> str:
+def source(k: Kernel | Gemm, name: str = "kernel", by_task: bool = False, blas: bool = False) -> str:
     """The text of ``def name(params..., slots..., scalars...)`` over flat NumPy arrays and numbers.
 
     It runs as plain Python and under ``numba.njit(error_model="numpy")``.  With ``by_task`` the
     function takes ``lo, hi`` besides and runs those tasks only (of a Gemm: rows of all batches).
+    With ``blas`` a float product is left to BLAS.
     """
     n = names(k)
     w = _Writer(k, n)
@@ -311,7 +348,7 @@ def source(k: Kernel | Gemm, name: str = "kernel", by_task: bool = False) -> str
         w.write(f"{param}: {_describe(p.dtype, p.mode)}")
     w.write('"""')
     if isinstance(k, Gemm):
-        _gemm_body(w, k, by_task)
+        (_blas_body if blas and uses_blas(k) else _gemm_body)(w, k, by_task)
     else:
         _kernel_body(w, k, by_task)
     body = "\n".join(w.lines)

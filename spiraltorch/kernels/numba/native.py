@@ -83,10 +83,10 @@ def _entry_text(k: Kernel | Gemm) -> str:
     return "def entry(args, lo, hi):\n" + "\n".join(lines) + "\n"
 
 
-def _native(k: Kernel | Gemm) -> Any:
+def _native(k: Kernel | Gemm, blas: bool) -> Any:
     from . import helpers
 
-    loops = numba.njit(error_model="numpy")(load(source(k, k.key, by_task=True), k.key))
+    loops = numba.njit(error_model="numpy")(load(source(k, k.key, by_task=True, blas=blas), k.key))
     namespace: dict[str, Any] = {"np": np, "carray": numba.carray, "pointer": _pointer, "loops": loops}
     namespace |= {"bf16_value": helpers.bf16_value, "f16_value": helpers.f16_value}
     namespace |= {f"d{i}": stored(p.dtype) for i, p in enumerate(k.params)}
@@ -95,11 +95,11 @@ def _native(k: Kernel | Gemm) -> Any:
     return numba.cfunc(signature, error_model="numpy")(namespace["entry"])
 
 
-def compile(k: Kernel | Gemm) -> int:  # the back ends share this name
+def compile(k: Kernel | Gemm, blas: bool = False) -> int:  # the back ends share this name
     """The address of the kernel's native function; it stays valid for the life of the process."""
-    if k.key not in _COMPILED:
-        _COMPILED[k.key] = _native(k)
-    return int(_COMPILED[k.key].address)
+    if (k.key, blas) not in _COMPILED:
+        _COMPILED[k.key, blas] = _native(k, blas)
+    return int(_COMPILED[k.key, blas].address)
 
 
-_COMPILED: dict[str, Any] = {}
+_COMPILED: dict[tuple[str, bool], Any] = {}

@@ -1,9 +1,9 @@
 """State dicts: a module's tensors by dotted name, out and in.
 
-    >>> import spiraltorch as st
-    >>> a, b = st.nn.Linear(2, 3), st.nn.Linear(2, 3)
-    >>> b.load_state_dict(a.state_dict())
-    <All keys matched successfully>
+>>> import spiraltorch as st
+>>> a, b = st.nn.Linear(2, 3), st.nn.Linear(2, 3)
+>>> b.load_state_dict(a.state_dict())
+<All keys matched successfully>
 """
 
 from __future__ import annotations
@@ -24,11 +24,15 @@ if TYPE_CHECKING:
 EXTRA = "_extra_state"
 
 
-class IncompatibleKeys(NamedTuple):
-    """What ``load_state_dict`` did not find in the dict, and what it found too much."""
-
+class _Keys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
+
+
+class IncompatibleKeys(_Keys):
+    """What ``load_state_dict`` did not find in the dict, and what it found too much."""
+
+    __slots__ = ()
 
     def __repr__(self) -> str:
         if not self.missing_keys and not self.unexpected_keys:
@@ -71,7 +75,14 @@ def state_dict(module: Module, destination: Any, prefix: str, keep_vars: bool) -
 
 
 def load_members(
-    module: Module, source: Any, prefix: str, metadata: Any, strict: bool, missing: list[str], unexpected: list[str], errors: list[str]
+    module: Module,
+    source: Any,
+    prefix: str,
+    metadata: Any,
+    strict: bool,
+    missing: list[str],
+    unexpected: list[str],
+    errors: list[str],
 ) -> None:
     """The module's own part of a load; collects what went wrong instead of raising."""
     assign = metadata.get("assign_to_params_buffers", False)

@@ -21,7 +21,9 @@ def _grads(parameters: Tensors) -> list[Any]:
     return [g for g in [p.grad for p in listed] if g is not None]
 
 
-def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None) -> Tensor:
+def get_total_norm(
+    tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+) -> Tensor:
     """The norm of all elements of all tensors together."""
     listed: list[Any] = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not listed:
@@ -38,7 +40,9 @@ def get_total_norm(tensors: Tensors, norm_type: float = 2.0, error_if_nonfinite:
     return total  # type: ignore[no-any-return]
 
 
-def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tensor, foreach: bool | None = None) -> None:
+def clip_grads_with_norm_(
+    parameters: Tensors, max_norm: float, total_norm: Tensor, foreach: bool | None = None
+) -> None:
     """Scale gradients so that, if ``total_norm`` is theirs, it becomes at most ``max_norm``."""
     with no_grad():
         share = (float(max_norm) / (total_norm + 1e-6)).clamp_max(1.0)  # type: ignore[operator]
@@ -47,7 +51,11 @@ def clip_grads_with_norm_(parameters: Tensors, max_norm: float, total_norm: Tens
 
 
 def clip_grad_norm_(
-    parameters: Tensors, max_norm: float, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
+    parameters: Tensors,
+    max_norm: float,
+    norm_type: float = 2.0,
+    error_if_nonfinite: bool = False,
+    foreach: bool | None = None,
 ) -> Tensor:
     """Scale gradients so that their common norm is at most ``max_norm``; returns the norm before."""
     listed = [parameters] if isinstance(parameters, Tensor) else list(parameters)

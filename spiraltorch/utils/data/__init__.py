@@ -1,10 +1,10 @@
 """Data sets, samplers and loaders (torch.utils.data).
 
-    >>> import spiraltorch as st
-    >>> from spiraltorch.utils.data import DataLoader, TensorDataset
-    >>> data = TensorDataset(st.arange(5), st.arange(5) * 10)
-    >>> [b.tolist() for _, b in DataLoader(data, batch_size=2)]
-    [[0, 10], [20, 30], [40]]
+>>> import spiraltorch as st
+>>> from spiraltorch.utils.data import DataLoader, TensorDataset
+>>> data = TensorDataset(st.arange(5), st.arange(5) * 10)
+>>> [b.tolist() for _, b in DataLoader(data, batch_size=2)]
+[[0, 10], [20, 30], [40]]
 """
 
 from .collate import default_collate, default_convert

@@ -1,8 +1,8 @@
 """From a list of samples to a batch.
 
-    >>> from spiraltorch.utils.data import default_collate
-    >>> default_collate([(1, 2.0), (3, 4.0)])
-    [tensor([1, 3]), tensor([2., 4.], dtype=torch.float64)]
+>>> from spiraltorch.utils.data import default_collate
+>>> default_collate([(1, 2.0), (3, 4.0)])
+[tensor([1, 3]), tensor([2., 4.], dtype=torch.float64)]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def default_convert(data: Any) -> Any:
 
 
 def default_collate(batch: Sequence[Any]) -> Any:
-    """Tensors and arrays stacked, numbers as tensors, text as lists, containers field by field.
+    """Tensors and arrays stacked, numbers as tensors, text as it is, containers field by field.
 
     Raises TypeError for other objects, RuntimeError for samples with different numbers of fields.
     """
@@ -44,14 +44,16 @@ def default_collate(batch: Sequence[Any]) -> Any:
         return call(OPS["stack"], (list(batch),))
     if isinstance(first, np.ndarray) or isinstance(first, np.generic):
         if first.dtype.kind in "USO":
-            raise TypeError(f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {first.dtype}")
+            raise TypeError(
+                f"default_collate: batch must contain tensors, numpy arrays, numbers, dicts or lists; found {first.dtype}"
+            )
         return tensor(np.stack([np.asarray(b) for b in batch]))
     if isinstance(first, float):
         return tensor(list(batch), dtype=float64)
     if isinstance(first, int):
         return tensor(list(batch))
     if isinstance(first, (str, bytes)):
-        return list(batch)
+        return batch
     if isinstance(first, Mapping):
         return {k: default_collate([sample[k] for sample in batch]) for k in first}
     if isinstance(first, tuple) and hasattr(first, "_fields"):
