@@ -39,7 +39,7 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         plain = _plain(data)
         a = np.array(plain)
         if a.dtype.kind in _NO_NUMBERS:
-            _refuse(plain, plain)
+            _refuse(plain, isinstance(plain, list))
         a = _fitting(a, dtype or _of_python_data(a))
     if dtype is not None and a.dtype != dtype.np:
         a = a.astype(dtype.np)
@@ -57,17 +57,17 @@ def _plain(data: Any) -> Any:
     return data
 
 
-def _refuse(data: Any, part: Any) -> None:
+def _refuse(data: Any, first: bool = True) -> None:
     """Raise what torch raises for the first thing in ``data`` that is no number; huge integers are numbers."""
-    if isinstance(part, list):
-        for x in part:
-            _refuse(data, x)
-    elif isinstance(part, str) and isinstance(data, list):
+    if isinstance(data, list):
+        for i, x in enumerate(data):
+            _refuse(x, first and i == 0)
+    elif isinstance(data, str) and first:
         raise ValueError("too many dimensions 'str'")
-    elif isinstance(part, (str, bytes)):
-        raise TypeError(f"new(): invalid data type '{type(part).__name__}'")
-    elif not isinstance(part, (int, float, complex, np.generic, np.ndarray)):
-        raise SpiralError(f"Could not infer dtype of {type(part).__name__}")
+    elif isinstance(data, (str, bytes)):
+        raise TypeError(f"new(): invalid data type '{type(data).__name__}'")
+    elif not isinstance(data, (int, float, complex, np.generic, np.ndarray)):
+        raise SpiralError(f"Could not infer dtype of {type(data).__name__}")
 
 
 def _of_python_data(a: np.ndarray) -> DType:
@@ -123,8 +123,6 @@ def from_numpy(array: np.ndarray) -> Tensor:
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
-    if not array.dtype.isnative:
-        raise ValueError("given numpy array has byte order different from the native byte order. Conversion is not supported.")
     d = dtypes.from_numpy_dtype(array.dtype)
     if any(s < 0 for s in array.strides):
         raise ValueError(
@@ -147,48 +145,30 @@ def from_numpy(array: np.ndarray) -> Tensor:
 def strided_steps(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
     """Movement steps from the flat elements of ``root`` (of either order) to ``array``; None if there are none.
 
-    Axes are ordered by stride; each lives in a dimension as long as the next larger stride allows.
+    By falling stride, each axis is a slice with a step over units of memory: those that its stride and the units
+    of the axis before have in common.
     """
     if array.flags.c_contiguous and array.size == root.size:
         return [] if array.shape == root.shape else [("RESHAPE", tuple(array.shape))]
     size = array.itemsize
     live = [i for i in range(array.ndim) if array.shape[i] > 1 and array.strides[i] != 0]
     order = sorted(live, key=lambda i: -array.strides[i])
-    strides = [array.strides[i] // size for i in order]
-    if any(array.strides[i] % size for i in order) or any(a % b for a, b in zip(strides, strides[1:])):
-        return None
-    offset = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // size
-    if not order:
-        strides = [1]
-    first = array.shape[order[0]] if order else 1
-    room = first * strides[0]
-    start = min(offset, root.size - room)
-    if start < 0:
-        return None
-    rest = offset - start
-    dims, ranges = [first], []
-    for k, stride in enumerate(strides):
-        at, rest = divmod(rest, stride)
-        count = array.shape[order[k]] if order else 1
-        if at + count > dims[-1]:
+    rest = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // size
+    dims, ranges = [root.size], []
+    for i in order:
+        stride, odd = divmod(array.strides[i], size)
+        unit = math.gcd(stride, dims[-1])
+        at, rest = divmod(rest, unit)
+        stop = at + (array.shape[i] - 1) * (stride // unit) + 1
+        if odd or stop > dims[-1] // unit:
             return None
-        ranges.append((at, at + count, 1))
-        dims.append(stride // strides[k + 1] if k + 1 < len(strides) else stride)
-    if dims[-1] > 1:
-        ranges.append((rest, rest + 1, 1))
-    else:
-        dims.pop()
-    steps: list[Any] = [("SLICE", ((start, start + room, 1),)), ("RESHAPE", tuple(dims)), ("SLICE", tuple(ranges))]
-    place = [k for _, k in sorted((i, k) for k, i in enumerate(order))]
-    if len(dims) > len(order):
-        place.append(len(order))
-    if place != list(range(len(dims))):
-        steps.append(("PERMUTE", tuple(place[: len(dims)])))
+        dims[-1:] = [dims[-1] // unit, unit]
+        ranges.append((at, stop, stride // unit))
+    ranges.append((rest, rest + 1, 1))
+    place = (*[order.index(i) for i in live], len(order))
     sizes = tuple([array.shape[i] if i in live else 1 for i in range(array.ndim)])
-    steps.append(("RESHAPE", sizes))
-    if sizes != tuple(array.shape):
-        steps.append(("EXPAND", tuple(array.shape)))
-    return steps
+    steps: list[Any] = [("RESHAPE", tuple(dims)), ("SLICE", tuple(ranges)), ("PERMUTE", place), ("RESHAPE", sizes)]
+    return steps if sizes == array.shape else [*steps, ("EXPAND", tuple(array.shape))]
 
 
 def from_dlpack(other: Any) -> Tensor:

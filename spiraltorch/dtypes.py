@@ -101,6 +101,8 @@ def set_default_dtype(d: DType) -> None:
 
 def from_numpy_dtype(d: Any) -> DType:
     """The DType that stores NumPy type ``d``.  Raises TypeError when there is none."""
+    if not np.dtype(d).isnative:
+        raise ValueError("given numpy array has byte order different from the native byte order. Conversion is not supported.")
     found = _BY_NP.get(np.dtype(d))
     if found is None:
         raise TypeError(

@@ -33,9 +33,12 @@ def _draw(op: Any, shape: tuple[int, ...], generator: Generator | None, **kwargs
     return op.body(g.key_node(), g.take(bodies.words(shape)), shape, **kwargs)
 
 
-def _random(body: Any, *size: Any, generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kw: Any) -> Tensor:
+def _random(
+    body: Any, *shape: Any, size: Any = (), generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any
+) -> Tensor:
+    no_more(body.name, options)
     d = type_or(dtype, dtypes.get_default_dtype())
-    return made(_draw(body, size_of(size), generator, dtype=d, **kw), device, requires_grad)
+    return made(_draw(body, size_of(shape or size), generator, dtype=d), device, requires_grad)
 
 
 def rand(*size: Any, **kwargs: Any) -> Tensor:
@@ -58,27 +61,31 @@ def randn_like(input: Tensor, **kwargs: Any) -> Tensor:
     return randn(tuple(input.shape), **{"dtype": input.dtype, **kwargs})
 
 
-def randint(low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+def randint(
+    low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None, **options: Any
+) -> Tensor:
     """Integers from ``low`` (default 0) up to ``high``, without it (torch.randint).  Raises RuntimeError when empty."""
     if size is None:
         low, high, size = 0, low, high
-    if high <= low:
-        raise SpiralError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    return made(_draw(bodies.randint, size_of(size), generator, low=int(low), high=int(high), dtype=dtype or dtypes.int64), device)
+    no_more("randint", options)
+    d = type_or(dtype, dtypes.int64)
+    return made(_draw(bodies.randint, size_of(size), generator, low=int(low), high=int(high), dtype=d), device)
 
 
-def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **_: Any) -> Tensor:
+def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
     """A random permutation of 0 .. n - 1 (torch.randperm)."""
+    no_more("randperm", options)
     return made(_permutation(int(n), generator, dtype), device)
 
 
 def _permutation(n: int, generator: Generator | None, dtype: DType | None) -> Any:
     g = generator or default_generator
-    return cast(bodies.randperm.body(g.key_node(), g.take(bodies.words((n,))), n), dtype or dtypes.int64)
+    return cast(bodies.randperm.body(g.key_node(), g.take(bodies.words((n,))), n), type_or(dtype, dtypes.int64))
 
 
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **_: Any) -> Tensor:
+def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **options: Any) -> Tensor:
     """Normal with ``mean`` and ``std``, numbers or tensors (torch.normal)."""
+    no_more("normal", options)
     if size is None:
         shapes = [tuple(v.shape) for v in (mean, std) if isinstance(v, Tensor)]
         size = np.broadcast_shapes(*shapes)

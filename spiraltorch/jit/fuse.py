@@ -160,7 +160,7 @@ class Fusion:
         """Placement of a stage that shares inputs with the group but reads none of its values."""
         if g.kind == "dot":
             return "a matrix product takes in only what reads its result"
-        mine = {(r.node, r.index) for r in s.reads if r.node.size > 1}
+        mine = {(r.node, r.index) for r in s.reads if r.node.size > 1 or not s.atoms}
         for t in g.stages:
             if t.kind != s.kind or t.atoms != s.atoms or t.kept != s.kept:
                 continue

@@ -8,6 +8,7 @@ no Python function per guard.
 
 from __future__ import annotations
 
+import dis
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -108,7 +109,8 @@ def _function(f: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> 
 
 
 def _names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
+    """Global names that the code reads (attribute names are not among them)."""
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     for c in code.co_consts:
         if isinstance(c, types.CodeType):
             names |= _names(c)
@@ -116,8 +118,8 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 def _watched(value: Any) -> bool:
-    if isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)):
-        return False
+    if isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)) or hasattr(value, "compilations"):
+        return False  # modules and classes are taken as they are; a compiled function guards itself
     return not _ours(value)
 
 

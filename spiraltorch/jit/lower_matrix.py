@@ -72,8 +72,7 @@ def matrix_axes(g: Group) -> Axes | None:
         forms[t] = out
     everything = [_flat_store(t, forms[t]) for t in g.stages[1:] or g.stages]
     for t in g.stages[1:]:
-        for r in t.reads:
-            everything.append(r.position.substitute(forms[t]))
+        everything += [f.substitute(forms[t]) for f in t.forms()]
     named = dict(enumerate(fine))
     batch, m, n = (collapse(everything, part, named) for part in parts)
     store = everything[0]

@@ -199,28 +199,32 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
     # Cost of each value if it were inlined: (weight of its rows, arrays as large as itself that it reads).
     cost: dict[Node, tuple[int, int]] = {}
     for n in order:
-        if n.size <= 1 or n.op in ("CONST", "IOTA"):
-            cost[n] = (0, 0)  # computed once for all that it is broadcast to
+        if n.op in ("CONST", "IOTA"):
+            cost[n] = (0, 0)
         elif n in kept or _is_leaf(n):
             cost[n] = (0, 1)
         elif n.op in MOVEMENT or n.op == "COPY":
             x = n.src[0]
             w, arrays = cost[x]
             dear = w > EXPAND_WEIGHT or (w > RECOMPUTE_WEIGHT and owner.get(x) is MANY)
-            if n.op in ("EXPAND", "WINDOW") and dear and n.size >= 8 * x.size:
+            if n.op in ("EXPAND", "WINDOW") and dear and (n.size >= 8 * x.size or x.size == 1 < n.size):
                 base = peel(x)
                 if base.op in ROWS or base.op == "GATHER":
                     kept.add(base)
                     w, arrays = 0, 1
-            cost[n] = (w, 0 if n.op == "EXPAND" and n.size > x.size else arrays)
+            cost[n] = (w if x.size > 1 else 0, 0 if n.op == "EXPAND" and n.size > x.size else arrays)
         else:
             operands = dict.fromkeys(n.src)
-            w = sum(cost[s][0] for s in operands)
+            for s in operands:  # a dear number is computed once, not by every row that it is broadcast to
+                if s.size == 1 < n.size and cost[s][0] > EXPAND_WEIGHT and peel(s).op in ROWS:
+                    kept.add(peel(s))
+                    cost[s] = (0, 0)
+            w = sum(cost[s][0] for s in operands if s.size > 1 or n.size == 1)
             arrays = sum(cost[s][1] for s in operands)
             w += 40 if n.op == "RANDOM" else weight(n.op) if n.op in ROWS else 2
-            cost[n] = (w, arrays)
+            cost[n] = (w, arrays if n.size > 1 else 0)
             shared = owner.get(n) is MANY and (w > RECOMPUTE_WEIGHT or arrays > RECOMPUTE_ARRAYS)
-            if (shared or w > MOST_INLINED) and (n.op in ROWS or n.op in ("GATHER", "RANDOM")):
+            if n.size > 1 and (shared or w > MOST_INLINED) and (n.op in ROWS or n.op in ("GATHER", "RANDOM")):
                 kept.add(n)
                 cost[n] = (0, 1)
     return {n for n in kept if not _is_leaf(n)}

@@ -103,6 +103,7 @@ def stack(tensors: Sequence[Node], dim: int = 0) -> Node:
     """Tensors of one shape along a new axis ``dim``, in their common type.  (torch.stack)"""
     if not len(tensors):
         raise ShapeError("stack expects a non-empty TensorList")
+    _all_tensors(tensors)
     shape = tensors[0].shape
     for i, t in enumerate(tensors):
         if t.shape != shape:

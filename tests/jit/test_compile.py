@@ -132,6 +132,27 @@ def test_guards_closure_global_attribute():
     assert f.compilations == 4, "an earlier entry fits again"
 
 
+def test_names_of_attributes_are_no_globals():
+    class Holder:
+        def SCALE(self, x):  # noqa: N802  (the name of a global that the function does not read)
+            return x * 2
+
+    global SCALE
+    h = Holder()
+
+    @st.compile
+    def f(x):
+        return h.SCALE(x)
+
+    before = SCALE
+    f(st.ones(2))
+    SCALE = 77.0
+    try:
+        assert f(st.ones(2)).tolist() == [2.0, 2.0] and f.compilations == 1
+    finally:
+        SCALE = before
+
+
 def test_static_arguments_and_structures():
     @st.compile
     def f(items, *, scale, names=("a",)):

@@ -81,13 +81,20 @@ def test_tensor_dataset(workers: int) -> None:
         ours.TensorDataset(st.ones(2), st.ones(3))
 
 
-def test_tensor_batches_take_few_operations(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensor_batches_are_not_made_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     d = ours.TensorDataset(st.arange(1000.0).reshape(500, 2), st.arange(500))
-    calls: list[Any] = []
-    getitem = st.Tensor.__getitem__
-    monkeypatch.setattr(st.Tensor, "__getitem__", lambda t, i: calls.append(i) or getitem(t, i))
-    list(ours.DataLoader(d, batch_size=100, shuffle=True))
-    assert len(calls) == 10
+    monkeypatch.setattr(ours.TensorDataset, "__getitem__", None)
+    batches = list(ours.DataLoader(d, batch_size=100, shuffle=True))
+    assert len(batches) == 5 and all((a[:, 0] == 2 * b).all().item() for a, b in batches)
+    with pytest.raises(IndexError):
+        d.__getitems__([500])
+
+
+def test_batches_of_tensors_that_require_grad() -> None:
+    x = st.ones(4, 2, requires_grad=True)
+    for (b,) in ours.DataLoader(ours.TensorDataset(x), batch_sampler=[[0, 1], [1]]):
+        b.sum().backward()
+    assert x.grad.tolist() == [[1.0, 1.0], [2.0, 2.0], [0.0, 0.0], [0.0, 0.0]]
 
 
 def test_shuffle_is_a_seeded_permutation() -> None:

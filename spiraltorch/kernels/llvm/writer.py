@@ -54,7 +54,13 @@ def identity(op: str, dtype: DType) -> float | int | bool:
 
 
 def lane_count(kernel: Kernel, target: Target) -> int:
-    """Values in one vector: the registers' width over the kernel's usual element width."""
+    """Values in one vector: the registers' width over the kernel's usual element width.
+
+    A fold's partial results are part of its meaning, so a kernel that folds has as many lanes whatever
+    else is fused with it: the width over 32 bits.
+    """
+    if any(p.reduces for p in kernel.phases):
+        return max(2, target.vector_bits // 32)
     widths = {n.dtype.acc.bits for n in kernel.nodes() if n.op not in ("INDEX", "CONST", "SCALAR")}
     widths |= {p.dtype.bits for p in kernel.params if p.mode != "status"}
     widest, narrowest = max(widths, default=32), min(widths, default=32)

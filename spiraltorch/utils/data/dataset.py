@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any
 
-from ...creation import tensor
+import numpy as np
+
+from ...creation import over_array, tensor
 from ...dtypes import int64
 from ...random import Generator
 from ...surface import randperm
@@ -50,6 +52,14 @@ def _check_sizes(tensors: Sequence[Tensor]) -> None:
         raise AssertionError("Size mismatch between tensors")
 
 
+def _rows(t: Tensor, indices: list[int]) -> Tensor:
+    """The elements at ``indices``; copied at once where they are in this machine's memory, since a batch is
+    data and no operation to fuse."""
+    if t.requires_grad or t.device.type != "cpu":
+        return t[tensor(indices, dtype=int64)]
+    return over_array(np.take(t._values(), np.array(indices, np.int64), axis=0))
+
+
 class TensorDataset(Dataset):
     """Samples are the tensors' elements along their first axis."""
 
@@ -63,13 +73,7 @@ class TensorDataset(Dataset):
         return tuple([t[index] for t in self.tensors])
 
     def __getitems__(self, indices: Sequence[int]) -> Batch:
-        # Neighbours in order are a copy of a range, anything else one gather.
-        n = len(indices)
-        first = indices[0] if n else 0
-        if first >= 0 and list(indices) == list(range(first, first + n)):
-            return Batch([t[first : first + n].clone() for t in self.tensors])
-        at = tensor(list(indices), dtype=int64)
-        return Batch([t[at] for t in self.tensors])
+        return Batch([_rows(t, list(indices)) for t in self.tensors])
 
     def __len__(self) -> int:
         return len(self.tensors[0])
