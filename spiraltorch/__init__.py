@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import types as _types
 
+from . import autograd, errors, memory, nn, optim, utils
+from . import function as _function
 from .autograd import (
     enable_grad,
     inference_mode,
@@ -19,6 +21,7 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .config import config, set_log
 from .creation import (
     arange,
     as_tensor,
@@ -37,10 +40,12 @@ from .creation import (
     zeros_like,
 )
 from .device import device
+from .dispatch import install as _install
 from .dtypes import (
     DType as dtype,
+)
+from .dtypes import (
     bfloat16,
-    bool_ as bool,
     complex64,
     complex128,
     double,
@@ -62,12 +67,17 @@ from .dtypes import (
     uint32,
     uint64,
 )
-from .dtypes import float_ as float, int_ as int
+from .dtypes import (
+    bool_ as bool,
+)
+from .dtypes import float_ as float
+from .dtypes import int_ as int
+from .inspect import explain, profile
+from .jit.compile import compile, eager
+from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
-from .tensor import Size, Tensor
-from . import autograd, errors, function as _function, memory
-from .config import config, set_log
-from . import nn, optim, utils
+from .serialize import load, save
+from .surface import *
 from .surface import (
     bernoulli,
     can_cast,
@@ -88,13 +98,8 @@ from .surface import (
     result_type,
     set_num_threads,
 )
-from .surface import *  # noqa: F403
-from .dispatch import install as _install
-from .jit.compile import compile, eager
-from .inspect import explain, profile
-from .printing import set_printoptions
-from .serialize import load, save
 from .surface import install_methods as _install_methods
+from .tensor import Size, Tensor
 
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))

@@ -193,9 +193,10 @@ def run_engine(
         while heap:
             fn = heapq.heappop(heap)[2]
             slots = pending.pop(fn)
-            for index, g in enumerate(slots):
-                if g is None:
+            for index, given in enumerate(slots):
+                if given is None:
                     continue
+                g = given
                 if index in fn.hooks:
                     g = slots[index] = _hooked(fn.hooks[index], g)
                 if targets is not None and (id(fn), index) in targets:

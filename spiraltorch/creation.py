@@ -310,7 +310,9 @@ def arange(
     return made(node, device, requires_grad)
 
 
-def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def linspace(
+    start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included (torch.linspace)."""
     d = type_or(dtype, dtypes.get_default_dtype())
     if steps < 0:

@@ -14,16 +14,19 @@ class device:
     """
 
     __slots__ = ("type", "index")
+    type: str
+    index: int | None
 
     def __init__(self, type: str | device, index: int | None = None) -> None:
+        name = type.type if isinstance(type, device) else type
         if isinstance(type, device):
-            type, index = type.type, type.index
-        if ":" in type:
-            type, _, number = type.partition(":")
+            index = type.index
+        elif ":" in name:
+            name, _, number = name.partition(":")
             index = int(number)
-        if type not in _TYPES:
-            raise RuntimeError(f"Expected one of {', '.join(_TYPES)} device type at start of device string: {type}")
-        self.type = type
+        if name not in _TYPES:
+            raise RuntimeError(f"Expected one of {', '.join(_TYPES)} device type at start of device string: {name}")
+        self.type = name
         self.index = index
 
     def __repr__(self) -> str:

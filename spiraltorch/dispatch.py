@@ -123,7 +123,7 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if op.view is None:
         views = [view_of(x, steps, op.name) for steps in found]
         for v in views:
-            v._one_of_many = f"{op.name.title()}Backward0"
+            v.__dict__["_one_of_many"] = f"{op.name.title()}Backward0"
         return tuple(views)
     if x._steps and op.name in _RESHAPING and _needs_copy(x, found):
         if op.name == "view":
@@ -192,7 +192,7 @@ def _binary(op: Op) -> Callable[..., Any]:
     short = short_binary(op)
 
     def apply(a: Any, b: Any, **kwargs: Any) -> Any:
-        if not kwargs and a.__class__ in SHORT and b.__class__ in SHORT:
+        if not kwargs and type(a) in SHORT and type(b) in SHORT:
             t = short(a, b)
             if t is not None:
                 return t
@@ -205,7 +205,7 @@ def _unary(op: Op) -> Callable[..., Any]:
     short = short_unary(op)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
-        if not kwargs and len(args) == 1 and args[0].__class__ in SHORT:
+        if not kwargs and len(args) == 1 and type(args[0]) in SHORT:
             t = short(args[0])
             if t is not None:
                 return t
@@ -285,7 +285,7 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
     short = short_binary(op) if op.row is not None and op.promote == "arith" else None
 
     def forward(self: Tensor, other: Any) -> Any:
-        if other.__class__ in SHORT and short is not None:
+        if type(other) in SHORT and short is not None:
             t = short(self, other)
             if t is not None:
                 return t

@@ -137,7 +137,7 @@ def numel(input: Tensor) -> int:
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have one shape and the same elements (torch.equal)."""
-    return tuple(input.shape) == tuple(other.shape) and bool((input == other).all().item())
+    return tuple(input.shape) == tuple(other.shape) and bool(call(OPS["all"], (call(OPS["eq"], (input, other)),)).item())
 
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .dtypes import DType
-from .errors import SpiralError, VersionError, describe_origin
+from .errors import Origin, SpiralError, VersionError, describe_origin
 from .ir import graph
 from .ir.node import Node
 from .ops.gradients import derivative_names, vjp
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .tensor import Tensor
 
 _sequence = itertools.count()
+_numbers = itertools.count()
 
 
 class _Mode(threading.local):
@@ -195,7 +196,8 @@ class VjpCall(Call):
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
         supplied = iter(nodes)
-        found = self.inner.vjp(*[[next(supplied) if v is True else v for v in values] for values in self.lists])
+        filled: list[list[Any]] = [[next(supplied) if v is True else v for v in values] for values in self.lists]
+        found = self.inner.vjp(*filled)
         self.live = [i for i, f in enumerate(found) if f is not None]
         return [f for f in found if f is not None]
 
@@ -223,7 +225,7 @@ class GradFn:
         self.out_versions = [o._storage.version for o in outputs]
         self.hooks: dict[int, dict[int, Callable[..., Any]]] = {}
         self.retained: dict[int, weakref.ref[Tensor]] = {}
-        self.origin = None
+        self.origin: Origin | None = None
         self.freed = False
 
     def __repr__(self) -> str:
@@ -280,7 +282,8 @@ class GradFn:
             made = iter(record_call(call, [v for values in lists for v in values if v is not None and not isinstance(v, Node)]))
             found = [next(made) if i in call.live else None for i in range(len(self.edges))]
             return [None if e is None else f for f, e in zip(found, self.edges)]
-        nodes = self.call.vjp(*[[v if v is None or isinstance(v, Node) else v._read() for v in values] for values in lists])
+        read: list[list[Any]] = [[v if v is None or isinstance(v, Node) else v._read() for v in values] for values in lists]
+        nodes = self.call.vjp(*read)
         for n in nodes:  # a gradient comes from the line whose operation it differentiates
             if n is not None and n.origin is None:
                 n.origin = self.origin
@@ -308,3 +311,20 @@ def edge_of(t: Tensor) -> Any:
     if fn is not None:
         return fn, t._index
     return t if t._requires_grad else None
+
+
+class RemovableHandle:
+    """Takes a hook out again with ``remove()``; also a context manager."""
+
+    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
+        self._hooks, self.id = hooks, next(_numbers)
+        hooks[self.id] = hook
+
+    def remove(self) -> None:
+        self._hooks.pop(self.id, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.remove()

@@ -7,7 +7,6 @@ Nothing is computed when an operation is called; its node is recorded.  ``item``
 
 from __future__ import annotations
 
-import itertools
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +25,13 @@ from .storage import (
     Step,
     Storage,
     apply_steps,
-    computed_at_once,
     contiguous_strides,
     layout,
     queue,
     realize,
     write_through,
 )
-from .tape import Call, GradFn, Hole, OpCall, ViewCall, WriteCall, mode
+from .tape import Call, GradFn, ViewCall, mode
 
 
 class Size(tuple):  # type: ignore[type-arg]
@@ -117,62 +115,6 @@ class Tensor:
     @property
     def _tracked(self) -> bool:
         return self._requires_grad or self._fn is not None or self._storage.history is not None
-
-    def _write(self, value: Node, source: Tensor | None = None) -> Tensor:
-        """Replace this tensor's elements by ``value`` (same shape and type); ``source`` carries its history."""
-        cell = self._storage
-        tracked = source is not None and mode.enabled and (source._history() is not None or source._requires_grad)
-        if mode.enabled:
-            self._refuse_leaf_write()
-        base_fn = None
-        if self._steps and mode.enabled and self._history() is not None:
-            tracked = True
-        if tracked and self._steps:
-            base = tensor_over(cell, ())
-            if cell.history is not None:
-                base._fn, base._index = cell.history
-            elif self._fn is not None:
-                base._fn, base._index, base._requires_grad = _base_history(self)
-            base._seen = cell.history_version
-            src = source if source is not None else from_node(value)
-            base_fn = GradFn(WriteCall(self._steps), [base, src], [base])
-        cell.set(write_through(cell.node, self._steps, value))
-        if tracked:
-            if base_fn is not None:
-                base_fn.out_versions = [cell.version]
-                cell.history = (base_fn, 0)
-            else:
-                assert source is not None
-                edge = (source._history(), source._index)
-                if edge[0] is None:
-                    from .ops.registry import OPS
-
-                    edge = (GradFn(_op_call(OPS["clone"], (None,)), [source], [self]), 0)
-                cell.history = edge
-                edge[0].outs = [  # the value now lives here: saved outputs are read from this cell
-                    (cell if o[0] is source._storage else o[0], () if o[0] is source._storage else o[1], *o[2:])
-                    for o in edge[0].outs
-                ]
-                edge[0].out_versions = [cell.version] * len(edge[0].outs)
-            cell.history_version = cell.version
-        elif not self._steps and self._fn is not None and mode.enabled:
-            self._fn, self._index, cell.history = None, 0, None  # overwritten by something without history
-        if source is not None and source._storage.exposed:
-            computed_at_once((source,), (self,))
-        return self
-
-    def _refuse_leaf_write(self) -> None:
-        if self._base is not None and "_one_of_many" in self.__dict__ and self.requires_grad:
-            raise SpiralError(
-                f"Output 0 of {self._one_of_many} is a view and is being modified inplace. This view is the output of a "
-                "function that returns multiple views. Such functions do not allow the output views to be modified "
-                "inplace. You should replace the inplace operation by an out-of-place one."
-            )
-        if self._requires_grad and self._fn is None:
-            raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
-        base = self._base
-        if base is not None and base._requires_grad and base._fn is None and not self._detached:
-            raise SpiralError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
     def _buffer(self) -> Any:
         """The computed memory of the whole cell."""
@@ -493,26 +435,6 @@ class Tensor:
         return self.to(other.dtype)
 
 
-_numbers = itertools.count()
-
-
-class RemovableHandle:
-    """Takes a hook out again with ``remove()``; also a context manager."""
-
-    def __init__(self, hooks: dict[int, Any], hook: Any) -> None:
-        self._hooks, self.id = hooks, next(_numbers)
-        hooks[self.id] = hook
-
-    def remove(self) -> None:
-        self._hooks.pop(self.id, None)
-
-    def __enter__(self) -> RemovableHandle:
-        return self
-
-    def __exit__(self, *exc: Any) -> None:
-        self.remove()
-
-
 _new = object.__new__
 
 
@@ -547,16 +469,6 @@ def tensor_over(cell: Storage, steps: Sequence[Step]) -> Tensor:
     t._base = None
     t._grad = None
     return t  # type: ignore[no-any-return]
-
-
-def _op_call(op: Any, args: Sequence[Any]) -> Call:
-    return OpCall(op, [Hole(0) if a is None else a for a in args], {})
-
-
-def _base_history(view: Tensor) -> tuple[Any, int, bool]:
-    """Where the tensor under ``view`` came from: (grad function, output number, whether it is a leaf that requires grad)."""
-    base = view._base
-    return (None, 0, False) if base is None else (base._history(), base._index, base._requires_grad)
 
 
 def record_call(call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:

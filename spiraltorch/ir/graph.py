@@ -16,7 +16,7 @@ from typing import Any
 
 from ..dtypes import DType, bool_, int64, uint32
 from ..errors import VerifyError
-from .node import Bits, Node, Shape, const, make
+from .node import Node, Shape, const, make
 
 Range = tuple[int, int, int]
 
@@ -130,9 +130,8 @@ def set_diagonal(n: Node, values: Node, offset: int, a: int, b: int) -> Node:
     """``n`` with that diagonal replaced by ``values``: the transpose of :func:`diagonal` on zeros."""
     rank = len(n.shape)
     rest = [i for i in range(rank) if i not in (a, b)]
-    rows, cols = n.shape[a], n.shape[b]
     before = max(0, -offset)
-    wide = pad(values, ((0, 0, 0),) * len(rest) + ((before, rows - before - values.shape[-1], 0),))
+    wide = pad(values, ((0, 0, 0),) * len(rest) + ((before, n.shape[a] - before - values.shape[-1], 0),))
     at = rest.copy()
     at.insert(a if a < b else a - 1, a)  # where axis a comes among the axes without b
     order = [(*rest, a).index(i) for i in at]

@@ -268,6 +268,6 @@ def digest(n: Node) -> str:
     for m in toposort([n]):
         if m._digest is None:
             arg = "" if m.op == "BUFFER" else repr(m.arg)
-            text = f"{m.op}|{arg}|{m.shape}|{m.dtype.name}|" + ",".join([s._digest for s in m.src])
+            text = f"{m.op}|{arg}|{m.shape}|{m.dtype.name}|" + ",".join([str(s._digest) for s in m.src])
             m._digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     return str(n._digest)

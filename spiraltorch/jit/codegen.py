@@ -71,6 +71,6 @@ def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
 
         tasks, grain, words = plan_gemm(k, x.ints, host())
         return tasks, grain, True, tuple(words)
-    from ..kernels.library import tasks
+    from ..kernels.library import tasks as library_tasks
 
-    return tasks(k, x.ints), 1, False, ()
+    return library_tasks(k, x.ints), 1, False, ()

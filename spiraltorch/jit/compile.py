@@ -13,9 +13,9 @@ import ctypes
 import functools
 import threading
 import weakref
-from sys import getrefcount as refcount
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from sys import getrefcount as refcount
 from typing import Any
 
 from ..config import config, log
@@ -137,6 +137,7 @@ class CompiledFunction:
         self._fullgraph = fullgraph
         self._entries: dict[Any, list[Entry]] = {}
         self._broken: set[Any] = set()
+        self._captured: frozenset[Any] = frozenset()
         self._lock = threading.RLock()
         self.compilations = 0
         self.hits = 0
@@ -170,6 +171,8 @@ class CompiledFunction:
         if kwargs:
             for name, a in kwargs.items():
                 key.append((name, self._structure(a, tensors)))
+        if tensors:
+            key.append(self._aliases(tensors))
         form = tuple(key)
         entries = self._entries.get(form)
         if entries is not None:
@@ -179,6 +182,16 @@ class CompiledFunction:
         if form in self._broken:
             return self._function(*args, **kwargs)
         return self._trace(form, args, kwargs, tensors)
+
+    def _aliases(self, tensors: list[Tensor]) -> Any:
+        """Which arguments share memory with each other or with what the function captures: () for none.
+
+        A program knows its leaves by their memory, so a call that shares other memory is another program.
+        """
+        cells = [t._storage for t in tensors]
+        if len(set(cells)) == len(cells) and self._captured.isdisjoint(cells):
+            return ()
+        return tuple([(cells.index(c), id(c) if c in self._captured else 0) for c in cells])
 
     def _structure(self, a: Any, tensors: list[Tensor]) -> Any:
         first = len(tensors)
@@ -296,6 +309,10 @@ class CompiledFunction:
                 warnings.warn(f"{self.__name__} {capture.escaped}; it is not compiled", stacklevel=3)  # type: ignore[attr-defined]
                 return result
             entry = capture.finish(args, kwargs)
+            if not self._captured.issuperset(entry.cells):
+                self._captured = self._captured | entry.cells
+            if tensors:
+                form = (*form[:-1], self._aliases(tensors))
             entries = self._entries.setdefault(form, [])
             entries.append(entry)
             if len(entries) > MOST_ENTRIES:
@@ -464,7 +481,7 @@ class Capture:
         leaves = [n.arg for n in self.form.leaves]
         entry = Entry(
             watched, program, bindings, [_host_word(*h) for h in trace.host], writes, grads, self.template, outputs,
-            [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured),
+            [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured | watched.known),
             None, self.form.scalars, types, self.template[0] == "t",
         )  # fmt: skip
         program.bake(self.form.scalars)

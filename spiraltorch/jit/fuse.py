@@ -40,7 +40,7 @@ class Fusion:
         self.bound: dict[Stage, bool] = {}
 
     def producers(self, s: Stage) -> list[Stage]:
-        found = {r.node: None for r in s.reads} | {n: None for n in s.inputs}
+        found = {r.node: None for r in s.reads} | dict.fromkeys(s.inputs)
         return [self.by_node[n] for n in found if n in self.by_node]
 
     def run(self) -> list[Group]:
@@ -172,7 +172,8 @@ class Fusion:
     def _check(self, s: Stage, g: Group, place: Place) -> Place | str:
         rows = math.prod(s.atoms[a] for a in place.rows)
         inner = math.prod(s.atoms[a] for a in place.inner)
-        if not place.inner and rows == g.rows and refine([_sizes(t, g.places[t].rows) for t in g.stages if t not in g.clones] + [_sizes(s, place.rows)]) is None:
+        cuts = [_sizes(t, g.places[t].rows) for t in g.stages if t not in g.clones]
+        if not place.inner and rows == g.rows and refine([*cuts, _sizes(s, place.rows)]) is None:
             return "its rows are cut into axes that do not nest with the kernel's"
         if g.kind == "dot":
             return self._check_epilogue(s, g, place)

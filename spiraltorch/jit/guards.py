@@ -25,7 +25,8 @@ _DEPTH = 3
 class Guards:
     """values: (dict, key, expected, name).  closures: (cell, expected, name).  modules: (module, version).
     grads: (tensor, whether it had one).  truth: (dict, key, truth) of numbers that are data.
-    cells: captured memory, which must be computed."""
+    cells: captured memory, which must be computed.  known: memory the function can reach other than by its
+    arguments."""
 
     values: list[tuple[dict[Any, Any], Any, Any, str]] = field(default_factory=list)
     closures: list[tuple[Any, Any, str]] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Guards:
     truth: list[tuple[Any, Any, bool]] = field(default_factory=list)
     lists: list[tuple[list[Any], int]] = field(default_factory=list)
     cells: tuple[Any, ...] = ()
+    known: set[Any] = field(default_factory=set)
 
     def failed(self) -> str:
         """'' if everything is as it was, else the sentence that says what changed."""
@@ -77,8 +79,11 @@ def collect(function: Callable[..., Any], args: Any, kwargs: Any, trace: Any) ->
     seen: set[int] = set()
     data = {(id(c), k[0] if isinstance(k, tuple) else k) for _, c, k, _ in trace.host}
     _function(function, g, seen, data, 0)
+    known = g.known
+    g.known = set()  # arguments are no capture
     for a in [*args, *kwargs.values()]:
         _value(a, g, seen, data, 1)
+    g.known = known
     g.grads = list(trace.grads_seen.items())
     return g
 
@@ -129,7 +134,10 @@ def _ours(value: Any) -> bool:
 
 
 def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
-    if isinstance(v, _SCALARS) or isinstance(v, Tensor) or id(v) in seen or depth > _DEPTH:
+    if isinstance(v, Tensor):
+        g.known.update([t._storage for t in (v, v._grad) if t is not None])
+        return
+    if isinstance(v, _SCALARS) or id(v) in seen or depth > _DEPTH:
         return
     if isinstance(v, (types.FunctionType, types.MethodType)):
         _function(v, g, seen, data, depth)
@@ -138,11 +146,15 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
     if hasattr(v, "named_modules") and hasattr(v, "_version"):
         for m in v.modules():
             g.modules.append((m, m._version))
+            for t in [*m._parameters.values(), *m._buffers.values()]:
+                _value(t, g, seen, data, depth)
         return
     if hasattr(v, "param_groups") and hasattr(v, "state"):
         for group in v.param_groups:
             _settings(group, g, data)
             g.lists.append((group["params"], len(group["params"])))
+            for t in [*group["params"], *[x for p in group["params"] for x in v.state.get(p, {}).values()]]:
+                _value(t, g, seen, data, depth)
         if hasattr(v, "_version"):
             g.modules.append((v, v._version))
         return
@@ -165,7 +177,7 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
 def _watch_item(d: dict[Any, Any], k: Any, x: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
     if isinstance(x, _SCALARS) or isinstance(x, Tensor):
         g.values.append((d, k, x, str(k)))
-    else:
+    if not isinstance(x, _SCALARS):
         _value(x, g, seen, data, depth + 1)
 
 

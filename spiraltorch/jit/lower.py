@@ -109,7 +109,7 @@ class Arguments:
 class Emitter:
     """Turns READ, AT, GUARD expressions in kernel axes into LOAD, INDEX and comparisons."""
 
-    def __init__(self, args: Arguments, memory: Callable[[Node], Any], merge: dict[int, tuple[int, int]]) -> None:
+    def __init__(self, args: Arguments, memory: Callable[[Node], Any], merge: dict[int, tuple[int, bool]]) -> None:
         self.args, self.memory, self.merge = args, memory, merge
         self.memo: dict[Node, Node] = {}
         self.accesses: dict[tuple[Any, Affine], Access] = {}
@@ -371,8 +371,8 @@ def _level(e: Node, levels: dict[int, int]) -> int:
             if n.op == "VALUE":
                 level = max(level, levels[n.arg] + 1)
             elif n.op in ("READ", "AT", "GUARD"):
-                forms = n.arg.index + tuple([g[0] for g in n.arg.guards]) if n.op == "READ" else [n.arg] if n.op == "AT" else [g[0] for g in n.arg]
-                for f in forms:
+                guards = n.arg.guards if n.op == "READ" else n.arg if n.op == "GUARD" else ()
+                for f in [*(n.arg.index if n.op == "READ" else [n.arg] if n.op == "AT" else []), *[g[0] for g in guards]]:
                     stack.extend([v for v, _ in f.dyn])
     return level
 

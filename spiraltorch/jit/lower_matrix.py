@@ -185,9 +185,9 @@ def _operand(
         if len(table) > 1:
             raise NotAffine("batch axes are not evenly spaced")
         batch_coefs.append(args.coef(table[0][1]) if table else 0)
-    i = _walk([(axes.sizes[k], fine.get(k, 0)) for k in outer], args)
-    k = _walk(strides(contract), args)
-    return Operand(param, i, k, tuple(batch_coefs), args.coef(flat.const) if flat.const else 0)
+    along = _walk([(axes.sizes[k], fine.get(k, 0)) for k in outer], args)
+    deep = _walk(strides(contract), args)
+    return Operand(param, along, deep, tuple(batch_coefs), args.coef(flat.const) if flat.const else 0)
 
 
 def _fine_strides(own: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int]:

@@ -248,7 +248,7 @@ class Planner:
         after: list[set[int]] = [set() for _ in launches]
         before: list[set[int]] = [set() for _ in launches]
         for k, x in enumerate(launches):
-            deps = set()
+            deps: set[int] = set()
             for n in x.reads:
                 deps.update(writers.get(self.memory_of(n), ()))
             for n in x.outs:

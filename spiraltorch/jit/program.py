@@ -177,8 +177,7 @@ class CheckFailed(SpiralError, IndexError):
 
     def __init__(self, node: Node | None, origin: Origin | None) -> None:
         where = describe_origin(origin)
-        flat = node is None or node.src[0].op == "RESHAPE"  # positions in several axes at once
-        size = "" if flat else f": an index is not in [0, {indexed_size(node)})"
+        size = "" if node is None or node.src[0].op == "RESHAPE" else f": an index is not in [0, {indexed_size(node)})"
         super().__init__(f"index out of range in self{size}" + (f"; the operation was recorded at {where}" if where else ""))
 
 

@@ -140,12 +140,14 @@ def long_reduction_in_two_steps(n: Node) -> Node | None:
         ranges[axis] = (0, head, 1)
         first = graph.reduce(graph.slice_(x, tuple(ranges)), op, axes)
         ranges[axis] = (head, size, 1)
-        return lang.row({"add": "ADD", "mul": "MUL", "max": "MAX", "min": "MIN"}[op], first, graph.reduce(graph.slice_(x, tuple(ranges)), op, axes))
+        rest = graph.reduce(graph.slice_(x, tuple(ranges)), op, axes)
+        return lang.row({"add": "ADD", "mul": "MUL", "max": "MAX", "min": "MIN"}[op], first, rest)
     if pieces == 1:
         return None
     shape = x.shape[:axis] + (pieces, size // pieces) + x.shape[axis + 1 :]
     inner = tuple([a + (a >= axis) for a in axes])
-    part = make("REDUCE", (graph.reshape(x, shape),), (op, inner), tuple([s for i, s in enumerate(shape) if i not in inner]), x.dtype)
+    left = tuple([s for i, s in enumerate(shape) if i not in inner])
+    part = make("REDUCE", (graph.reshape(x, shape),), (op, inner), left, x.dtype)
     at = axis - sum(a < axis for a in axes)
     return graph.reduce(part, op, (at,))
 
@@ -156,8 +158,9 @@ def _divisor(n: int, most: int) -> int:
 
 
 RULES = rules_of(
-    nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity, size_one_axes_are_dropped, empty_dot_is_zero,
-    integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one, full_update_is_value, long_reduction_in_two_steps,
+    nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity,
+    size_one_axes_are_dropped, empty_dot_is_zero, integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one,
+    full_update_is_value, long_reduction_in_two_steps,
 )  # fmt: skip
 
 

@@ -556,7 +556,7 @@ def philox(key: tuple[Node, Node], counter: tuple[Node, Node]) -> Node:
     c = [counter[0], counter[1], zero, zero]
     k0, k1 = key
     m0, m1 = const(0xD2511F53, uint32), const(0xCD9E8D57, uint32)
-    for r in range(10):
+    for _ in range(10):
         hi0, lo0 = scalar("MULHI", m0, c[0]), scalar("MUL", m0, c[0])
         hi1, lo1 = scalar("MULHI", m1, c[2]), scalar("MUL", m1, c[2])
         c = [scalar("XOR", scalar("XOR", hi1, c[1]), k0), lo1, scalar("XOR", scalar("XOR", hi0, c[3]), k1), lo0]

@@ -134,7 +134,7 @@ def test_guards_closure_global_attribute():
 
 def test_names_of_attributes_are_no_globals():
     class Holder:
-        def SCALE(self, x):  # noqa: N802  (the name of a global that the function does not read)
+        def SCALE(self, x):
             return x * 2
 
     global SCALE
@@ -429,7 +429,7 @@ def test_one_compiled_function_from_many_threads():
             for n in range(1, 20):
                 x = st.full((4, n), float(k))
                 assert f(x).tolist() == [k * k * n] * 4
-        except Exception as e:  # noqa: BLE001
+        except Exception as e:
             errors.append(e)
 
     threads = [threading.Thread(target=run, args=(k,)) for k in range(8)]

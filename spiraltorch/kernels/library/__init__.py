@@ -31,7 +31,8 @@ def run_reference(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -> 
     from .loops import loops_of
 
     plain = loops_of(k, jit=False)
-    plain(*[a if k.params[i].dtype.itemsize != 2 or k.params[i].dtype.kind != "f" else a.view(np.uint16) for i, a in enumerate(arrays)], *ints, 0, tasks(k, ints))
+    views = [a.view(stored(p.dtype.name)) for a, p in zip(arrays, k.params)]
+    plain(*views, *ints, 0, tasks(k, ints))
 
 
 def address(k: Any) -> int:

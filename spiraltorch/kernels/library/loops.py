@@ -171,7 +171,7 @@ def native_address(k: Any) -> int:
         text = f"def entry(args, lo, hi):\n    words = carray(args, ({count + n},))\n    loops({arrays}, {ints}, lo, hi)\n"
         space: dict[str, Any] = {"carray": numba.carray, "pointer": _pointer, "loops": loops_of(k)}
         space |= {f"d{i}": stored(p.dtype.name) for i, p in enumerate(k.params)}
-        exec(text, space)  # noqa: S102
+        exec(text, space)
         signature = types.void(types.CPointer(types.int64), types.int64, types.int64)
         found = _compiled[k.key] = numba.cfunc(signature, error_model="numpy")(space["entry"])
     return int(found.address)

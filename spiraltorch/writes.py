@@ -1,0 +1,88 @@
+"""Writes into a tensor: the cell's new value, and the step on the tape that made it.
+
+In: a tensor (a view of a cell), a node for its elements, and the tensor that carries the node's history.
+Out: the cell holds its old value with that region replaced, every alias sees it, and the tape knows.
+
+    x[1:] = y      # cell of x: UPDATE(old, y); tape: CopySlices(old x, y)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .errors import SpiralError
+from .ir.node import Node
+from .ops.registry import OPS
+from .storage import computed_at_once, write_through
+from .tape import GradFn, Hole, OpCall, WriteCall, mode
+from .tensor import Tensor, from_node, tensor_over
+
+
+def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
+    """Replace this tensor's elements by ``value`` (same shape and type); ``source`` carries its history."""
+    cell = self._storage
+    tracked = source is not None and mode.enabled and (source._history() is not None or source._requires_grad)
+    if mode.enabled:
+        refuse_leaf_write(self)
+    step = None
+    if self._steps and mode.enabled and self._history() is not None:
+        tracked = True
+    if tracked and self._steps:
+        base = _base(self)
+        step = GradFn(WriteCall(self._steps), [base, source if source is not None else from_node(value)], [base])
+    cell.set(write_through(cell.node, self._steps, value))
+    if tracked:
+        if step is not None:
+            step.out_versions = [cell.version]
+            cell.history = step, 0
+        else:
+            assert source is not None
+            cell.history = _moved_here(self, source)
+        cell.history_version = cell.version
+    elif not self._steps and self._fn is not None and mode.enabled:
+        self._fn, self._index, cell.history = None, 0, None  # overwritten by something without history
+    if source is not None and source._storage.exposed:
+        computed_at_once((source,), (self,))
+    return self
+
+
+def _base(view: Tensor) -> Tensor:
+    """The whole cell under ``view`` as a tensor on the tape, as it was before the write."""
+    cell = view._storage
+    base = tensor_over(cell, ())
+    if cell.history is not None:
+        base._fn, base._index = cell.history
+    elif view._fn is not None and view._base is not None:
+        base._fn, base._index, base._requires_grad = view._base._history(), view._base._index, view._base._requires_grad
+    base._seen = cell.history_version
+    return base
+
+
+def _moved_here(target: Tensor, source: Tensor) -> tuple[Any, int]:
+    """The step that made ``source``, whose value now lives in the target's cell."""
+    cell = target._storage
+    fn, number = source._history(), source._index
+    if fn is None:  # a leaf
+        fn, number = GradFn(OpCall(OPS["clone"], [Hole(0)], {}), [source], [target]), 0
+    fn.outs = [(cell, (), *o[2:]) if o[0] is source._storage else o for o in fn.outs]
+    fn.out_versions = [cell.version] * len(fn.outs)
+    return fn, number
+
+
+def refuse_leaf_write(self: Tensor) -> None:
+    """Raise RuntimeError where torch does not allow an in-place operation that is recorded."""
+    if self._base is not None and "_one_of_many" in self.__dict__ and self.requires_grad:
+        raise SpiralError(
+            f"Output 0 of {self._one_of_many} is a view and is being modified inplace. This view is the output of a "
+            "function that returns multiple views. Such functions do not allow the output views to be modified "
+            "inplace. You should replace the inplace operation by an out-of-place one."
+        )
+    if self._requires_grad and self._fn is None:
+        raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
+    base = self._base
+    if base is not None and base._requires_grad and base._fn is None and not self._detached:
+        raise SpiralError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
+
+
+Tensor._write = write
+Tensor._refuse_leaf_write = refuse_leaf_write
