@@ -22,6 +22,7 @@ from .short import SHORT, short_binary, short_unary
 from .storage import computed_at_once, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
+from .writes import refuse_leaf_write, write
 
 _NO_KW: dict[str, Any] = {}
 
@@ -220,7 +221,7 @@ def inplace(op: Op) -> Callable[..., Any]:
 
     def apply(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if mode.enabled:
-            self._refuse_leaf_write()
+            refuse_leaf_write(self)
         result = compute(self, *args, **kwargs)
         if result._fn is not None:
             _keep_old_value(result._fn, self)
@@ -250,7 +251,7 @@ def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
         )
     if result.dtype is not target.dtype:
         result = result.to(target.dtype)
-    return target._write(result._read(), result)
+    return write(target, result._read(), result)
 
 
 def _out(compute: Callable[..., Any]) -> Callable[..., Any]:

@@ -12,6 +12,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from .errors import SpiralError
+
 # Promotion categories, lowest first (torch: bool < integral < floating < complex).
 BOOL, INT, FLOAT, COMPLEX = range(4)
 
@@ -35,8 +37,8 @@ class DType:
     def __repr__(self) -> str:
         return f"spiraltorch.{self.name}"
 
-    def __reduce__(self) -> str:
-        return f"{self.name}"
+    def __reduce__(self) -> Any:
+        return _by_name, (self.name,)
 
     def __copy__(self) -> DType:
         return self
@@ -78,6 +80,12 @@ ALL: tuple[DType, ...] = (
     float16, bfloat16, float32, float64, complex64, complex128,
 )  # fmt: skip
 BY_NAME: dict[str, DType] = {d.name: d for d in ALL}
+
+
+def _by_name(name: str) -> DType:
+    return BY_NAME[name]
+
+
 _BY_NP: dict[Any, DType] = {d.np: d for d in ALL}
 
 FLOATS = (float16, bfloat16, float32, float64)
@@ -116,11 +124,13 @@ def _promotion_table() -> dict[tuple[DType, DType], DType]:
     """torch.promote_types over all pairs, from the rules rather than a copied table."""
     table: dict[tuple[DType, DType], DType] = {}
     signed = {8: int8, 16: int16, 32: int32, 64: int64}
-    barebones = (uint16, uint32, uint64)
+    wide = {uint16, uint32, uint64}  # these convert to floats and to nothing else, as torch's do
     for a in ALL:
         for b in ALL:
             if a is b:
                 r = a
+            elif wide & {a, b} and FLOAT not in (a.category, b.category):
+                continue
             elif a.category != b.category:
                 hi, lo = (a, b) if a.category > b.category else (b, a)
                 # A real float beside a complex keeps the wider of the two precisions.
@@ -133,11 +143,8 @@ def _promotion_table() -> dict[tuple[DType, DType], DType]:
                 r = max(a, b, key=lambda d: d.bits)
             else:
                 u, i = (a, b) if a.kind == "u" else (b, a)
-                # torch widens uint8 into the next signed type, and refuses nothing else:
-                # the wider unsigned types promote only through explicit casts (see can_promote).
-                r = i if i.bits > u.bits else signed[min(64, u.bits * 2)]
+                r = i if i.bits > u.bits else signed[u.bits * 2]
             table[a, b] = r
-    del barebones
     return table
 
 
@@ -145,8 +152,17 @@ _PROMOTE = _promotion_table()
 
 
 def promote_types(a: DType, b: DType) -> DType:
-    """The smallest type both convert to (torch.promote_types)."""
-    return _PROMOTE[a, b]
+    """The smallest type both convert to (torch.promote_types).
+
+    Raises RuntimeError for uint16, uint32 and uint64 beside other integers or complex numbers.
+    """
+    found = _PROMOTE.get((a, b))
+    if found is None:
+        raise SpiralError(
+            f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {a.name} and {b.name}; "
+            "convert one of them first, e.g. x.to(spiraltorch.int64)"
+        )
+    return found
 
 
 def of_python(value: Any) -> DType:

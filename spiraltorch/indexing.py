@@ -14,6 +14,7 @@ from .ops.registry import OPS
 from .storage import Step
 from .tape import mode
 from .tensor import Tensor
+from .writes import refuse_leaf_write, write
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
@@ -167,7 +168,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """Write ``value`` (a number, or a tensor that broadcasts) to the indexed elements."""
     if mode.enabled:
-        x._refuse_leaf_write()
+        refuse_leaf_write(x)
     steps, advanced = parse(x, index)
     view = view_of(x, steps, "slice") if steps else x
     if not isinstance(value, Tensor):
@@ -192,4 +193,4 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             f"{list(view.shape)}"
         ) from None
     if wide.numel():
-        view._write(wide._read(), wide)
+        write(view, wide._read(), wide)

@@ -136,15 +136,20 @@ class Queue(threading.local):
             raise
         self.flush()
 
-    def take(self) -> list[Storage]:
-        """All cells that are alive and pending; the queue is empty afterwards."""
-        refs, self.cells, self.bytes = self.cells, [], 0
+    def pending(self) -> list[Storage]:
+        """All cells that are alive and pending, in order."""
         seen: dict[Storage, None] = {}
-        for r in refs:
+        for r in self.cells:
             cell = r()
             if cell is not None and cell.pending and cell.error is None:
                 seen[cell] = None
         return list(seen)
+
+    def take(self) -> list[Storage]:
+        """The pending cells; the queue is empty afterwards."""
+        found = self.pending()
+        self.cells, self.bytes = [], 0
+        return found
 
     def flush(self) -> None:
         """Compute everything that is pending in this thread."""

@@ -21,6 +21,7 @@ from .random import Generator, default_generator
 from .storage import computed_at_once
 from .tape import mode
 from .tensor import Tensor, from_node
+from .writes import refuse_leaf_write, write
 
 __all__ = ["allclose", "broadcast_tensors", "equal", "masked_select", "meshgrid", "nonzero"]
 
@@ -34,8 +35,9 @@ def _draw(op: Any, shape: tuple[int, ...], generator: Generator | None, **kwargs
 
 
 def _random(
-    body: Any, *shape: Any, size: Any = (), generator: Any = None, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any
-) -> Tensor:
+    body: Any, *shape: Any, size: Any = (), generator: Any = None, dtype: Any = None, device: Any = None,
+    requires_grad: bool = False, **options: Any,
+) -> Tensor:  # fmt: skip
     no_more(body.name, options)
     d = type_or(dtype, dtypes.get_default_dtype())
     return made(_draw(body, size_of(shape or size), generator, dtype=d), device, requires_grad)
@@ -168,7 +170,7 @@ class finfo:
         self.bits = int(f.bits)
         self.eps, self.max, self.min = float(f.eps), float(f.max), float(f.min)
         self.tiny = self.smallest_normal = float(f.tiny)
-        self.resolution = float(f.resolution)
+        self.resolution = float(f"1e-{f.precision}")
 
 
 class iinfo:
@@ -246,7 +248,7 @@ def _written(value: Any) -> Any:
         result = value(self, *args, **kwargs)
         if not isinstance(result, Tensor):
             result = from_node(cast(result, self.dtype), self.device)
-        return self._write(result._read(), result)
+        return write(self, result._read(), result)
 
     return method
 
@@ -268,13 +270,13 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     from .creation import as_tensor
 
     if mode.enabled:
-        self._refuse_leaf_write()
+        refuse_leaf_write(self)
     src = as_tensor(src)
     if src.dtype is not self.dtype:
         src = src.to(self.dtype)
     if tuple(src.shape) != tuple(self.shape):
         src = src.expand(tuple(self.shape))
-    self._write(src._read(), src)
+    write(self, src._read(), src)
     computed_at_once((src,), (self,))
     return self
 

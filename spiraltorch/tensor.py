@@ -31,7 +31,7 @@ from .storage import (
     realize,
     write_through,
 )
-from .tape import Call, GradFn, ViewCall, mode
+from .tape import Call, GradFn, RemovableHandle, ViewCall, mode
 
 
 class Size(tuple):  # type: ignore[type-arg]

@@ -84,5 +84,4 @@ def refuse_leaf_write(self: Tensor) -> None:
         raise SpiralError("a view of a leaf Variable that requires grad is being used in an in-place operation.")
 
 
-Tensor._write = write
-Tensor._refuse_leaf_write = refuse_leaf_write
+Tensor._write = write  # type: ignore[attr-defined]

@@ -131,6 +131,8 @@ def describe(value: Any, found: list[Tensor]) -> Any:
 class CompiledFunction:
     """What ``st.compile`` returns: call it as the function it wraps."""
 
+    _unwatched = True  # its counters are no reason to compile again
+
     def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
         functools.update_wrapper(self, function)
         self._function = function
@@ -191,7 +193,8 @@ class CompiledFunction:
         cells = [t._storage for t in tensors]
         if len(set(cells)) == len(cells) and self._captured.isdisjoint(cells):
             return ()
-        return tuple([(cells.index(c), id(c) if c in self._captured else 0) for c in cells])
+        first: dict[Storage, int] = {}
+        return tuple([(first.setdefault(c, i), id(c) if c in self._captured else 0) for i, c in enumerate(cells)])
 
     def _structure(self, a: Any, tensors: list[Tensor]) -> Any:
         first = len(tensors)
@@ -300,7 +303,7 @@ class CompiledFunction:
             if trace.broken:
                 self._broken.add(form)
                 return result
-            capture = Capture(self, trace, result, tensors)
+            capture = self._capture(trace, result, tensors)
             if capture.escaped:
                 trace.broken = capture.escaped
                 self._broken.add(form)
@@ -335,6 +338,14 @@ class CompiledFunction:
         finally:
             queue.trace = None
 
+    def _capture(self, trace: Trace, result: Any, tensors: list[Tensor]) -> Capture:
+        """The trace goes on: however much is pending by now, nothing of it may be computed yet."""
+        queue.trace = trace
+        try:
+            return Capture(self, trace, result, tensors)
+        finally:
+            queue.trace = None
+
     def _explain_miss(self, form: Any) -> None:
         if "recompile" not in config.log or not self._entries:
             return
@@ -364,7 +375,7 @@ class CompiledFunction:
                 raise error
             if trace.broken:
                 raise RuntimeError(f"{trace.broken}, so there is no one program to show")
-            capture = Capture(self, trace, result, tensors)
+            capture = self._capture(trace, result, tensors)
             program = capture.program()
             trace.undo()
             for cell in capture.new_cells:
@@ -416,7 +427,7 @@ class Capture:
 
     def _escaped(self) -> str:
         """Why a replay could not do what the function did: it left values where the trace cannot see."""
-        alive = [c for c in queue.take() if c not in self.cells]
+        alive = [c for c in queue.pending() if c not in self.cells]
         if alive:
             import gc
 
@@ -424,10 +435,6 @@ class Capture:
             del alive
             gc.collect()
             alive = list(known)
-        for c in self.cells:
-            queue.add(c)
-        for c in alive:
-            queue.add(c)
         if alive:
             return f"keeps {len(alive)} tensors (such as {alive[0].node.op} {list(alive[0].node.shape)}) other than by returning them"
         return ""

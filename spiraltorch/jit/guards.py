@@ -135,7 +135,7 @@ def _ours(value: Any) -> bool:
 
 def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
     if isinstance(v, Tensor):
-        g.known.update([t._storage for t in (v, v._grad) if t is not None])
+        g.known.add(v._storage)
         return
     if isinstance(v, _SCALARS) or id(v) in seen or depth > _DEPTH:
         return
@@ -157,6 +157,8 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
                 _value(t, g, seen, data, depth)
         if hasattr(v, "_version"):
             g.modules.append((v, v._version))
+        return
+    if getattr(v, "_unwatched", False):
         return
     if isinstance(v, dict):
         for k, x in v.items():

@@ -46,6 +46,8 @@ def _rate(value: Any) -> Any:
 class LRScheduler:
     """Base of schedules.  last_epoch: how many steps were taken.  base_lrs: the groups' rates at the start."""
 
+    #: for compiled functions: what it changes, the optimizer's settings, is what counts
+    _unwatched = True
     #: attributes that are not saved
     _own: tuple[str, ...] = ("optimizer", "_initial")
 

@@ -32,6 +32,7 @@ from ..tensor import Tensor
 from ..utils.foreign import as_ours
 
 Group = dict[str, Any]
+Job = tuple[Tensor, Tensor, dict[str, Tensor]]  # a parameter, its gradient and its state
 
 
 class Optimizer:
@@ -50,6 +51,7 @@ class Optimizer:
         self.state: dict[Tensor, dict[str, Any]] = defaultdict(dict)
         self.param_groups: list[Group] = []
         self._version = 0
+        self._program: Any = None
         groups = list(params)
         if not groups:
             raise ValueError("optimizer got an empty parameter list")
@@ -99,8 +101,7 @@ class Optimizer:
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; ``closure`` computes the loss anew, which is returned.
 
-        Outside of compiled functions everything pending is computed, so that each round of a training loop
-        is the same program.
+        The updates are one compiled program, also when the training loop is not compiled.
         """
         loss = None
         if closure is not None:
@@ -108,28 +109,44 @@ class Optimizer:
                 loss = closure()
         self._stepped = True
         with no_grad():
-            for group in self.param_groups:
-                numbers = self.numbers(group)
-                for p in group["params"]:
-                    if p.grad is not None:
-                        self._step_one(p, p.grad, group, numbers)
-        if queue.trace is None:
-            queue.flush()
+            jobs = [[self._job(p, group) for p in group["params"] if p.grad is not None] for group in self.param_groups]
+            if queue.trace is not None:
+                self._update_all(jobs)
+            else:
+                self._compiled()(jobs)
         return loss
 
-    def _step_one(self, p: Tensor, grad: Tensor, group: Group, numbers: Any) -> None:
+    def _job(self, p: Tensor, group: Group) -> Job:
         state = self.state.get(p, {})
         if not state:
             state = self.start(p, group)
             if state:
                 self.state[p] = state
-        old = {name: _wide(t) for name, t in state.items() if isinstance(t, Tensor)}
-        new = dict(old)
-        g = _wide(grad)
-        _store(p, self.update(_wide(p), -g if group["maximize"] else g, new, group, numbers))
-        for name, value in new.items():
-            if value is not old[name]:
-                _store(state[name], value)
+        assert p.grad is not None
+        return p, p.grad, {name: t for name, t in state.items() if isinstance(t, Tensor)}
+
+    def _compiled(self) -> Callable[[Any], None]:
+        """:meth:`_update_all` as a program; all tensors are its arguments, so that it holds on to none."""
+        if self._program is None:
+            from ..jit.compile import CompiledFunction
+
+            self._program = CompiledFunction(self._update_all)
+        return self._program  # type: ignore[no-any-return]
+
+    def _update_all(self, jobs: list[list[Job]]) -> None:
+        for group, own in zip(self.param_groups, jobs):
+            numbers = self.numbers(group)
+            for p, grad, state in own:
+                old = {name: _wide(t) for name, t in state.items()}
+                new = dict(old)
+                g = _wide(grad)
+                _store(p, self.update(_wide(p), -g if group["maximize"] else g, new, group, numbers))
+                for name, value in new.items():
+                    if value is not old[name]:
+                        _store(state[name], value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_program": None}
 
     def start(self, p: Tensor, group: Group) -> dict[str, Tensor]:
         """A parameter's first state, from :meth:`zeros` and :meth:`scalar`."""

@@ -134,6 +134,16 @@ def test_dropout_in_training_and_evaluation() -> None:
         st.nn.Dropout(1.5)
 
 
+def test_compiled_dropout_draws_what_eager_draws() -> None:
+    m = st.nn.Dropout(0.5)
+    x = st.ones(6, 5)
+    compiled = st.compile(lambda x: m(x) + m(x))
+    st.manual_seed(7)
+    wanted = [(m(x) + m(x)).tolist() for _ in range(3)]
+    st.manual_seed(7)
+    assert [compiled(x).tolist() for _ in range(3)] == wanted and wanted[0] != wanted[1]
+
+
 def test_channel_dropout_drops_whole_channels() -> None:
     for m, x, rank in ((st.nn.Dropout1d(0.5), st.ones(8, 50, 7), 1), (st.nn.Dropout2d(0.5), st.ones(8, 50, 3, 4), 2)):
         y = m(x).numpy().reshape(400, -1)

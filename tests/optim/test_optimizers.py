@@ -303,6 +303,48 @@ def test_loaded_state_is_seen_by_a_compiled_step() -> None:
         assert (p == q).all()
 
 
+def test_an_uncompiled_loop_updates_by_one_program() -> None:
+    ps, qs = start()
+    mine, theirs = st.optim.Adam(ps), torch.optim.Adam(qs)
+    advance(mine, theirs, ps, qs, range(4))
+    mine.param_groups[0]["lr"] = 0.1
+    ps[1].grad = None
+    mine.step()
+    mine.step()
+    assert mine._program.compilations == 2 and mine._program.hits == 4
+    with st.no_grad():
+        st.nn.ParameterList(ps).double()
+    ps[0].grad = st.ones(4, 3, dtype=st.float64)
+    mine.load_state_dict(mine.state_dict())
+    before = ps[0].detach().clone()
+    mine.step()
+    assert ps[0].dtype is st.float64 and (ps[0] != before).all() and mine.state[ps[0]]["exp_avg"].dtype is st.float64
+
+
+def test_schedule_beside_the_optimizer_recompiles_nothing() -> None:
+    class Trainer:
+        def __init__(self) -> None:
+            self.model = st.nn.Linear(3, 2)
+            self.opt = st.optim.SGD(self.model.parameters(), lr=0.1, momentum=0.9)
+            self.schedule = st.optim.lr_scheduler.OneCycleLR(self.opt, max_lr=0.1, total_steps=20)
+
+        @st.compile
+        def step(self, x: Any) -> Any:
+            self.opt.zero_grad()
+            loss = self.model(x).square().mean()
+            loss.backward()
+            st.nn.utils.clip_grad_norm_(self.model.parameters(), 0.5)
+            self.opt.step()
+            return loss
+
+    t = Trainer()
+    losses = []
+    for _ in range(5):
+        losses.append(t.step(st.ones(4, 3)).item())
+        t.schedule.step()
+    assert t.step.compilations == 1 and losses[-1] < losses[0]
+
+
 def test_updates_merge_into_few_launches() -> None:
     _, opt, step = training(0, "AdamW", {"lr": 0.01})
     x, y = st.randn(7, 6), st.randint(0, 3, (7,))
