@@ -165,7 +165,10 @@ class finfo:
     def __init__(self, dtype: DType | None = None) -> None:
         import ml_dtypes
 
-        self.dtype = (dtype or dtypes.get_default_dtype()).name
+        d = type_or(dtype, dtypes.get_default_dtype())
+        if not d.is_floating_point:
+            raise TypeError(f"finfo() requires a floating point type, use iinfo() for {d.name}")
+        self.dtype = d.name
         f = ml_dtypes.finfo(dtypes.BY_NAME[self.dtype].np)
         self.bits = int(f.bits)
         self.eps, self.max, self.min = float(f.eps), float(f.max), float(f.min)
@@ -177,6 +180,8 @@ class iinfo:
     """Limits of an integer type (torch.iinfo)."""
 
     def __init__(self, dtype: DType) -> None:
+        if type_or(dtype, None).kind not in "iu":
+            raise TypeError(f"iinfo() requires an integer type, use finfo() for {dtype.name}")
         i = np.iinfo(dtype.np)
         self.bits, self.min, self.max, self.dtype = i.bits, int(i.min), int(i.max), dtype.name
 

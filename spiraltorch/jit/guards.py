@@ -26,7 +26,8 @@ class Guards:
     """values: (dict, key, expected, name).  closures: (cell, expected, name).  modules: (module, version).
     grads: (tensor, whether it had one).  truth: (dict, key, truth) of numbers that are data.
     cells: captured memory, which must be computed.  known: memory the function can reach other than by its
-    arguments."""
+    arguments.  leaves: tensors among that, with requires_grad and memory.  names: every name in the code, so
+    that attributes it does not mention (a counter of epochs) are not watched."""
 
     values: list[tuple[dict[Any, Any], Any, Any, str]] = field(default_factory=list)
     closures: list[tuple[Any, Any, str]] = field(default_factory=list)
@@ -36,6 +37,8 @@ class Guards:
     lists: list[tuple[list[Any], int]] = field(default_factory=list)
     cells: tuple[Any, ...] = ()
     known: set[Any] = field(default_factory=set)
+    leaves: list[tuple[Tensor, bool, Any]] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def failed(self) -> str:
         """'' if everything is as it was, else the sentence that says what changed."""
@@ -54,6 +57,9 @@ class Guards:
         for m, version in self.modules:
             if m._version != version:
                 return f"{type(m).__name__} was changed (attribute, train/eval, parameter, or loaded state)"
+        for t, wanted, cell in self.leaves:
+            if t._requires_grad != wanted or t._storage is not cell:
+                return f"a tensor of shape {list(t.shape)} got other memory or another requires_grad"
         for t, had in self.grads:
             if (t._grad is not None) != had:
                 return f".grad of a tensor of shape {list(t.shape)} was {'a tensor' if had else 'None'} and is not now"
@@ -76,14 +82,16 @@ def _say(v: Any) -> str:
 def collect(function: Callable[..., Any], args: Any, kwargs: Any, trace: Any) -> Guards:
     """Guards for one trace of ``function``."""
     g = Guards()
+    _function(function, g, set(), set(), 0)  # once for the names, which say what of each object is watched
+    g = Guards(names=g.names)
     seen: set[int] = set()
     data = {(id(c), k[0] if isinstance(k, tuple) else k) for _, c, k, _ in trace.host}
     _function(function, g, seen, data, 0)
-    known = g.known
-    g.known = set()  # arguments are no capture
+    known, leaves = g.known, g.leaves
+    g.known, g.leaves = set(), []  # arguments are no capture
     for a in [*args, *kwargs.values()]:
         _value(a, g, seen, data, 1)
-    g.known = known
+    g.known, g.leaves = known, leaves
     g.grads = list(trace.grads_seen.items())
     return g
 
@@ -97,6 +105,7 @@ def _function(f: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> 
         return
     seen.add(id(f))
     code = f.__code__
+    g.names |= _mentioned(code)
     for name in _names(code):
         if name in f.__globals__:
             value = f.__globals__[name]
@@ -122,6 +131,17 @@ def _names(code: types.CodeType) -> set[str]:
     return names
 
 
+def _mentioned(code: types.CodeType) -> set[str]:
+    """Every name in the code, attributes included."""
+    names = set(code.co_names)
+    for c in code.co_consts:
+        if isinstance(c, types.CodeType):
+            names |= _mentioned(c)
+        elif isinstance(c, str):  # getattr(x, "name")
+            names.add(c)
+    return names
+
+
 def _watched(value: Any) -> bool:
     if isinstance(value, (types.ModuleType, type, types.BuiltinFunctionType)) or hasattr(value, "compilations"):
         return False  # modules and classes are taken as they are; a compiled function guards itself
@@ -136,6 +156,7 @@ def _ours(value: Any) -> bool:
 def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> None:
     if isinstance(v, Tensor):
         g.known.add(v._storage)
+        g.leaves.append((v, v._requires_grad, v._storage))
         return
     if isinstance(v, _SCALARS) or id(v) in seen or depth > _DEPTH:
         return
@@ -172,7 +193,11 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
         return
     attributes = getattr(v, "__dict__", None)
     if isinstance(attributes, dict) and not isinstance(v, (types.ModuleType, type)):
-        for k, x in list(attributes.items()):
+        for name in sorted(g.names):
+            method = getattr(type(v), name, None)
+            if isinstance(method, types.FunctionType) and not _ours(method):
+                _function(method, g, seen, data, depth + 1)
+        for k, x in [(k, x) for k, x in attributes.items() if k in g.names]:
             _watch_item(attributes, k, x, g, seen, data, depth)
 
 

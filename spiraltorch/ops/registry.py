@@ -80,8 +80,8 @@ class Op:
             if self.promote:
                 args, kwargs = self._operands_first(args, kwargs)
                 args = promote(self, args)
-            half = _half([*args, *kwargs.values()]) if self.acc else None
-            if half is None:
+            half = _half(self, [*args, *kwargs.values()])
+            if half is None or not self.acc:
                 return self.body(*args, **kwargs)
             out = self.body(*_widen(args), **{k: _widen_one(v) for k, v in kwargs.items()})
             return _narrow(out, half)
@@ -164,11 +164,16 @@ def _flat(args: Sequence[Any]) -> list[Any]:
     return out
 
 
-def _half(args: Sequence[Any]) -> DType | None:
+def _half(record: Op, args: Sequence[Any]) -> DType | None:
+    """The 16-bit float among the arguments' types.  Complex numbers are stored, but nothing computes with them."""
+    half = None
     for a in _flat(args):
-        if isinstance(a, Node) and a.dtype.kind == "f" and a.dtype.itemsize == 2:
-            return a.dtype
-    return None
+        if isinstance(a, Node):
+            if a.dtype.kind == "c":
+                raise_dtype(record, a.dtype)
+            if a.dtype.kind == "f" and a.dtype.itemsize == 2 and half is None:
+                half = a.dtype
+    return half
 
 
 def _widen_one(a: Any) -> Any:
@@ -204,26 +209,20 @@ def result_type(operands: Sequence[Any]) -> DType:
         seen = best[k]
         best[k] = d if seen is None else dtypes.promote_types(seen, d)
     dim, zero, number = best
-    result = dim
-    if zero is not None:
-        if result is None:
-            result = zero
-        elif zero.category > result.category:
-            result = dtypes.promote_types(result, zero)
-    if number is not None:
-        if result is None:
-            result = number
-        elif number.category > result.category:
-            # A Python float beside integers is the default float; beside halves it changes nothing.
-            default = dtypes.get_default_dtype()
-            if number.category == FLOAT:
-                result = default
-            elif number.category == INT:
-                result = dtypes.int64
-            else:
-                result = dtypes.complex128 if result is dtypes.float64 else dtypes.complex64
+    result = _beside(dim, _beside(zero, number))
     assert result is not None
     return result
+
+
+def _beside(high: DType | None, low: DType | None) -> DType | None:
+    """``high``, unless ``low`` is of a higher category: of ``low`` only the category counts."""
+    if high is None or low is None:
+        return low if high is None else high
+    if low.category <= high.category:
+        return high
+    if high.category == FLOAT:
+        return dtypes.complex128 if high is dtypes.float64 else dtypes.complex64
+    return dtypes.promote_types(high, low) if high is dtypes.bool_ else low
 
 
 def promote(record: Op, args: Sequence[Any]) -> list[Any]:
@@ -233,7 +232,7 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
     common = result_type([a for a in operands if a is not None])
     if record.promote == "float" and common.category < FLOAT:
         common = dtypes.get_default_dtype()
-    if common.kind not in record.kinds and common.kind != "c":
+    if common.kind not in record.kinds:
         raise_dtype(record, common)
     out: list[Any] = []
     for a in operands:

@@ -132,6 +132,41 @@ def test_guards_closure_global_attribute():
     assert f.compilations == 4, "an earlier entry fits again"
 
 
+def test_attributes_the_code_does_not_mention_recompile_nothing():
+    class Trainer:
+        def __init__(self):
+            self.epoch, self.scale, self.shift = 0, 2.0, 1.0
+
+        def helper(self, x):
+            return x + self.shift
+
+        @st.compile
+        def run(self, x):
+            return self.helper(x * self.scale)
+
+    t = Trainer()
+    for k in range(3):
+        t.epoch = k
+        assert t.run(st.ones(1)).item() == 3.0
+    assert t.run.compilations == 1
+    t.shift = 5.0
+    assert t.run(st.ones(1)).item() == 7.0
+
+
+def test_captured_tensor_that_stops_requiring_grad():
+    w = st.ones(2, requires_grad=True)
+
+    @st.compile
+    def f(x):
+        return (x * w).sum()
+
+    assert f(st.ones(2)).requires_grad
+    w.requires_grad_(False)
+    assert not f(st.ones(2)).requires_grad
+    w.data = st.tensor([2.0, 3.0], dtype=st.float64)
+    assert f(st.ones(2)).item() == 5.0
+
+
 def test_names_of_attributes_are_no_globals():
     class Holder:
         def SCALE(self, x):

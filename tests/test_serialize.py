@@ -1,0 +1,140 @@
+"""``st.save`` and ``st.load``, pickle and copies: everything comes back, damage is noticed, nothing is executed."""
+
+from __future__ import annotations
+
+import copy
+import os
+import pickle
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+
+import spiraltorch as st
+from spiraltorch import dtypes
+from spiraltorch.errors import SpiralError
+
+
+def equal(a, b):
+    if isinstance(a, st.Tensor):
+        bits = np.array_equal(np.asarray(a._values()).view(np.uint8), np.asarray(b._values()).view(np.uint8)) if a.numel() else True
+        return type(a) is type(b) and a.dtype is b.dtype and a.shape == b.shape and a.requires_grad == b.requires_grad and bits
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+    return type(a) is type(b) and (a == b or a != a)
+
+
+def everything():
+    tensors = {d.name: st.tensor(np.arange(6).reshape(2, 3).astype(np.float32).astype(d.np)) for d in dtypes.ALL}
+    x = st.arange(24.0).reshape(4, 6)
+    return {
+        "tensors": tensors,
+        "views": [x.t(), x[1:, ::2], x[:1].expand(3, 6), x[2, 3], x[:0], st.tensor([float("nan"), float("inf"), -0.0])],
+        "parameter": st.ones(2, requires_grad=True),
+        "numbers": (1, 2.5, True, None, "text", float("inf"), -(2**70), "ü"),
+        3: {"nested": [[], {}, ()]},
+        ("a", 1): "tuple key",
+    }
+
+
+def test_everything_comes_back(tmp_path):
+    path = tmp_path / "file.st"
+    value = everything()
+    st.save(value, path)
+    assert equal(value, st.load(path))
+    assert os.listdir(tmp_path) == ["file.st"], "no temporary file is left"
+    st.save(st.ones(2), str(path))
+    assert equal(st.ones(2), st.load(str(path)))
+
+
+def test_pending_values_are_computed(tmp_path):
+    x = st.randn(3, requires_grad=True)
+    y = (x * 2).exp().detach()
+    st.save({"y": y}, tmp_path / "f")
+    assert st.equal(st.load(tmp_path / "f")["y"], y)
+
+
+def test_loaded_tensors_are_their_own(tmp_path):
+    x = st.zeros(3)
+    st.save([x, x], tmp_path / "f")
+    a, b = st.load(tmp_path / "f")
+    a.add_(1)
+    assert b.tolist() == x.tolist() == [0, 0, 0] and a.tolist() == [1, 1, 1]
+
+
+def test_state_of_a_model(tmp_path):
+    make = lambda: st.nn.Sequential(st.nn.Linear(3, 4), st.nn.BatchNorm1d(4), st.nn.Linear(4, 2))  # noqa: E731
+    model, other = make(), make()
+    model(st.randn(8, 3))
+    st.save(model.state_dict(), tmp_path / "f")
+    loaded = st.load(tmp_path / "f")
+    other.load_state_dict(loaded)
+    x = st.randn(5, 3)
+    model.eval(), other.eval()
+    assert st.equal(model(x), other(x))
+
+
+def test_what_cannot_be_stored_leaves_the_old_file(tmp_path):
+    path = tmp_path / "f"
+    st.save([1], path)
+    for bad in (object(), {1, 2}, np.ones(2), lambda: 0, [st.ones(1), b"bytes"]):
+        with pytest.raises(TypeError, match="stores tensors"):
+            st.save(bad, path)
+    with pytest.raises(IndexError):
+        st.save([st.ones(2)[st.tensor([5])]], path)
+    assert st.load(path) == [1] and os.listdir(tmp_path) == ["f"]
+    with pytest.raises(OSError):
+        st.save([1], tmp_path / "no folder" / "f")
+
+
+def test_damaged_files_are_refused(tmp_path):
+    path = tmp_path / "f"
+    st.save({"x": st.arange(4.0), "n": [1, "a", None]}, path)
+    good = path.read_bytes()
+    cases = [good[:n] for n in range(0, len(good), 3)] + [good + b"x", b"", b"PK\x03\x04" + good, good[::-1]]
+    for at in range(0, len(good) - 16):
+        cases.append(good[:at] + bytes([good[at] ^ 0x5A]) + good[at + 1 :])
+    refused = 0
+    for content in cases:
+        path.write_bytes(content)
+        try:
+            st.load(path)
+        except SpiralError as e:
+            assert "f:" in str(e)
+            refused += 1
+    assert refused > len(cases) // 2
+    with pytest.raises(FileNotFoundError):
+        st.load(tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"[]", b"{}", b'{"value": 1, "sizes": []}', b'{"value": {"t": 0}, "sizes": []}', b'{"value": {"v": 1}, "sizes": [-8]}',
+        b'{"value": {"t": 0, "dtype": "float32", "shape": [1000000000000], "grad": false}, "sizes": [4]}',
+        b'{"value": {"t": 0, "dtype": "object", "shape": [1], "grad": false}, "sizes": [4]}',
+        b'{"value": {"t": -1, "dtype": "float32", "shape": [1], "grad": false}, "sizes": [4]}',
+        b'{"value": {"d": [[{"l": []}, {"v": 1}]]}, "sizes": [4]}', b'{"value": {"v": 1}, "sizes": "abcd"}', b"[" * 100000,
+    ],
+)  # fmt: skip
+def test_made_up_headers_are_refused(tmp_path, header):
+    path = tmp_path / "f"
+    path.write_bytes(b"SPIRAL01" + len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    with pytest.raises(SpiralError, match="damaged"):
+        st.load(path)
+
+
+def test_pickle_and_copies():
+    for name, value in everything().items():
+        assert equal(value, pickle.loads(pickle.dumps(value))), name
+        assert equal(value, copy.deepcopy(value)), name
+    x = st.nn.Parameter(st.randn(2))
+    y = pickle.loads(pickle.dumps(x))
+    assert type(y) is st.nn.Parameter and y.requires_grad and st.equal(x, y)
+    shared = OrderedDict(a=x, b=x)
+    twin = copy.deepcopy(shared)
+    assert twin["a"] is twin["b"] and twin["a"] is not x
+    with pytest.raises(RuntimeError, match="deepcopy"):
+        copy.deepcopy(x * 2)
