@@ -96,7 +96,9 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     """
     if dtype is not None:
         type_or(dtype, None)
-    if isinstance(data, Tensor):
+    if isinstance(data, Tensor) and data.dtype.is_complex:
+        t = over_array(np.array(data._values(), None if dtype is None else dtype.np))
+    elif isinstance(data, Tensor):
         t = from_node(graph.copy(data._read()), data.device)
         if dtype is not None and dtype is not data.dtype:
             t = from_node(cast(data._read(), dtype), data.device)
@@ -231,6 +233,13 @@ def size_of(size: Sequence[Any]) -> tuple[int, ...]:
     return out
 
 
+def filled(value: Any, shape: tuple[int, ...], d: DType, where: Any = None, requires_grad: bool = False) -> Tensor:
+    """A tensor of one number."""
+    if d.is_complex:  # kept, but nothing computes with it
+        return over_array(np.full(shape, value, d.np))
+    return made(graph.full(value, shape, d), where, requires_grad)
+
+
 def made(node: Any, where: Any = None, requires_grad: bool = False) -> Tensor:
     """The tensor of a factory's node, with torch's keyword arguments applied."""
     from .dispatch import _mark
@@ -247,14 +256,14 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any 
         fill_value = fill_value.item()
     shape = size_of((size,) if isinstance(size, int) else tuple(size))
     d = type_or(dtype, dtypes.of_python(fill_value))
-    return made(graph.full(fill_value, shape, d), device, requires_grad)
+    return filled(fill_value, shape, d, device, requires_grad)
 
 
 def _filled(name: str, value: int) -> Any:
     def factory(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
         no_more(name, options)
         d = type_or(dtype, dtypes.get_default_dtype())
-        return made(graph.full(value, size_of(shape or size), d), device, requires_grad)
+        return filled(value, size_of(shape or size), d, device, requires_grad)
 
     return factory
 
@@ -273,7 +282,7 @@ def _like(name: str, value: int) -> Any:
     def factory(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
         no_more(name, options)
         d = type_or(dtype, input.dtype)
-        return made(graph.full(value, tuple(input.shape), d), device or input.device, requires_grad)
+        return filled(value, tuple(input.shape), d, device or input.device, requires_grad)
 
     return factory
 
@@ -352,7 +361,9 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
     out = self
-    if dtype is not None and dtype is not self.dtype:
+    if dtype is not None and dtype is not self.dtype and (dtype.is_complex or self.dtype.is_complex):
+        out = over_array(np.array(self._values(), dtype.np))
+    elif dtype is not None and dtype is not self.dtype:
         from .dispatch import call
 
         out = call(OPS["to_dtype"], (self, dtype))

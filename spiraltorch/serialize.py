@@ -1,13 +1,14 @@
 """``st.save`` and ``st.load``: nested dicts and lists of tensors and numbers in one safetensors-like file.
 
-Nothing that is loaded is executed: the file is a JSON header and raw bytes.  Writing is atomic.
+Nothing that is loaded is executed: the file is a JSON header, raw bytes and a checksum.  Writing is atomic.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import tempfile
+import threading
+import zlib
 from typing import Any
 
 import numpy as np
@@ -38,16 +39,19 @@ def save(value: Any, path: Any) -> None:
     """Write ``value`` to ``path``, all of it or nothing.  Raises TypeError for what cannot be stored."""
     arrays: list[np.ndarray] = []
     header = json.dumps({"value": _pack(value, arrays), "sizes": [a.nbytes for a in arrays]}).encode()
-    folder = os.path.dirname(os.path.abspath(os.fspath(path)))
-    handle, temporary = tempfile.mkstemp(dir=folder)
+    parts = [MAGIC + len(header).to_bytes(8, "little") + header, *[a.reshape(-1).view(np.uint8).data for a in arrays]]
+    temporary = f"{os.fspath(path)}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
-        with open(handle, "wb") as f:
-            f.write(MAGIC + len(header).to_bytes(8, "little") + header)
-            for a in arrays:
-                f.write(a.tobytes())
+        with open(temporary, "wb") as f:
+            checksum = 0
+            for part in parts:
+                checksum = zlib.crc32(part, checksum)
+                f.write(part)
+            f.write(checksum.to_bytes(4, "little"))
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
         raise
 
 
@@ -57,31 +61,33 @@ def load(path: Any) -> Any:
         content = f.read()
     if content[:8] != MAGIC:
         raise SpiralError(f"{path}: not a file of st.save")
-    size = int.from_bytes(content[8:16], "little")
+    content, check = content[:-4], content[-4:]
+    if zlib.crc32(content) != int.from_bytes(check, "little"):
+        raise SpiralError(f"{path}: the file is damaged (its checksum is another)")
+    at = 16 + int.from_bytes(content[8:16], "little")
     try:
-        header = json.loads(content[16 : 16 + size])
-    except ValueError:
-        raise SpiralError(f"{path}: the file is damaged (its header cannot be read)") from None
-    at = 16 + size
-    blobs = []
-    for n in header["sizes"]:
-        blobs.append(content[at : at + n])
-        at += n
-    if at != len(content):
-        raise SpiralError(f"{path}: the file is damaged ({len(content)} bytes instead of {at})")
+        header = json.loads(content[16:at])
+        arrays = []
+        for n in header["sizes"]:
+            arrays.append(content[at : at + n])
+            at += n
+        if at != len(content):
+            raise ValueError(f"{len(content)} bytes instead of {at}")
+        return _unpack(header["value"], arrays)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as e:
+        raise SpiralError(f"{path}: the file is damaged ({type(e).__name__}: {e})") from None
 
-    def unpack(v: Any) -> Any:
-        if "t" in v:
-            d = dtypes.BY_NAME[v["dtype"]]
-            t = over_array(np.frombuffer(blobs[v["t"]], d.np).reshape(v["shape"]))
-            t._requires_grad = v["grad"]
-            return t
-        if "d" in v:
-            return {unpack(k): unpack(x) for k, x in v["d"]}
-        if "l" in v:
-            return [unpack(x) for x in v["l"]]
-        if "u" in v:
-            return tuple(unpack(x) for x in v["u"])
-        return v["v"]
 
-    return unpack(header["value"])
+def _unpack(v: Any, arrays: list[bytes]) -> Any:
+    if "t" in v:
+        a = np.frombuffer(arrays[v["t"]], dtypes.BY_NAME[v["dtype"]].np)
+        t = over_array(a.reshape(v["shape"]))
+        t._requires_grad = bool(v["grad"])
+        return t
+    if "d" in v:
+        return {_unpack(k, arrays): _unpack(x, arrays) for k, x in v["d"]}
+    if "l" in v:
+        return [_unpack(x, arrays) for x in v["l"]]
+    if "u" in v:
+        return tuple([_unpack(x, arrays) for x in v["u"]])
+    return v["v"]

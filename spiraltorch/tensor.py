@@ -327,10 +327,12 @@ class Tensor:
 
     def _values(self) -> np.ndarray:
         """The elements as a private NumPy array (nothing is exported)."""
-        if self._steps:
-            t = from_node(self._read())
-            return t._buffer().view(self.dtype.np, tuple(self.shape))  # type: ignore[no-any-return]
-        return self._buffer().view(self.dtype.np, tuple(self.shape))  # type: ignore[no-any-return]
+        whole: np.ndarray = self._buffer().view(self.dtype.np, tuple(self._storage.node.shape))
+        if not self._steps:
+            return whole
+        strides, offset = self._layout()
+        size = self.dtype.itemsize
+        return np.lib.stride_tricks.as_strided(whole.reshape(-1)[offset:], self.shape, [s * size for s in strides])
 
     def item(self) -> Any:
         """The only element as a Python number.  Raises RuntimeError for more than one."""
@@ -406,11 +408,9 @@ class Tensor:
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._history() is not None:
             raise SpiralError("Only Tensors created explicitly by the user support the deepcopy protocol at the moment")
-        t = from_node(graph.copy(self._read()), self.device)
-        t._requires_grad = self._requires_grad
-        t.__class__ = type(self)
-        memo[id(self)] = t
-        return t
+        rebuild, arguments = self.__reduce_ex__(2)
+        t = memo[id(self)] = rebuild(*arguments)
+        return t  # type: ignore[no-any-return]
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         from .creation import rebuild_tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import zlib
 from collections import OrderedDict
 
 import numpy as np
@@ -17,7 +18,7 @@ from spiraltorch.errors import SpiralError
 
 def equal(a, b):
     if isinstance(a, st.Tensor):
-        bits = np.array_equal(np.asarray(a._values()).view(np.uint8), np.asarray(b._values()).view(np.uint8)) if a.numel() else True
+        bits = a._values().tobytes() == b._values().tobytes()
         return type(a) is type(b) and a.dtype is b.dtype and a.shape == b.shape and a.requires_grad == b.requires_grad and bits
     if isinstance(a, dict):
         return list(a) == list(b) and all(equal(a[k], b[k]) for k in a)
@@ -94,17 +95,12 @@ def test_damaged_files_are_refused(tmp_path):
     st.save({"x": st.arange(4.0), "n": [1, "a", None]}, path)
     good = path.read_bytes()
     cases = [good[:n] for n in range(0, len(good), 3)] + [good + b"x", b"", b"PK\x03\x04" + good, good[::-1]]
-    for at in range(0, len(good) - 16):
+    for at in range(len(good)):
         cases.append(good[:at] + bytes([good[at] ^ 0x5A]) + good[at + 1 :])
-    refused = 0
     for content in cases:
         path.write_bytes(content)
-        try:
+        with pytest.raises(SpiralError, match="f: "):
             st.load(path)
-        except SpiralError as e:
-            assert "f:" in str(e)
-            refused += 1
-    assert refused > len(cases) // 2
     with pytest.raises(FileNotFoundError):
         st.load(tmp_path / "missing")
 
@@ -115,13 +111,13 @@ def test_damaged_files_are_refused(tmp_path):
         b"[]", b"{}", b'{"value": 1, "sizes": []}', b'{"value": {"t": 0}, "sizes": []}', b'{"value": {"v": 1}, "sizes": [-8]}',
         b'{"value": {"t": 0, "dtype": "float32", "shape": [1000000000000], "grad": false}, "sizes": [4]}',
         b'{"value": {"t": 0, "dtype": "object", "shape": [1], "grad": false}, "sizes": [4]}',
-        b'{"value": {"t": -1, "dtype": "float32", "shape": [1], "grad": false}, "sizes": [4]}',
         b'{"value": {"d": [[{"l": []}, {"v": 1}]]}, "sizes": [4]}', b'{"value": {"v": 1}, "sizes": "abcd"}', b"[" * 100000,
     ],
 )  # fmt: skip
 def test_made_up_headers_are_refused(tmp_path, header):
     path = tmp_path / "f"
-    path.write_bytes(b"SPIRAL01" + len(header).to_bytes(8, "little") + header + b"\0" * 4)
+    content = b"SPIRAL01" + len(header).to_bytes(8, "little") + header + b"\0" * 4
+    path.write_bytes(content + zlib.crc32(content).to_bytes(4, "little"))
     with pytest.raises(SpiralError, match="damaged"):
         st.load(path)
 

@@ -250,7 +250,8 @@ def raise_dtype(record: Op, d: DType) -> None:
     """Refuse ``d`` with torch's class and wording."""
     from ..errors import SpiralError
 
-    raise SpiralError(f'"{record.name}" not implemented for {d.name!r}; convert first, e.g. x.float()')
+    hint = "complex numbers are kept, but nothing computes with them" if d.is_complex else "convert first, e.g. x.float()"
+    raise SpiralError(f'"{record.name}" not implemented for {d.name!r}; {hint}')
 
 
 def _broadcast_message(args: Sequence[Any], axis: int) -> str:
