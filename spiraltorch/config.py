@@ -8,7 +8,8 @@ ST_LOG           comma-separated channels: recompile, fuse, kernels, source, lau
 ST_DUMP          folder that gets every program's graph, kernels and source as text
 ST_CACHE_DIR     folder of compiled kernels (default: the user's cache folder)
 ST_VERIFY        1: check every graph and kernel between passes
-ST_QUEUE_NODES   pending operations before eager mode computes them (default 4096)
+ST_QUEUE_NODES   pending operations after which eager mode computes them when a loop comes round (default 1024),
+                 and 16 times as many at the latest
 ST_QUEUE_BYTES   bytes of pending results before eager mode computes them (default 1 GiB)
 ===============  ==========================================================================
 """
@@ -30,7 +31,7 @@ class Config:
     log: frozenset[str] = frozenset()
     dump: str = field(default_factory=lambda: os.environ.get("ST_DUMP", ""))
     verify: bool = field(default_factory=lambda: os.environ.get("ST_VERIFY", "") == "1")
-    queue_nodes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_NODES", 4096)))
+    queue_nodes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_NODES", 1024)))
     queue_bytes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_BYTES", 1 << 30)))
 
 

@@ -3,6 +3,7 @@ numbers on every backend and with any number of threads."""
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -14,13 +15,16 @@ from .ir.node import Node
 from .jit.trace import host_number
 from .storage import queue
 
+_lock = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a child never starts with a counter half moved
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 
 class Generator:
     """A seed and how many numbers were taken (torch.Generator)."""
 
     def __init__(self, device: Any = "cpu") -> None:
         self.device = device
-        self._lock = threading.Lock()
         self.manual_seed(67280421310721)
 
     def manual_seed(self, seed: int) -> Generator:
@@ -35,8 +39,6 @@ class Generator:
 
     def seed(self) -> int:
         """Seed from the system's entropy; returns the seed."""
-        import os
-
         value = int.from_bytes(os.urandom(8), "little")
         self.manual_seed(value)
         return value
@@ -48,7 +50,7 @@ class Generator:
     def take(self, count: int) -> Node:
         """The next counter as a 0-d uint64 node; ``count`` values belong to the caller."""
         trace = queue.trace
-        with self._lock:
+        with _lock:
             if trace is None:
                 node = host_number(self, "offset", dtypes.uint64)
             else:

@@ -39,7 +39,7 @@ def save(value: Any, path: Any) -> None:
     """Write ``value`` to ``path``, all of it or nothing.  Raises TypeError for what cannot be stored."""
     arrays: list[np.ndarray] = []
     header = json.dumps({"value": _pack(value, arrays), "sizes": [a.nbytes for a in arrays]}).encode()
-    parts = [MAGIC + len(header).to_bytes(8, "little") + header, *[a.reshape(-1).view(np.uint8).data for a in arrays]]
+    parts: list[Any] = [MAGIC + len(header).to_bytes(8, "little") + header, *[a.reshape(-1).view(np.uint8).data for a in arrays]]
     temporary = f"{os.fspath(path)}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
         with open(temporary, "wb") as f:

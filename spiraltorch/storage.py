@@ -10,6 +10,7 @@ Cells whose node is not a BUFFER are *pending*; the queue holds them weakly unti
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections.abc import Sequence
@@ -21,10 +22,12 @@ from .errors import OutOfMemoryError, SpiralError
 from .ir import graph
 from .ir.node import Node, Shape
 from .ops.view import apply_steps, step_shape
+from .runtime import cache  # noqa: F401  (registers its lock at forks before ours)
 from .runtime.buffers import physical_memory
 
 Step = tuple[str, Any]
 MEMORY = physical_memory()
+PATIENCE = 16  # a loop's turn may record this many times ``config.queue_nodes`` operations
 __all__ = ["Queue", "Step", "Storage", "apply_steps", "layout", "queue", "realize", "reshape_strides", "step_shape", "write_through"]
 
 
@@ -116,6 +119,7 @@ class Queue(threading.local):
         self.cells: list[weakref.ref[Storage]] = []
         self.bytes = 0
         self.trace: Any = None
+        self.turn: Any = None  # the operation after which the queue was computed last for being long
 
     def add(self, cell: Storage) -> None:
         cells = self.cells
@@ -125,16 +129,25 @@ class Queue(threading.local):
             self.overflow()
 
     def overflow(self) -> None:
-        """A bound is reached: compute what is pending, unless the newest value is one that cannot be."""
+        """Many operations are pending: compute them when the loop that records them comes round.
+
+        A graph that ends where the last one ended is a whole number of turns, so its program is found again.
+        """
         cell = self.cells[-1]()
         assert cell is not None
+        n = cell.node
         try:
-            check_room(cell.node)
+            check_room(n)
         except OutOfMemoryError:
             self.cells.pop()
-            self.bytes -= cell.node.nbytes
+            self.bytes -= n.nbytes
             raise
-        self.flush()
+        here = n.op, n.shape, n.dtype, n.origin
+        if here == self.turn or self.bytes > config.queue_bytes or len(self.cells) > PATIENCE * config.queue_nodes:
+            self.turn = here
+            self.flush()
+        elif self.turn is None:
+            self.turn = here
 
     def pending(self) -> list[Storage]:
         """All cells that are alive and pending, in order."""
@@ -160,6 +173,10 @@ class Queue(threading.local):
 
 queue = Queue()
 _lock = threading.RLock()
+if hasattr(os, "register_at_fork"):  # a child never starts with values half computed
+    # Whoever holds this lock may take those of the cache and the memory pool: at a fork it is taken first, hence
+    # registered last.
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 def _compute(cells: Sequence[Storage]) -> None:

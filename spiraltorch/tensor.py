@@ -19,7 +19,6 @@ from .autograd import backward
 from .device import CPU, device
 from .dtypes import DType
 from .errors import SpiralError, user_origin
-from .ir import graph
 from .ir.node import Node, cast
 from .storage import (
     Step,

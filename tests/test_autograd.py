@@ -138,7 +138,15 @@ def test_integer_inputs():
         a = m.make(4, grad=True)
         out = (a * i).sum()
         out.backward()
-        return [out, a.grad, i.grad is None, (i + 1).requires_grad, a.argmax().requires_grad, (a > 0).requires_grad, a.long().requires_grad]
+        return [
+            out,
+            a.grad,
+            i.grad is None,
+            (i + 1).requires_grad,
+            a.argmax().requires_grad,
+            (a > 0).requires_grad,
+            a.long().requires_grad,
+        ]
 
     same(program)
     same_error(lambda m: m.make(4, kind="i").requires_grad_(), "floating point")
@@ -230,7 +238,9 @@ def test_grad_returns_and_leaves_alone():
 
     same(program)
     same_error(lambda m: m.autograd.grad(m.make(2, grad=True).sum(), m.make(2, grad=True)), "allow_unused")
-    same_error(lambda m: m.autograd.grad(m.make(2, grad=True) * 2, m.make(2, grad=True), grad_outputs=m.ones(3)), "shape")
+    same_error(
+        lambda m: m.autograd.grad(m.make(2, grad=True) * 2, m.make(2, grad=True), grad_outputs=m.ones(3)), "shape"
+    )
 
 
 def test_grad_with_respect_to_itself_and_outputs_of_many():
@@ -298,7 +308,14 @@ def test_gradients_share_no_memory_with_what_was_given():
 def test_an_operator_that_returns_its_operand_makes_no_second_owner():
     def program(m):
         a = m.make(3)
-        copies = [m.cat([a]), a.roll(0, 0), a.repeat(1), m.nn.functional.pad(a, (0, 0)), a.clone(), a.index_select(0, m.arange(3))]
+        copies = [
+            m.cat([a]),
+            a.roll(0, 0),
+            a.repeat(1),
+            m.nn.functional.pad(a, (0, 0)),
+            a.clone(),
+            a.index_select(0, m.arange(3)),
+        ]
         for k, c in enumerate(copies):
             c.numpy()[0] = k
             c.mul_(2)
@@ -308,7 +325,6 @@ def test_an_operator_that_returns_its_operand_makes_no_second_owner():
 
 
 # -- higher derivatives --------------------------------------------------------------------------------
-
 
 
 def layer_norm(m, x, weight, bias):
@@ -542,7 +558,13 @@ def test_modes_as_context_and_decorator():
             for _ in range(2):
                 yield (x * 2).requires_grad
 
-        out = [off(a).requires_grad, bare(a).requires_grad, on(a).requires_grad, switched(a).requires_grad, m.is_grad_enabled()]
+        out = [
+            off(a).requires_grad,
+            bare(a).requires_grad,
+            on(a).requires_grad,
+            switched(a).requires_grad,
+            m.is_grad_enabled(),
+        ]
         out.append(inference(a))
         for flag in numbers(a):
             out += [flag, m.is_grad_enabled()]
@@ -732,7 +754,7 @@ def network(m, look):
     w1, w2 = m.make(6, 8, grad=True), m.make(8, 3, grad=True)
     x, y = m.make(5, 6), m.make(5, kind="i", low=0, high=2)
     kept = []
-    for step in range(3):
+    for _ in range(3):
         h = (x @ w1).tanh()
         look(h)
         out = (h @ w2).softmax(-1)

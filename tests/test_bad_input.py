@@ -237,7 +237,10 @@ FOLDS = "sum prod amax amin argmax argmin mean var std logsumexp norm all any cu
 
 
 def special(m, *shape, kind="f"):
-    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.5, -1e-40, 3e38, np.nan, 7.0], np.float32 if kind == "f" else np.float64)
+    values = np.array(
+        [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 2.5, -1e-40, 3e38, np.nan, 7.0],
+        np.float32 if kind == "f" else np.float64,
+    )
     return m.tensor(values.reshape(shape or (3, 4)))
 
 
@@ -274,7 +277,19 @@ def test_nan_survives_optimization():
 
     def program(m):
         x = special(m)
-        return [x * 0, x - x, x / x, x + 0, 0 - x, x * 1, x - 0, (x == x), (x != x), x.sum() - x.sum(), m.zeros(2, 3) @ special(m)]
+        return [
+            x * 0,
+            x - x,
+            x / x,
+            x + 0,
+            0 - x,
+            x * 1,
+            x - 0,
+            (x == x),
+            (x != x),
+            x.sum() - x.sum(),
+            m.zeros(2, 3) @ special(m),
+        ]
 
     same(program)
 
@@ -285,7 +300,10 @@ def test_integers_divided_by_zero():
         return [a / 0, a.float() // 0, a.float() % 0, a / m.tensor([2, 0, 0])]
 
     same(program)
-    for out in (st.tensor([1, 2]) // 0, st.tensor([1, 2]) % st.tensor([0, 1])):  # torch raises; here any number may come
+    for out in (
+        st.tensor([1, 2]) // 0,
+        st.tensor([1, 2]) % st.tensor([0, 1]),
+    ):  # torch raises; here any number may come
         assert len(out.tolist()) == 2
 
 
@@ -407,8 +425,21 @@ def test_reversed_arrays_are_copied_but_never_shared(name):
 def test_shared_slices_of_arrays_of_either_order():
     def program(m):
         out = []
-        for base in (BASE.copy(), np.asfortranarray(BASE), BASE.T.copy(), np.arange(120.0).reshape(4, 5, 6).transpose(2, 0, 1)):
-            for index in ((slice(None), slice(None, None, 4)), (slice(None, None, 3), slice(1, None, 3)), (slice(1, 3),), (slice(None), slice(1, 4, 2)), (2,), (slice(None), 1), (slice(0, 4, 3), slice(2, 3))):
+        for base in (
+            BASE.copy(),
+            np.asfortranarray(BASE),
+            BASE.T.copy(),
+            np.arange(120.0).reshape(4, 5, 6).transpose(2, 0, 1),
+        ):
+            for index in (
+                (slice(None), slice(None, None, 4)),
+                (slice(None, None, 3), slice(1, None, 3)),
+                (slice(1, 3),),
+                (slice(None), slice(1, 4, 2)),
+                (2,),
+                (slice(None), 1),
+                (slice(0, 4, 3), slice(2, 3)),
+            ):
                 view = base[index]
                 t = m.from_numpy(view).mul_(-1)
                 out += [base.tolist(), list(t.stride()) if t.ndim > 1 and 1 not in t.shape else 0]
@@ -423,7 +454,16 @@ def test_arrays_as_operands_and_indices():
         rows = np.array([3, 0, 1, 0])[::2]
         y = x.clone()
         y[rows] = m.tensor(np.float32(2))
-        return [x[rows], x[rows.tolist()], y, x[BASE > 3], x * np.float32(2), x + np.int64(1), x[np.int64(1)], x[np.array(2)]]
+        return [
+            x[rows],
+            x[rows.tolist()],
+            y,
+            x[BASE > 3],
+            x * np.float32(2),
+            x + np.int64(1),
+            x[np.int64(1)],
+            x[np.array(2)],
+        ]
 
     same(program)
 
@@ -467,7 +507,7 @@ def test_huge_allocations_are_refused_at_once(name):
 def test_huge_views_and_folds_of_them_cost_nothing():
     def program(m):
         x = m.ones(1).expand(1 << 40)
-        return [x.numel(), x[5:8] + 1, x[::1 << 36].sum()]
+        return [x.numel(), x[5:8] + 1, x[:: 1 << 36].sum()]
 
     same(program)
 

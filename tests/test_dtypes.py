@@ -86,7 +86,7 @@ def test_binary_operators(name):
         if name == "sub" and (a == "bool") != (b == "bool"):
             continue  # torch refuses every bool, here it is refused beside another
         for left, right in (((2,), (2,)), ((2,), ()), ((), (2,)), ((), ())):
-            program = lambda m: compute(make(m, a, *left), make(m, b, *right))  # noqa: E731, B023
+            program = lambda m: compute(make(m, a, *left), make(m, b, *right))  # noqa: E731
             if differs(program):
                 wrong.append(f"{a}{list(left)} {name} {b}{list(right)}: {differs(program)}")
     assert not wrong, "\n".join(wrong)
@@ -100,7 +100,7 @@ def test_binary_operators_with_numbers(name):
         if name == "sub" and (a == "bool") != (number is True):
             continue
         for swapped in (False, True):
-            program = lambda m: compute(number, make(m, a, 2)) if swapped else compute(make(m, a, 2), number)  # noqa: E731, B023
+            program = lambda m: compute(number, make(m, a, 2)) if swapped else compute(make(m, a, 2), number)  # noqa: E731
             if differs(program):
                 wrong.append(f"{a} {name} {text} {swapped}: {differs(program)}")
     assert not wrong, "\n".join(wrong)
@@ -116,7 +116,7 @@ def test_in_place_results_must_fit(name):
     for a, b in itertools.product(REAL, REAL):
         if name == "sub_" and b == "bool" != a:
             continue
-        program = lambda m: IN_PLACE[name](make(m, a, 2), make(m, b, 2))  # noqa: E731, B023
+        program = lambda m: IN_PLACE[name](make(m, a, 2), make(m, b, 2))  # noqa: E731
         if differs(program):
             wrong.append(f"{a} {name} {b}: {differs(program)}")
     assert not wrong, "\n".join(wrong)
@@ -160,7 +160,16 @@ def test_casts_of_special_floats():
     def program(m):
         x = m.tensor([float("nan"), float("inf"), -float("inf"), 0.0, -0.0, 1e-45, 3.4e38, 65504.0, 65520.0, 1e-8])
         y = m.tensor([1e308, -1e308, 1e-320, 5e-324, 1.00000001, float("nan")], dtype=m.float64)
-        out = [x.bool(), y.bool(), x.double(), y.float(), x.half().float(), x.bfloat16().float(), y.half().float(), y.bfloat16().float()]
+        out = [
+            x.bool(),
+            y.bool(),
+            x.double(),
+            y.float(),
+            x.half().float(),
+            x.bfloat16().float(),
+            y.half().float(),
+            y.bfloat16().float(),
+        ]
         return [*out, x.half().double(), x.bfloat16().half().float(), x.half().bool()]
 
     same(program, rtol=0, atol=0)
@@ -182,7 +191,16 @@ def test_integers_wrap():
             x = m.tensor([top, 0, 1, top // 2], dtype=d)
             out += [x + 1, x * x, x - 2, -x, x * 3 + x, x.sum(), x.cumsum(0), x.prod()]
         big = m.tensor([300, -1, 70000, 2**40 + 5])
-        return [*out, big.to(m.uint8), big.to(m.int8), big.to(m.int16), big.to(m.int32), big.bool(), big.float(), big.double()]
+        return [
+            *out,
+            big.to(m.uint8),
+            big.to(m.int8),
+            big.to(m.int16),
+            big.to(m.int32),
+            big.bool(),
+            big.float(),
+            big.double(),
+        ]
 
     same(program, rtol=0, atol=0)
 
@@ -199,11 +217,30 @@ def test_types_of_folds(fold):
             agree(lambda m: getattr(make(m, a, 3), fold)(*dim, dtype=getattr(m, b)))
 
 
-@pytest.mark.parametrize("name", ["exp", "sqrt", "sin", "tanh", "sigmoid", "reciprocal", "neg", "abs", "floor", "round", "sign", "relu", "square", "logical_not", "isnan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "exp",
+        "sqrt",
+        "sin",
+        "tanh",
+        "sigmoid",
+        "reciprocal",
+        "neg",
+        "abs",
+        "floor",
+        "round",
+        "sign",
+        "relu",
+        "square",
+        "logical_not",
+        "isnan",
+    ],
+)
 def test_types_of_unary_operators(name):
     wrong = []
     for a in REAL:
-        program = lambda m: getattr(make(m, a, 3), name)()  # noqa: E731, B023
+        program = lambda m: getattr(make(m, a, 3), name)()  # noqa: E731
         if differs(program):
             wrong.append(f"{name} of {a}: {differs(program)}")
     assert not wrong, "\n".join(wrong)
@@ -232,8 +269,25 @@ def test_default_type():
         try:
             m.set_default_dtype(m.float64)
             x = m.tensor([1, 2, 3])
-            out += [m.tensor(1.5), m.tensor([1, 2.5]), m.zeros(2), m.ones(2), x / 2, x.sqrt(), x * 1.5, m.arange(0, 1, 0.25), m.linspace(0, 1, 3)]
-            out += [m.eye(2), x + m.tensor(2.0), m.full((2,), 1.5), m.tensor(1j), m.result_type(1.5, 2), x.float() * 1.5]
+            out += [
+                m.tensor(1.5),
+                m.tensor([1, 2.5]),
+                m.zeros(2),
+                m.ones(2),
+                x / 2,
+                x.sqrt(),
+                x * 1.5,
+                m.arange(0, 1, 0.25),
+                m.linspace(0, 1, 3),
+            ]
+            out += [
+                m.eye(2),
+                x + m.tensor(2.0),
+                m.full((2,), 1.5),
+                m.tensor(1j),
+                m.result_type(1.5, 2),
+                x.float() * 1.5,
+            ]
             m.set_default_dtype(m.float16)
             out += [m.zeros(1), m.tensor(0.1), x * 1.5]
         finally:
@@ -249,9 +303,32 @@ def test_aliases_and_questions():
     def program(m):
         x = m.tensor([1.5])
         names = [name_of(getattr(m, n)) for n in ("float", "double", "half", "int", "long", "short")]
-        flags = [[getattr(m, n).is_floating_point, getattr(m, n).is_complex, getattr(m, n).is_signed, getattr(m, n).itemsize] for n in NAMES]
-        methods = [x.double(), x.half().float(), x.int(), x.long(), x.short(), x.bool(), x.to(m.uint8), x.type_as(m.tensor([1])), x.to(x), x.to("cpu")]
-        return [names, flags, methods, x.to(m.float32) is x, x.float() is x, x.to(m.float32, copy=True) is x, x.element_size(), x.nbytes]
+        flags = [
+            [getattr(m, n).is_floating_point, getattr(m, n).is_complex, getattr(m, n).is_signed, getattr(m, n).itemsize]
+            for n in NAMES
+        ]
+        methods = [
+            x.double(),
+            x.half().float(),
+            x.int(),
+            x.long(),
+            x.short(),
+            x.bool(),
+            x.to(m.uint8),
+            x.type_as(m.tensor([1])),
+            x.to(x),
+            x.to("cpu"),
+        ]
+        return [
+            names,
+            flags,
+            methods,
+            x.to(m.float32) is x,
+            x.float() is x,
+            x.to(m.float32, copy=True) is x,
+            x.element_size(),
+            x.nbytes,
+        ]
 
     same(program)
 

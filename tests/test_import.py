@@ -36,7 +36,9 @@ loss.backward()
 
 
 def test_computing_loads_the_compiler_and_no_peer():
-    found = loaded_after("import spiraltorch as st; print(((st.randn(8, 8) @ st.randn(8, 8)).softmax(-1)).sum().item())")
+    found = loaded_after(
+        "import spiraltorch as st; print(((st.randn(8, 8) @ st.randn(8, 8)).softmax(-1)).sum().item())"
+    )
     assert "llvmlite" in found
     assert not found & (HEAVY - {"llvmlite"})
 
@@ -44,13 +46,32 @@ def test_computing_loads_the_compiler_and_no_peer():
 def test_public_names():
     for name in st.__dict__:
         assert not name.startswith("__") or name.endswith("__")
-    for name in ("Tensor", "tensor", "nn", "optim", "utils", "compile", "no_grad", "save", "load", "manual_seed", "autograd", "linalg"):
+    for name in (
+        "Tensor",
+        "tensor",
+        "nn",
+        "optim",
+        "utils",
+        "compile",
+        "no_grad",
+        "save",
+        "load",
+        "manual_seed",
+        "autograd",
+        "linalg",
+    ):
         assert hasattr(st, name), name
     assert st.__version__.count(".") == 2
 
 
 def test_submodules_import_on_their_own():
     """Each entry point can be the first thing a process imports."""
-    names = ["spiraltorch.nn.functional", "spiraltorch.jit.compile", "spiraltorch.ops", "spiraltorch.ir.text", "spiraltorch.runtime.buffers"]
+    names = [
+        "spiraltorch.nn.functional",
+        "spiraltorch.jit.compile",
+        "spiraltorch.ops",
+        "spiraltorch.ir.text",
+        "spiraltorch.runtime.buffers",
+    ]
     for name in names:
         assert not loaded_after(f"import {name}") & HEAVY

@@ -31,7 +31,9 @@ def modules() -> Iterator[tuple[str, Path]]:
 
 def layer(module: str) -> int:
     """The layer whose entry is the longest prefix of the module's name (``jit.lower`` also covers ``jit.lower_matrix``)."""
-    found = [(len(name), k) for k, names in enumerate(LAYERS.values()) for name in names.split() if covers(name, module)]
+    found = [
+        (len(name), k) for k, names in enumerate(LAYERS.values()) for name in names.split() if covers(name, module)
+    ]
     assert found, f"{module} belongs to no layer: say in tests/test_layers.py and docs/architecture.md where it lives"
     return max(found)[1]
 
@@ -58,7 +60,9 @@ def imported(module: str, path: Path) -> Iterator[str]:
                 yield ".".join([*base, name.name] if is_module else base)
         elif isinstance(n, (ast.Import, ast.ImportFrom)):
             names = [a.name for a in n.names] if isinstance(n, ast.Import) else [n.module or ""]
-            assert not any(name.partition(".")[0] == "spiraltorch" for name in names), f"{path}: imports inside are relative"
+            assert not any(name.partition(".")[0] == "spiraltorch" for name in names), (
+                f"{path}: imports inside are relative"
+            )
 
 
 def test_imports_go_one_way():

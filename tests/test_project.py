@@ -17,7 +17,7 @@ HEAVY = ("torch", "triton", "scipy", "numba", "llvmlite", "jax", "matplotlib", "
 # What a layer may import when it is itself imported, besides itself.  The names are folders or files of the package.
 BASE = {"dtypes", "device", "config", "errors"}
 LAYERS = {
-    "dtypes": set(),
+    "dtypes": {"errors"},
     "config": set(),
     "errors": set(),
     "device": BASE,

@@ -19,7 +19,13 @@ from spiraltorch.errors import SpiralError
 def equal(a, b):
     if isinstance(a, st.Tensor):
         bits = a._values().tobytes() == b._values().tobytes()
-        return type(a) is type(b) and a.dtype is b.dtype and a.shape == b.shape and a.requires_grad == b.requires_grad and bits
+        return (
+            type(a) is type(b)
+            and a.dtype is b.dtype
+            and a.shape == b.shape
+            and a.requires_grad == b.requires_grad
+            and bits
+        )
     if isinstance(a, dict):
         return list(a) == list(b) and all(equal(a[k], b[k]) for k in a)
     if isinstance(a, (list, tuple)):

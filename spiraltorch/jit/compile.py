@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -22,6 +23,7 @@ from ..config import config, log
 from ..device import CPU
 from ..ir.node import Node
 from ..runtime import buffers
+from ..runtime.interrupts import uninterrupted
 from ..storage import Storage, queue, realize
 from ..tape import mode
 from ..tensor import Tensor, tensor_over
@@ -29,10 +31,10 @@ from . import guards as guarding
 from .differentiable import CompiledCall, consumed, partition
 from .eager import canonical
 from .program import CheckFailed, Program, build
+from .structure import STATIC, Output, describe, flatten, rebuild
 from .trace import Trace
 
 MOST_ENTRIES = 64
-_STATIC = (int, float, bool, str, bytes, type(None), complex)
 new_object = object.__new__
 
 
@@ -52,18 +54,6 @@ class eager:
 
     def __exit__(self, *exc: Any) -> None:
         _off.on = self.before
-
-
-@dataclass
-class Output:
-    """How a result's tensor is made again: from value ``cell`` of the run through ``steps``, or ``given``."""
-
-    cell: int
-    steps: tuple[Any, ...] = ()
-    given: Any = None
-    fn: Any = None
-    number: int = 0
-    own: bool = False  # nothing else is made from the value
 
 
 @dataclass
@@ -88,44 +78,17 @@ class Entry:
     single: bool = False  # the result is one tensor
 
 
-def flatten(value: Any, tensors: list[Tensor], static: list[Any]) -> Any:
-    """Structure of nested arguments: tensors go to ``tensors``, everything else into the result and ``static``."""
-    if isinstance(value, Tensor):
-        tensors.append(value)
-        return "t"
-    if isinstance(value, (list, tuple)):
-        return (type(value), *[flatten(v, tensors, static) for v in value])
-    if isinstance(value, dict):
-        return (dict, tuple(value), *[flatten(v, tensors, static) for v in value.values()])
-    if isinstance(value, _STATIC):
-        return ("s", type(value), value)
-    static.append(value)
-    return ("o", id(value))
+_functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
 
 
-def rebuild(template: Any, outputs: Sequence[Any]) -> Any:
-    """The inverse of :func:`describe`."""
-    kind = template[0]
-    if kind == "t":
-        return outputs[template[1]]
-    if kind == "v":
-        return template[1]
-    if kind == "d":
-        return {k: rebuild(v, outputs) for k, v in template[1]}
-    made = [rebuild(v, outputs) for v in template[2]]
-    return template[1](*made) if hasattr(template[1], "_fields") else template[1](made)
+def _after_fork() -> None:
+    """A thread that the child does not have may hold a function's lock."""
+    for f in _functions:
+        f._lock = threading.RLock()
 
 
-def describe(value: Any, found: list[Tensor]) -> Any:
-    """A result's structure with its tensors numbered."""
-    if isinstance(value, Tensor):
-        found.append(value)
-        return ("t", len(found) - 1)
-    if isinstance(value, (list, tuple)):
-        return ("l", type(value), [describe(v, found) for v in value])
-    if isinstance(value, dict):
-        return ("d", [(k, describe(v, found)) for k, v in value.items()])
-    return ("v", value)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class CompiledFunction:
@@ -141,6 +104,7 @@ class CompiledFunction:
         self._broken: set[Any] = set()
         self._captured: frozenset[Any] = frozenset()
         self._lock = threading.RLock()
+        _functions.add(self)
         self.compilations = 0
         self.hits = 0
 
@@ -166,7 +130,7 @@ class CompiledFunction:
                 tensors.append(a)
                 n = a._storage.node
                 key.append((n.shape, n.dtype, a._steps, a._requires_grad, a._fn is None))
-            elif isinstance(a, _STATIC):
+            elif isinstance(a, STATIC):
                 key.append((a.__class__, a))
             else:
                 key.append(self._structure(a, tensors))
@@ -180,7 +144,8 @@ class CompiledFunction:
         if entries is not None:
             for e in entries:
                 if not e.guards.failed():
-                    return self._replay(e, tensors)
+                    with uninterrupted():
+                        return self._replay(e, tensors)
         if form in self._broken:
             return self._function(*args, **kwargs)
         return self._trace(form, args, kwargs, tensors)
@@ -507,15 +472,16 @@ class Capture:
         """The traced call's own values."""
         queue.take()
         try:
-            outs = program.run(leaves, self.form.scalars)
+            with uninterrupted():
+                outs = program.run(leaves, self.form.scalars)
+                for (cell, _), out in zip(self.cells.items(), outs):
+                    if cell.shared and out is not cell.buffer:
+                        ctypes.memmove(cell.buffer.ptr, out.ptr, out.nbytes)
+                        out = cell.buffer
+                    cell.settle(out)
         except CheckFailed:
             self.trace.undo()
             raise
-        for (cell, _), out in zip(self.cells.items(), outs):
-            if cell.shared and out is not cell.buffer:
-                ctypes.memmove(cell.buffer.ptr, out.ptr, out.nbytes)
-                out = cell.buffer
-            cell.settle(out)
 
     def _output(self, t: Tensor) -> Output:
         cell = t._storage

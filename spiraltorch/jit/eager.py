@@ -22,6 +22,7 @@ from ..errors import VerifyError
 from ..ir import graph
 from ..ir.node import Node, make, origins, toposort
 from ..runtime import buffers
+from ..runtime.interrupts import uninterrupted
 from ..storage import Storage
 from .program import CheckFailed, Program, build, indexed_size
 
@@ -140,14 +141,15 @@ def compute(cells: Sequence[Storage]) -> None:
     if "launch" in config.log:
         log("launch", f"{program.launches} launches for {len(cells)} values")
     try:
-        outs = program.run([n.arg for n in form.leaves], form.scalars)
+        with uninterrupted():
+            outs = program.run([n.arg for n in form.leaves], form.scalars)
+            for cell, out in zip(cells, outs):
+                if cell.shared and out is not cell.buffer:
+                    ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
+                    out = cell.buffer
+                cell.settle(out)
     except CheckFailed as e:
-        return _after_failure(cells, form, e)
-    for cell, out in zip(cells, outs):
-        if cell.shared and out is not cell.buffer:
-            ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
-            out = cell.buffer
-        cell.settle(out)
+        _after_failure(cells, form, e)
 
 
 def _after_failure(cells: Sequence[Storage], form: Canonical, failed: CheckFailed) -> None:

@@ -116,6 +116,8 @@ class Fusion:
         for p in self.producers(s):
             if p.kind != "reduce" or p.kept or p in g.clones or self.home[p] is g:
                 continue
+            if p.node in g.leaves:  # the kernel waits for it already
+                continue
             if math.prod(p.atoms[a] for a in p.folded) > SMALL_FOLD or p.checks or p.lane != g.lane:
                 continue
             if any(self.home[q].needs & (1 << g.index) or self.home[q] is g for q in self.producers(p)):

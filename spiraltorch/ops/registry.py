@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dtypes import FLOAT, INT, DType
+from ..dtypes import FLOAT, DType
 from ..errors import ShapeError
 from ..ir import lang
 from ..ir.node import Node, cast, const

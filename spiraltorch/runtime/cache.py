@@ -25,6 +25,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
+from .interrupts import uninterrupted
+
 MAGIC = b"spiraltorch object 1\n"
 LIMIT = 256 << 20  # bytes on disk before the least recently used entries go
 _SWEEP_EVERY = 100  # new entries between two looks at the folder's size
@@ -168,12 +170,15 @@ def load(key: str, names: Sequence[str], emit: Callable[[], str]) -> dict[str, i
         code = objects.get(key)
         if code is not None:
             try:
-                found = load_object(code, names)
+                with uninterrupted():
+                    found = load_object(code, names)
             except RuntimeError:
                 objects.remove(key)
         if found is None:
-            code = compile_module(emit(), host())
-            found = load_object(code, names)
+            text = emit()
+            with uninterrupted():  # LLVM's objects would be freed twice
+                code = compile_module(text, host())
+                found = load_object(code, names)
             objects.put(key, code)
         _addresses[key] = found
         return found

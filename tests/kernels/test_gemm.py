@@ -281,7 +281,7 @@ gemm axes=(s0, s1) depth=s2 acc=float32 params=(in float32, in float32, out floa
     %11 = CAST(%10) : float64
     store p2[a0*s1+a1] = %9
     store p6[a0+a1*s0] = %11
-"""  # noqa: E501
+"""
     out, index = np.full((m, n), np.nan, np.float32), np.zeros((n, m))
     run(text.parse_gemm(spec), [a, b, out, row, column, residual, index], [m, n, k, 0, 0], [0.5])
     wide = np.tanh((a.astype(np.float64) @ b) * row[:, None] + column) + 0.5 * residual.T
