@@ -224,30 +224,37 @@ def poke():
         os.kill(os.getpid(), signal.SIGINT)
 
 interrupted = attempts = 0
+armed = False
+
+def interrupt(*_):
+    # As Python's own handler, but not while the loop below deals with the last one.
+    global armed, interrupted
+    if armed:
+        armed = False
+        interrupted += 1
+        raise KeyboardInterrupt
+
+signal.signal(signal.SIGINT, interrupt)
 thread = threading.Thread(target=poke, daemon=True)
 thread.start()
 deadline = time.monotonic() + 3
+begin.set()
 while time.monotonic() < deadline:
     try:
-        begin.set()
-        while time.monotonic() < deadline:
-            n = random.randrange(1, 50)
-            y = st.ones(n, 3) * 2
-            assert y.sum().item() == 6 * n
-            assert f(x).item() == expected
-            assert st.compile(lambda a: a * n + 1)(y).shape == (n, 3)
-            attempts += 1
-            w.add_(1)
-            assert w.min().item() == w.max().item() <= attempts, "an interrupted write was done twice"
-    except KeyboardInterrupt:
-        interrupted += 1
-while True:
-    try:
-        stop.set()
-        thread.join()
-        break
+        armed = True
+        n = random.randrange(1, 50)
+        y = st.ones(n, 3) * 2
+        assert y.sum().item() == 6 * n
+        assert f(x).item() == expected
+        assert st.compile(lambda a: a * n + 1)(y).shape == (n, 3)
+        attempts += 1
+        w.add_(1)
+        assert w.min().item() == w.max().item() <= attempts, "an interrupted write was done twice"
+        armed = False
     except KeyboardInterrupt:
         pass
+stop.set()
+thread.join()
 assert f(x).item() == expected and (st.ones(3) + 1).tolist() == [2, 2, 2]
 done = []
 other = threading.Thread(target=lambda: done.append(f(x).item()))
@@ -257,7 +264,7 @@ print("interrupted", interrupted)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(done.stdout.split()[1]) > 20
+    assert int(done.stdout.split()[1]) > 0, "no signal arrived"
 
 
 # -- same bits on any number of threads ----------------------------------------------------------------------------
