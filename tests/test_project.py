@@ -39,9 +39,10 @@ def test_import_is_light() -> None:
     assert found == "[]"
 
 
-def test_import_takes_less_than_300_ms_more_than_numpy() -> None:
-    code = "import time, numpy; t = time.perf_counter(); import spiraltorch; print(time.perf_counter() - t)"
-    assert min(float(run(code)) for _ in range(7)) < 0.3
+def test_import_adds_few_modules_to_numpys() -> None:
+    """What importing costs is gated on the number of modules; the time is in docs/performance.md."""
+    code = "import sys, numpy, ml_dtypes; before = len(sys.modules); import spiraltorch; print(len(sys.modules) - before)"
+    assert int(run(code)) < 200
 
 
 def imported(path: Path) -> set[str]:
