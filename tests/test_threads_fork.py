@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import spiraltorch as st
+from spiraltorch import dtypes
+from spiraltorch.ir import graph, node
 from spiraltorch.ir.node import live_nodes
 from spiraltorch.jit.eager import cached_programs, clear_programs
 from spiraltorch.runtime import buffers
@@ -74,6 +76,27 @@ def test_threads_differentiate_on_their_own():
         return w.grad.tolist()
 
     assert in_threads(job) == [[2.0 * (k + 1) ** 2] * 5 for k in range(8)]
+
+
+def test_equal_nodes_are_one_object_in_all_threads():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for round_ in range(30):
+
+            def job(k):
+                x = graph.param(round_, (3, round_ + 1), dtypes.float32)
+                out = [x]
+                for i in range(20):
+                    x = node.scalar("MUL", x, node.const(0.25 + i, dtypes.float32, static=False))
+                    out.append(x)
+                return out
+
+            first, *others = in_threads(job)
+            for found in others:
+                assert all(a is b for a, b in zip(first, found))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_grad_mode_belongs_to_a_thread():

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # what WeakValueDictionary uses
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
@@ -82,9 +83,8 @@ _table: dict[Any, _Ref] = {}
 
 
 def _forget(r: _Ref, _table: dict[Any, _Ref] = _table) -> None:
-    # A new node may have taken the key since; only our own entry goes.
-    if _table.get(r.key) is r:
-        del _table[r.key]
+    # A new node may have taken the key since, in another thread even now: looked at and removed in one step.
+    _remove_dead_weakref(_table, r.key)
 
 
 def make(op: str, src: tuple[Node, ...], arg: Any, shape: Shape, dtype: DType) -> Node:
@@ -103,9 +103,13 @@ def make(op: str, src: tuple[Node, ...], arg: Any, shape: Shape, dtype: DType) -
     n.dtype = dtype
     n.origin = None
     n._digest = None
-    r = _Ref(n, _forget)
-    r.key = key
-    _table[key] = r
+    mine = _Ref(n, _forget)
+    mine.key = key
+    while (r := _table.setdefault(key, mine)) is not mine:  # another thread was faster,
+        other = r()
+        if other is not None:
+            return other
+        _forget(r)  # or a node that died has not been forgotten yet
     return n
 
 
