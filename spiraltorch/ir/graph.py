@@ -206,6 +206,11 @@ def random(key: Node, counter: Node, shape: Shape) -> Node:
     return make("RANDOM", (key, counter), None, shape, uint32)
 
 
+def call(name: str, inputs: tuple[Node, ...], shape: Shape, dtype: DType, *static: Any) -> Node:
+    """A library routine ``module.routine`` kept whole (:mod:`spiraltorch.kernels.library`); ``static`` are literals."""
+    return make("CALL", inputs, (name, static), shape, dtype)
+
+
 def copy(n: Node) -> Node:
     return make("COPY", (n,), None, n.shape, n.dtype)
 

@@ -121,7 +121,7 @@ ROWS: dict[str, Row] = _rows(
 #   RANDOM   none; src are the key and the counter (0-d uint64); one uint32 an element, Philox4x32-10 at
 #            (counter + flat index)
 #   COPY     none: the same values in memory of their own
-#   CALL     Composite: (name, body); a backend claims it or it is inlined
+#   CALL     (name, static): a library routine kept whole (kernels/library); one result, static are literals
 STRUCTURAL: frozenset[str] = frozenset(
     "BUFFER PARAM CONST IOTA RESHAPE PERMUTE EXPAND SLICE PAD WINDOW DIAGONAL GATHER SCATTER UPDATE "
     "REDUCE SCAN DOT SORT RANDOM COPY CALL".split()

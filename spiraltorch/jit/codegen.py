@@ -73,4 +73,5 @@ def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
         return tasks, grain, True, tuple(words)
     from ..kernels.library import tasks as library_tasks
 
-    return library_tasks(k, x.ints), 1, False, ()
+    count, grain = library_tasks(k, x.ints)
+    return count, grain, "." in k.name, ()

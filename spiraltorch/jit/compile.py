@@ -30,7 +30,7 @@ from ..tensor import Tensor, tensor_over
 from . import guards as guarding
 from .differentiable import CompiledCall, consumed, partition
 from .eager import canonical
-from .program import CheckFailed, Program, build
+from .program import Program, ProgramFailed, build
 from .structure import STATIC, Output, describe, flatten, rebuild
 from .trace import Trace
 
@@ -209,6 +209,8 @@ class CompiledFunction:
                 if self._wait(e, tensors):
                     return self._replay(e, tensors)
                 raise
+            except ProgramFailed as failed:
+                raise failed.seen from None
         self.hits += 1
         for j, where, count in e.writes:
             cell = tensors[where]._storage if where.__class__ is int else where
@@ -479,9 +481,9 @@ class Capture:
                         ctypes.memmove(cell.buffer.ptr, out.ptr, out.nbytes)
                         out = cell.buffer
                     cell.settle(out)
-        except CheckFailed:
+        except ProgramFailed as e:
             self.trace.undo()
-            raise
+            raise e.seen from None
 
     def _output(self, t: Tensor) -> Output:
         cell = t._storage

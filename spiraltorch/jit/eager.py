@@ -18,13 +18,13 @@ import numpy as np
 
 from ..config import config, log
 from ..dtypes import DType
-from ..errors import VerifyError
+from ..errors import Origin, VerifyError
 from ..ir import graph
 from ..ir.node import Node, make, origins, toposort
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
 from ..storage import Storage
-from .program import CheckFailed, Program, build, indexed_size
+from .program import CheckFailed, Program, ProgramFailed, build, indexed_size, located
 
 MOST_PROGRAMS = 2048
 _programs: OrderedDict[Any, Program] = OrderedDict()
@@ -57,7 +57,7 @@ class Canonical:
             else:
                 src = tuple([memo[s] for s in n.src])
                 new = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
-            if n.op in ("GATHER", "SCATTER"):
+            if n.op in ("GATHER", "SCATTER", "CALL"):
                 new.origin = where[n]
             elif new.origin is None:
                 new.origin = n.origin
@@ -148,11 +148,11 @@ def compute(cells: Sequence[Storage]) -> None:
                     ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
                     out = cell.buffer
                 cell.settle(out)
-    except CheckFailed as e:
+    except ProgramFailed as e:
         _after_failure(cells, form, e)
 
 
-def _after_failure(cells: Sequence[Storage], form: Canonical, failed: CheckFailed) -> None:
+def _after_failure(cells: Sequence[Storage], form: Canonical, failed: ProgramFailed) -> None:
     """Mark or put back the cells that depend on the failure, and compute the others."""
     bad, error = _blame(form, failed)
     restored = False
@@ -167,23 +167,39 @@ def _after_failure(cells: Sequence[Storage], form: Canonical, failed: CheckFaile
         raise error
 
 
-def _blame(form: Canonical, failed: CheckFailed) -> tuple[set[Node], CheckFailed]:
-    """(the first node whose index is out of range and all that depend on it, its error).
+def _blame(form: Canonical, failed: ProgramFailed) -> tuple[set[Node], Exception]:
+    """(the first operation that fails and all that depend on it, its error).
 
-    The program knows the graph that was compiled, not this one; so the indices themselves are looked at.
+    The program knows the graph that was compiled, not this one; so the operands themselves are looked at.
     """
+    where = origins(form.order)
     for n in form.order:
-        if n.op in ("GATHER", "SCATTER"):
-            index = _value(n.src[1])
-            if index.size and (index.min() < 0 or index.max() >= indexed_size(n)):
-                break
+        error = _failure(n, where[n])
+        if error is not None:
+            break
     else:
         return set(form.order), failed
     bad = {n}
     for m in form.order:
         if any([s in bad for s in m.src]):
             bad.add(m)
-    return bad, CheckFailed(n, origins(form.order)[n])
+    return bad, error
+
+
+def _failure(n: Node, origin: Origin | None) -> Exception | None:
+    """The error of one operation, whose operands are good."""
+    from ..kernels.library.routine import evaluate, find
+
+    if n.op in ("GATHER", "SCATTER"):
+        index = _value(n.src[1])
+        if index.size and (index.min() < 0 or index.max() >= indexed_size(n)):
+            return CheckFailed(n, origin)
+    if n.op == "CALL" and find(n.arg[0]).fails:
+        try:
+            evaluate(n, [_value(s) for s in n.src])
+        except Exception as e:
+            return located(e, origin)
+    return None
 
 
 def _value(n: Node) -> np.ndarray:

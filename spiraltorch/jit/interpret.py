@@ -14,7 +14,7 @@ import numpy as np
 from ..ir.kernel import Gemm, Kernel
 from ..kernels import reference
 from .lower_matrix import Table
-from .program import CheckFailed, Lowered
+from .program import CheckFailed, Lowered, RoutineFailed
 
 Runner = Callable[[Any, Sequence[np.ndarray], Sequence[int], Sequence[Any]], None]
 
@@ -58,7 +58,13 @@ def run_lowered(
 
     for step in schedule.steps:
         for x in step.launches:
-            runner(x.kernel, [view(p) for p in x.params], x.ints, [scalars[s] for s in x.scalars])
+            try:
+                runner(x.kernel, [view(p) for p in x.params], x.ints, [scalars[s] for s in x.scalars])
+            except Exception as e:
+                n = x.checks.get(1)
+                if n is None or n.op != "CALL":
+                    raise
+                raise RoutineFailed(e, n.origin) from None
             if status[0]:
                 n = x.checks.get(int(status[0]))
                 raise CheckFailed(n, n.origin if n is not None else None)

@@ -30,7 +30,23 @@ def lower_call(s: Stage, memory: Callable[[Node], Any]) -> list[Any]:
         outer, size, inner = _around(n.src[0].shape, axis)
         static = (what, bool(descending))
         return [_launch("sort", [("in", peel(n.src[0])), ("out", n)], static, [outer, size, inner], memory, n)]
+    if n.op == "CALL":
+        return [_call(n, memory)]
     raise SpiralError(f"no backend computes {n.op} {n.arg!r}")
+
+
+def _call(n: Node, memory: Callable[[Node], Any]) -> Any:
+    from ..kernels.library.routine import find
+
+    name, static = n.arg
+    routine = find(name)
+    if not routine.native:
+        static = (static, tuple([len(m.shape) for m in (*n.src, n)]))
+    operands = [*[("in", peel(x)) for x in n.src], ("out", n)]
+    status = routine.fails or not routine.native
+    launch = _launch(name, operands, static, routine.numbers(n), memory, n, status)
+    launch.checks = {1: n} if status else {}
+    return launch
 
 
 def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
@@ -42,20 +58,21 @@ def _scatter(n: Node, memory: Callable[[Node], Any]) -> list[Any]:
     axis, op = n.arg if isinstance(n.arg, tuple) else (n.arg, "add")
     outer, size, inner = _around(base.shape, axis)
     operands = [("in", peel(base)), ("in", peel(index)), ("in", peel(values)), ("out", n)]
-    launch = _launch("scatter", operands, (op,), [outer, size, inner, index.size], memory, n)
+    launch = _launch("scatter", operands, (op,), [outer, size, inner, index.size], memory, n, status=True)
     launch.checks = {1: n}
     return [launch]
 
 
 def _launch(
-    name: str, operands: list[tuple[str, Node]], static: tuple[Any, ...], ints: list[int], memory: Callable[[Node], Any], n: Node
-) -> Any:
+    name: str, operands: list[tuple[str, Node]], static: tuple[Any, ...], ints: list[int], memory: Callable[[Node], Any], n: Node,
+    status: bool = False,
+) -> Any:  # fmt: skip
     from ..dtypes import int64
     from .lower import Launch, Library
 
     params = [Param(o.dtype, mode) for mode, o in operands]
     keys: list[Any] = [memory(o) for _, o in operands]
-    if name == "scatter":
+    if status:
         params.append(Param(int64, "status"))
         keys.append("status")
     return Launch(Library(name, tuple(params), static), keys, ints, [], [n], {}, None, [n])

@@ -85,7 +85,7 @@ class Planner:
             if home is not None and (any(g is not home for g in groups) or home.kind == "update"):
                 stored.add(n)
         self._drop_unread(stored)
-        self.checked = [g for g in self.groups if any(s.checks for s in g.stages)]
+        self.checked = [g for g in self.groups if any(s.may_fail for s in g.stages)]
         launches: dict[Group, list[Launch]] = {}
         for g in self.groups:
             if g.kind == "update":

@@ -157,10 +157,17 @@ class Program:
             self.positions = self.positions[: len(self.sources)]
 
     def _failed(self, done: int, status: int) -> Exception:
+        from ..kernels.library.host import take_error
+
         for step in reversed(self.lowered.steps[:done]):
             for x in step.launches:
                 if status in x.checks:
                     n = x.checks[status]
+                    error = take_error() if n.op == "CALL" else None
+                    if isinstance(error, Exception):
+                        return RoutineFailed(error, self.origins.get(n))
+                    if error is not None:  # KeyboardInterrupt
+                        raise error
                     return CheckFailed(n, self.origins.get(n))
         return CheckFailed(None, None)
 
@@ -172,7 +179,34 @@ class Program:
         return len(self.lowered.steps)
 
 
-class CheckFailed(SpiralError, IndexError):
+class ProgramFailed(SpiralError):
+    """The program ended early: an index was out of range, or a library routine raised."""
+
+    @property
+    def seen(self) -> Exception:
+        """The error that the user gets."""
+        return self
+
+
+class RoutineFailed(ProgramFailed):
+    """A library routine raised ``error``."""
+
+    def __init__(self, error: Exception, origin: Origin | None) -> None:
+        super().__init__(str(error))
+        self.error = located(error, origin)
+
+    @property
+    def seen(self) -> Exception:
+        return self.error
+
+
+def located(error: Exception, origin: Origin | None) -> Exception:
+    """The error with the line that recorded the operation."""
+    where = describe_origin(origin)
+    return type(error)(f"{error}; the operation was recorded at {where}") if where else error
+
+
+class CheckFailed(ProgramFailed, IndexError):
     """An index was out of range at ``node``, which the line ``origin`` recorded."""
 
     def __init__(self, node: Node | None, origin: Origin | None) -> None:
@@ -289,4 +323,4 @@ def _link(program: Program) -> None:
     program.offsets = np.array([o for *_, o in pointer_words], np.int64)
 
 
-__all__ = ["CheckFailed", "Gemm", "Library", "Lowered", "Program", "build", "counters", "lower"]
+__all__ = ["CheckFailed", "Gemm", "Library", "Lowered", "Program", "ProgramFailed", "build", "counters", "lower"]

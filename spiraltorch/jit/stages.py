@@ -89,6 +89,15 @@ class Stage:
     views: tuple[View, ...] = ()
     refusals: list[tuple[Any, str]] = field(default_factory=list)  # (group, why fusion kept this stage out of it)
 
+    @property
+    def may_fail(self) -> bool:
+        """Whether running it can end the program with an error."""
+        if self.node.op == "CALL":
+            from ..kernels.library.routine import find
+
+            return find(self.node.arg[0]).fails
+        return bool(self.checks) or self.node.op == "SCATTER"
+
     def forms(self) -> list[Affine]:
         """Every index form of the stage: where it reads, stores, and asks for its position."""
         out = [r.position for r in self.reads] + [f for r in self.reads for f, _, _ in r.guards]

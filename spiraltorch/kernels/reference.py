@@ -306,6 +306,10 @@ def _structural(n: Node, src: list[Array]) -> Array:
             return philox(int(src[0]), int(src[1]), n.size).reshape(n.shape)
         case "COPY":
             return src[0].copy()
+        case "CALL":
+            from .library.routine import evaluate as call
+
+            return call(n, src)
     raise VerifyError(f"the reference interpreter has no meaning for {n.op}")
 
 

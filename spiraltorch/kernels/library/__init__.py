@@ -1,4 +1,4 @@
-"""Hand kernels for what no loop nest computes well: scatter, scan and sort, as Numba loops.
+"""Hand kernels for what no loop nest computes well: scatter, scan and sort as Numba loops, and the routines of CALLs.
 
 In: a :class:`~spiraltorch.jit.lower.Library` (name, parameter types, static choices).  Out: the address of a
 native function with the calling convention of every CPU kernel, how many tasks a launch has, and the
@@ -12,13 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from . import host
+from .routine import find
+
 COLUMNS = 64  # inner elements of one scatter or scan task
 
 
-def tasks(k: Any, ints: Sequence[int]) -> int:
-    """Independent pieces of a launch: (outer, block of inner) pairs, or lines for a sort."""
-    outer, _, inner = ints[:3]
-    return outer * (inner if k.name == "sort" else -(-inner // COLUMNS))
+def tasks(k: Any, ints: Sequence[int]) -> tuple[int, int]:
+    """(independent pieces of a launch, pieces a thread takes at a time)."""
+    if "." in k.name:
+        routine = find(k.name)
+        return routine.tasks(k, ints) if routine.tasks is not None else (1, 1)
+    outer, _, inner = ints[:3]  # pieces are (outer, block of inner) pairs, or lines for a sort
+    return outer * (inner if k.name == "sort" else -(-inner // COLUMNS)), 1
 
 
 def stored(name: str) -> np.dtype[Any]:
@@ -27,16 +33,31 @@ def stored(name: str) -> np.dtype[Any]:
 
 
 def run_reference(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -> None:
-    """The loops in Python over flat arrays."""
+    """The loops in Python over flat arrays.  Raises what a routine raises."""
+    if "." in k.name and not find(k.name).native:
+        host.run(k, list(arrays), ints)
+        return
+    if "." in k.name and find(k.name).loops is None:
+        raise NotImplementedError(f"{k.name} has no Python loops: compare with its definition on the graph's level")
     from .loops import loops_of
 
     plain = loops_of(k, jit=False)
     views = [a.view(stored(p.dtype.name)) for a, p in zip(arrays, k.params)]
-    plain(*views, *ints, 0, tasks(k, ints))
+    plain(*views, *ints, 0, tasks(k, ints)[0])
 
 
 def address(k: Any) -> int:
     """Address of the compiled kernel, valid for the life of the process."""
+    if "." in k.name:
+        routine = find(k.name)
+        if not routine.native:
+            return host.address(k)
+        if routine.emit is not None:
+            from ...runtime.cache import functions
+            from ..llvm.target import host as target
+
+            emit = routine.emit
+            return functions([(k.key, lambda: emit(k, target(), k.key))])[k.key]
     from .loops import native_address
 
     return native_address(k)

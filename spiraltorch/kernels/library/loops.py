@@ -6,6 +6,7 @@ part of the output, so the result does not depend on threads; sums run in the or
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from numba import types
 
 from ..numba.native import _pointer
 from . import COLUMNS, stored
+from .routine import find
 
 
 def scatter_add(base, index, values, out, status, outer, size, inner, count, lo, hi):  # type: ignore[no-untyped-def]
@@ -153,11 +155,12 @@ def loops_of(k: Any, jit: bool = True) -> Callable[..., None]:
     elif k.name == "sort":
         plain = _sort(k.static[0], k.static[1], k.params[0].dtype.kind == "f")
     else:
-        raise KeyError(k.name)
+        made = find(k.name).loops
+        assert made is not None
+        plain = made(k)
     return numba.njit(error_model="numpy")(plain) if jit else plain  # type: ignore[no-any-return]
 
 
-_INTS = {"scatter": 4, "scan": 3, "sort": 3}
 _compiled: dict[str, Any] = {}
 
 
@@ -165,11 +168,13 @@ def native_address(k: Any) -> int:
     """Compile the loops behind ``void f(int64 *args, int64 lo, int64 hi)``."""
     found = _compiled.get(k.key)
     if found is None:
-        count, n = len(k.params), _INTS[k.name]
+        count = len(k.params)
+        plain = loops_of(k)
+        n = len(inspect.signature(plain).parameters) - count - 2
         arrays = ", ".join(f"carray(pointer(words[{i}]), (1 << 62,), d{i})" for i in range(count))
         ints = ", ".join(f"words[{count + i}]" for i in range(n))
         text = f"def entry(args, lo, hi):\n    words = carray(args, ({count + n},))\n    loops({arrays}, {ints}, lo, hi)\n"
-        space: dict[str, Any] = {"carray": numba.carray, "pointer": _pointer, "loops": loops_of(k)}
+        space: dict[str, Any] = {"carray": numba.carray, "pointer": _pointer, "loops": plain}
         space |= {f"d{i}": stored(p.dtype.name) for i, p in enumerate(k.params)}
         exec(text, space)
         signature = types.void(types.CPointer(types.int64), types.int64, types.int64)
