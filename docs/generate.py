@@ -1,12 +1,14 @@
 """The generated parts of the documentation: ``python docs/generate.py`` writes them between the pages' markers.
 
 ``generated()`` gives (page, text) pairs; a test compares them with what the pages say.  ``performance.md`` is not
-here: ``python -m benchmarks`` writes it.
+here: ``python -m benchmarks`` writes it.  ``--missing [torch.linalg]`` says which of torch's names are missing.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from spiraltorch.ir.prims import ROWS
 from spiraltorch.ops.registry import OPS, Op
 
 FOLDER = Path(__file__).parent
+sys.path.insert(0, str(FOLDER))
+import torch_surface  # noqa: E402  (beside this file, which is no package)
+
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 
 
@@ -52,6 +57,10 @@ def environment_table() -> str:
 def operators_table() -> str:
     public = sorted((o for o in OPS.values() if o.where), key=lambda o: o.name)
     lines = [
+        torch_surface.table(),
+        "",
+        "## Records",
+        "",
         f"{len(public)} operators in version {spiraltorch.__version__}.",
         "",
         "| call | where | what |",
@@ -93,6 +102,12 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
+    options = argparse.ArgumentParser(description="Write the generated parts of the documentation.")
+    options.add_argument("--missing", nargs="?", const="", metavar="NAMESPACE", help="print torch's names that are missing")
+    namespace = options.parse_args().missing
+    if namespace is not None:
+        print(torch_surface.missing_report(namespace))
+        return
     for page in PAGES:
         text = filled(page)
         (FOLDER / page).write_text(text, encoding="utf-8")
