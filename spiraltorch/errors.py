@@ -20,6 +20,10 @@ class ShapeError(SpiralError):
     """Sizes do not fit each other."""
 
 
+class DtypeError(SpiralError, NotImplementedError):
+    """An operator is not defined for an element type; torch raises NotImplementedError, a RuntimeError."""
+
+
 class VersionError(SpiralError):
     """A tensor that backward needs was changed in place after it was saved."""
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import FLOAT, DType
-from ..errors import ShapeError
+from ..errors import DtypeError, ShapeError
 from ..ir import lang
 from ..ir.node import Node, cast, const
 
@@ -248,10 +248,8 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
 
 def raise_dtype(record: Op, d: DType) -> None:
     """Refuse ``d`` with torch's class and wording."""
-    from ..errors import SpiralError
-
     hint = "complex numbers are kept, but nothing computes with them" if d.is_complex else "convert first, e.g. x.float()"
-    raise SpiralError(f'"{record.name}" not implemented for {d.name!r}; {hint}')
+    raise DtypeError(f'"{record.name}" not implemented for {d.name!r}; {hint}')
 
 
 def _broadcast_message(args: Sequence[Any], axis: int) -> str:

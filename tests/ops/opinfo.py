@@ -1,0 +1,480 @@
+"""SpiralTorch against torch on the sample inputs that torch tests its own operators with.
+
+    python -m tests.ops.opinfo lgamma clamp 'special.*'      # every difference, per operator
+    python -m tests.ops.opinfo --dtypes float32,int64 --limit 3 --shown 10 add
+    python -m tests.ops.opinfo --reference sinh              # the larger set, with extreme values
+    python -m tests.ops.opinfo --summary                     # all operators, one line each
+
+In: operator names or patterns, as torch's OpInfo spells them.  Out: what differs, of values, dtypes, shapes,
+gradients, refusals (torch raises, we must raise an error that the same ``except`` catches), methods, in-place forms
+and ``out=``.  :func:`check` is the same as a function.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import itertools
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+
+import spiraltorch as st
+from tests.ops.harness import close, from_torch
+
+DTYPES = ("float32", "float64", "int64", "bool", "bfloat16", "float16")
+TOLERANCE = {"float32": 2e-5, "float64": 1e-7, "complex64": 2e-5, "complex128": 1e-7}
+NO_METHOD = ("nn.functional.", "linalg.", "fft.", "special.", "signal.", "masked.", "sparse.", "torch.")
+RANDOM = (
+    "bernoulli", "cauchy", "empty*", "exponential", "geometric", "log_normal", "multinomial", "new_empty*", "normal*",
+    "nn.functional.*dropout*", "nn.functional.fractional*", "nn.functional.rrelu", "rand*", "uniform", "*_lowrank",
+)  # fmt: skip
+
+
+@dataclass
+class Difference:
+    """One thing that is not as in torch: what it is (``kind``), of which call."""
+
+    kind: str
+    call: str
+    detail: str
+
+
+@dataclass
+class Report:
+    """The differences of one operator and how many calls were compared."""
+
+    name: str
+    compared: int = 0
+    missing: bool = False
+    differences: list[Difference] = field(default_factory=list)
+
+    def line(self) -> str:
+        if self.missing:
+            return f"{self.name}: missing"
+        kinds = Counter(d.kind for d in self.differences)
+        counts = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common())
+        return f"{self.name}: {self.compared} calls, {counts or 'no difference'}"
+
+    def show(self, most: int) -> None:
+        """Print up to ``most`` differences of each kind."""
+        for kind in dict.fromkeys(d.kind for d in self.differences):
+            for d in [d for d in self.differences if d.kind == kind][:most]:
+                print(f"   {kind}: {d.call}\n      {d.detail}", flush=True)
+
+
+# -- the two libraries ----------------------------------------------------------------------------------
+
+
+def resolve(root: Any, name: str) -> Callable[..., Any] | None:
+    """The callable that a library has under an OpInfo name: a function, else a method or a property of Tensor."""
+    at = root
+    for part in name.removeprefix("torch.").split("."):
+        at = getattr(at, part, None)
+    if callable(at) and not isinstance(at, type):
+        return at  # type: ignore[no-any-return]
+    member = getattr(root.Tensor, name, None)
+    if member is None or callable(member):
+        return member  # type: ignore[no-any-return]
+    return lambda x: getattr(x, name)
+
+
+def ours_of(t: torch.Tensor) -> st.Tensor:
+    """The same values with the same strides (up to gaps) as a SpiralTorch tensor."""
+    grad, t = t.requires_grad, t.detach().resolve_conj().resolve_neg()
+    if t.is_contiguous():
+        out = st.tensor(from_torch(t.clone()))  # a tensor that has been given to NumPy can't be resized any more
+    elif 0 in t.stride():
+        core = t[tuple([slice(0, 1) if s == 0 else slice(None) for s in t.stride()])]
+        out = ours_of(core).expand(tuple(t.shape))
+    else:
+        order = sorted(range(t.ndim), key=lambda i: -t.stride(i))
+        dense = t.permute(order)
+        if dense.is_contiguous():
+            out = ours_of(dense).permute([order.index(i) for i in range(t.ndim)])
+        else:
+            wide = np.repeat(from_torch(t), 2, -1)
+            out = st.tensor(wide)[..., ::2]
+    return out.requires_grad_() if grad and not out.requires_grad else out
+
+
+def convert(value: Any) -> Any:
+    """torch's objects, in any nesting, as SpiralTorch's."""
+    if isinstance(value, torch.Tensor):
+        return ours_of(value)
+    if isinstance(value, torch.Size):
+        return st.Size(value)
+    if isinstance(value, torch.dtype):
+        return getattr(st, str(value).removeprefix("torch."))
+    if isinstance(value, torch.device):
+        return st.device(str(value))
+    if isinstance(value, (torch.layout, torch.memory_format)):
+        return getattr(st, str(value).removeprefix("torch."))
+    if isinstance(value, torch.Generator):
+        return None
+    if isinstance(value, dict):
+        return {k: convert(v) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(*[convert(v) for v in (value.start, value.stop, value.step)])
+    if isinstance(value, (list, tuple)):
+        items = [convert(v) for v in value]
+        return items if isinstance(value, list) else tuple(items)
+    return value
+
+
+def leaves(value: Any) -> list[Any]:
+    """The tensors of either library in nested arguments or results, in order."""
+    if isinstance(value, (torch.Tensor, st.Tensor)):
+        return [value]
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [t for v in value for t in leaves(v)] if isinstance(value, (list, tuple)) else []
+
+
+def describe(name: str, sample: Any) -> str:
+    def short(v: Any) -> str:
+        if isinstance(v, torch.Tensor):
+            small = f"={v.detach().tolist()}" if v.numel() <= 2 else ""
+            gaps = "" if v.is_contiguous() else f" strides {list(v.stride())}"
+            return f"{str(v.dtype)[6:]}{list(v.shape)}{gaps}{small}"
+        if isinstance(v, (list, tuple)) and v:
+            return f"[{', '.join(map(short, v))}]"
+        return repr(v)
+
+    named = [f"{k}={short(v)}" for k, v in sample.kwargs.items()]
+    return f"{name}({', '.join([short(sample.input), *map(short, sample.args), *named])})"
+
+
+# -- comparing ------------------------------------------------------------------------------------------
+
+
+def compare(ours: Any, theirs: Any, random: bool = False) -> str | None:
+    """What differs between two results, or None."""
+    if isinstance(theirs, torch.Tensor):
+        if not isinstance(ours, st.Tensor):
+            return f"a {type(ours).__name__} instead of a tensor"
+        want = from_torch(theirs.resolve_conj().resolve_neg())
+        if ours.dtype.name != str(theirs.dtype)[6:] or tuple(ours.shape) != tuple(theirs.shape):
+            return f"{ours.dtype.name}{list(ours.shape)} instead of {str(theirs.dtype)[6:]}{list(theirs.shape)}"
+        if random:
+            return None
+        got = np.asarray(ours.detach().numpy())
+        if got.dtype.kind == "c":
+            got, want = got.view(f"f{got.itemsize // 2}"), want.view(f"f{got.itemsize // 2}")
+        try:
+            close("", got, want, TOLERANCE.get(ours.dtype.name, 2e-5))
+        except AssertionError as e:
+            return " ".join(str(e).split())[:600]
+        return None
+    if isinstance(theirs, (list, tuple)):
+        if not isinstance(ours, (list, tuple)) or len(ours) != len(theirs):
+            return f"{ours!r:.200} instead of {type(theirs).__name__} of {len(theirs)}"
+        for name in getattr(type(theirs), "__match_args__", ()):
+            if not hasattr(ours, name):
+                return f"the result has no .{name}"
+        found = [compare(a, b, random) for a, b in zip(ours, theirs)]
+        return next((f"[{i}] {f}" for i, f in enumerate(found) if f), None)
+    if isinstance(theirs, torch.dtype):
+        return None if ours is convert(theirs) else f"{ours} instead of {theirs}"
+    if isinstance(theirs, float) and isinstance(ours, (float, int)):
+        return None if np.isclose(ours, theirs, 1e-5, equal_nan=True) else f"{ours} instead of {theirs}"
+    return None if type(ours) is type(theirs) and ours == theirs else f"{ours!r} instead of {theirs!r}"
+
+
+def outcome(compute: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    """(result, None) or (None, error)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return compute(), None
+        except Exception as e:
+            return None, e
+
+
+def same_family(ours: BaseException, theirs: BaseException) -> bool:
+    """Whether ``ours`` is an instance of the built-in class that ``theirs`` is of."""
+    return isinstance(ours, next(c for c in type(theirs).__mro__ if c.__module__ == "builtins"))
+
+
+def look(result: Any) -> Any:
+    """Compute: errors in the values are raised now."""
+    for t in leaves(result):
+        if isinstance(t, st.Tensor):
+            t.detach().numpy()
+    return result
+
+
+class Comparison:
+    """Runs the forms of one operator on samples and collects what differs."""
+
+    def __init__(self, info: Any) -> None:
+        self.info = info
+        self.report = Report(".".join(filter(None, [info.name, info.variant_test_name])))
+        self.theirs, self.ours = resolve(torch, info.name), resolve(st, info.name)
+        self.report.missing = self.ours is None
+        self.random = any(fnmatch.fnmatch(info.name, p) for p in RANDOM)
+        self.said: set[str] = set()
+
+    def note(self, kind: str, call: str, detail: str) -> None:
+        self.report.differences.append(Difference(kind, call, detail.partition("\n")[0]))
+
+    def note_once(self, kind: str, detail: str) -> None:
+        if detail not in self.said:
+            self.said.add(detail)
+            self.note(kind, self.report.name, detail)
+
+    def agree(self, kind: str, call: str, want: Any, raised: Any, got: Any, error: Any) -> bool:
+        """Whether both raised, or gave equal results; a difference is noted."""
+        self.report.compared += 1
+        if raised is not None:
+            if error is None:
+                self.note(f"{kind} not refused", call, f"torch raises {type(raised).__name__}: {str(raised)[:200]}")
+            elif not same_family(error, raised):
+                self.note(
+                    f"{kind} error class", call, f"{type(error).__name__} ({str(error)[:150]}), torch "
+                    f"{type(raised).__name__} ({str(raised)[:150]})"
+                )  # fmt: skip
+            return False
+        if error is not None:
+            self.note(f"{kind} raises", call, f"{type(error).__name__}: {str(error)[:300]}")
+            return False
+        found = compare(got, want, self.random)
+        if found:
+            self.note(kind, call, found)
+        return found is None
+
+    def sample(self, sample: Any) -> None:
+        """The function itself and its gradient."""
+        args = (sample.input, *sample.args)
+        if self.theirs is None:
+            return
+        want, raised = outcome(lambda: self.theirs(*args, **sample.kwargs))  # type: ignore[misc]
+        if raised is not None and outcome(lambda: self.info.op(*args, **sample.kwargs))[1] is None:
+            return  # torch's test calls something of its own, which takes other arguments
+        call = describe(self.report.name, sample)
+        values, failed = outcome(lambda: (convert(args), convert(sample.kwargs)))
+        if failed is not None:
+            self.note("unknown argument", call, str(failed)[:200])
+            return
+        got, error = outcome(lambda: look(self.ours(*values[0], **values[1])))  # type: ignore[misc]
+        if self.agree("value", call, want, raised, got, error) and not self.random:
+            self.gradient(call, (args, sample.kwargs), values, want, got)
+
+    def gradient(self, call: str, theirs_in: Any, ours_in: Any, want: Any, got: Any) -> None:
+        rng = np.random.default_rng(5)
+        pairs = [(a, b) for a, b in zip(leaves(got), leaves(want)) if b.requires_grad]
+        inputs = [(a, b) for a, b in zip(leaves(ours_in), leaves(theirs_in)) if b.requires_grad]
+        if not pairs or not inputs:
+            return
+        for a, _ in pairs:
+            if not a.requires_grad:
+                self.note("gradient", call, "the result does not require grad")
+                return
+        draws = [torch.from_numpy(np.asarray(rng.normal(size=tuple(b.shape)))).to(b.dtype) for _, b in pairs]
+        theirs, raised = outcome(lambda: torch.autograd.grad([b for _, b in pairs], [b for _, b in inputs], draws, allow_unused=True))
+        ours, error = outcome(
+            lambda: look(st.autograd.grad([a for a, _ in pairs], [a for a, _ in inputs], [ours_of(d) for d in draws], allow_unused=True))
+        )
+        if raised is not None:
+            return  # a gradient that torch lacks may exist here
+        if error is not None:
+            self.note("gradient raises", call, f"{type(error).__name__}: {str(error)[:300]}")
+            return
+        for k, (a, b) in enumerate(zip(ours, theirs)):
+            if a is None and b is None:
+                continue
+            a = st.zeros_like(inputs[k][0]) if a is None else a
+            b = torch.zeros_like(inputs[k][1]) if b is None else b
+            found = compare(a, b)
+            if found:
+                self.note("gradient", call, f"input {k}: {found}")
+
+    def forms(self, sample: Any) -> None:
+        """The method, the in-place method and ``out=``, for one sample."""
+        name, call = self.info.name, describe(self.report.name, sample)
+        if not isinstance(sample.input, torch.Tensor) or self.theirs is None:
+            return
+        if self.info.method_variant is not None and not name.startswith(NO_METHOD) and hasattr(torch.Tensor, name):
+            self._method("method", name, call, sample)
+        if self.info.inplace_variant is not None and hasattr(torch.Tensor, name + "_"):
+            self._method("inplace", name + "_", call, sample)
+        if self.info.supports_out:
+            self._out(call, sample)
+
+    def _method(self, kind: str, name: str, call: str, sample: Any) -> None:
+        if not hasattr(st.Tensor, name):
+            self.note_once(f"{kind} missing", f"Tensor.{name}")
+            return
+        if not callable(getattr(torch.Tensor, name)):
+            return
+        x = sample.input.detach().clone()
+        rest = detached((sample.args, sample.kwargs))
+        want, raised = outcome(lambda: getattr(x, name)(*rest[0], **rest[1]))
+        first = convert(sample.input.detach().clone())
+        ours = convert(rest)
+        got, error = outcome(lambda: look(getattr(first, name)(*ours[0], **ours[1])))
+        self.agree(kind, call, want, raised, got, error)
+        if kind == "inplace" and raised is None and error is None and got is not first:
+            self.note(kind, call, "the result is not the tensor itself")
+
+    def _out(self, call: str, sample: Any) -> None:
+        args, kwargs = detached(((sample.input, *sample.args), sample.kwargs))
+        plain, raised = outcome(lambda: self.theirs(*args, **kwargs))  # type: ignore[misc]
+        if raised is not None or not leaves(plain):
+            return
+        for change in (_as_is, _resized, _wider, _integer):
+            target = change(plain)
+            ours_target = convert(target)
+            want, raised = outcome(lambda: self.theirs(*args, **kwargs, out=target))  # type: ignore[misc]
+            first, named = convert((args, kwargs))
+            got, error = outcome(lambda: look(self.ours(*first, **named, out=ours_target)))  # type: ignore[misc]
+            ok = self.agree(f"out={change.__name__}", call, want, raised, got, error)
+            if ok and isinstance(want, torch.Tensor) and got is not ours_target:
+                self.note("out", call, "the result is not the tensor given as out")
+
+    def errors(self, case: Any) -> None:
+        """One of torch's own error cases."""
+        sample = case.sample_input
+        args = (sample.input, *sample.args)
+        if self.theirs is None:
+            return
+        _, raised = outcome(lambda: self.theirs(*args, **sample.kwargs))  # type: ignore[misc]
+        if raised is None:
+            return
+        values, failed = outcome(lambda: (convert(args), convert(sample.kwargs)))
+        if failed is None:
+            got, error = outcome(lambda: look(self.ours(*values[0], **values[1])))  # type: ignore[misc]
+            self.agree("error", describe(self.report.name, sample), None, raised, got, error)
+
+
+def detached(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        return {k: detached(v) for k, v in value.items()}
+    return type(value)([detached(v) for v in value]) if type(value) in (list, tuple) else value
+
+
+def _targets(result: Any, make: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    if isinstance(result, torch.Tensor):
+        return make(result)
+    return tuple([make(t) for t in result])
+
+
+def _as_is(result: Any) -> Any:
+    return _targets(result, torch.zeros_like)
+
+
+def _resized(result: Any) -> Any:
+    return _targets(result, lambda t: torch.zeros((0,), dtype=t.dtype))
+
+
+def _wider(result: Any) -> Any:
+    return _targets(result, lambda t: torch.zeros_like(t, dtype=torch.float64))
+
+
+def _integer(result: Any) -> Any:
+    return _targets(result, lambda t: torch.zeros_like(t, dtype=torch.int64))
+
+
+# -- running --------------------------------------------------------------------------------------------
+
+
+@cache
+def database() -> tuple[Any, ...]:
+    """torch's list of operators with their sample inputs."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from torch.testing._internal.common_methods_invocations import op_db
+    return tuple(op_db)
+
+
+def chosen(patterns: list[str]) -> list[Any]:
+    """The OpInfos whose name, or name and variant, match one of the patterns."""
+    found = []
+    for info in database():
+        names = (info.name, f"{info.name}.{info.variant_test_name}")
+        if any(fnmatch.fnmatch(n, p) for n in names for p in patterns):
+            found.append(info)
+    return found
+
+
+def samples_of(info: Any, dtype: torch.dtype, reference: bool) -> Iterator[Any]:
+    """The sample inputs for a type; none where torch's generator does not know the type."""
+    make = info.reference_inputs if reference else info.sample_inputs
+    grad = info.supports_autograd and dtype.is_floating_point and dtype in info.supported_backward_dtypes("cpu")
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source = iter(())
+        try:
+            source = iter(make("cpu", dtype, requires_grad=grad))
+            yield from source
+        except Exception:
+            return
+
+
+def spread(items: list[Any], limit: int | None) -> list[Any]:
+    """At most ``limit`` of the items, evenly over the list."""
+    if limit is None or len(items) <= limit:
+        return items
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def check(
+    info: Any, names: tuple[str, ...] = DTYPES, limit: int | None = None, forms: int = 4, reference: bool = False,
+    seconds: float = 1e9,
+) -> Report:  # fmt: skip
+    """Compare one operator: at most ``limit`` samples for each type, the other forms on ``forms`` of them."""
+    c = Comparison(info)
+    if c.report.missing or c.theirs is None:
+        return c.report
+    end = time.monotonic() + seconds
+    for name in names:
+        samples = spread(list(itertools.islice(samples_of(info, getattr(torch, name), reference), 400)), limit)
+        for s in samples:
+            if time.monotonic() > end:
+                return c.report
+            c.sample(s)
+        for s in spread(samples, forms):
+            c.forms(s)
+    if info.error_inputs_func is not None:
+        for case in info.error_inputs("cpu"):
+            c.errors(case)
+    return c.report
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    p.add_argument("names", nargs="*", help="operators, or patterns such as 'special.*'; none: all")
+    p.add_argument("--dtypes", default=",".join(DTYPES))
+    p.add_argument("--limit", type=int, default=None, help="samples for each type")
+    p.add_argument("--forms", type=int, default=4, help="samples on which methods, in-place forms and out= are tried")
+    p.add_argument("--shown", type=int, default=4, help="differences printed for each operator and kind")
+    p.add_argument("--reference", action="store_true", help="torch's larger set of samples")
+    p.add_argument("--summary", action="store_true", help="one line an operator")
+    p.add_argument("--seconds", type=float, default=1e9, help="time for each operator")
+    a = p.parse_args()
+    reports = []
+    for info in chosen(a.names or ["*"]):
+        report = check(info, tuple(a.dtypes.split(",")), a.limit, a.forms, a.reference, a.seconds)
+        reports.append(report)
+        print(report.line(), flush=True)
+        if not a.summary:
+            report.show(a.shown)
+    bad = [r for r in reports if r.missing or r.differences]
+    missing = sum(r.missing for r in reports)
+    print(f"{len(reports)} operators: {len(reports) - len(bad)} agree, {missing} missing, {len(bad) - missing} differ")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
