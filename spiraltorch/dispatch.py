@@ -7,22 +7,23 @@ type and shape take a short path, because recording is what eager mode costs.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError, SpiralError, user_origin
+from .arguments import bind
+from .errors import SpiralError, user_origin
 from .ir import graph
-from .ir.node import Node, cast
-from .ops.registry import OPS, Op
+from .ir.node import Node
+from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
+from .outs import with_out, write_result
 from .short import SHORT, short_binary, short_unary
 from .storage import computed_at_once, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
-from .writes import refuse_leaf_write, write
+from .writes import refuse_leaf_write
 
 _NO_KW: dict[str, Any] = {}
 
@@ -36,17 +37,6 @@ def _nodes(value: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
         pairs = [_nodes(v, tensors) for v in value]
         return [p[0] for p in pairs], [p[1] for p in pairs]
     return value, value
-
-
-def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Positional arguments first: operands given by keyword are moved in place."""
-    if not kwargs and len(args) >= op.operands:
-        return args, kwargs
-    try:
-        bound = op.signature.bind(*args, **kwargs)
-    except TypeError as e:
-        raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
-    return bound.args, bound.kwargs
 
 
 def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
@@ -72,7 +62,7 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
         _mark(out)
     else:
         outs = [from_node(n, where) for n in out]
-        result = type(out)(outs)
+        result = result_class(op.name, op.results)(outs) if op.results else type(out)(outs)
         for n in out:
             _mark(n)
     if mode.enabled and op.differentiable:
@@ -239,37 +229,6 @@ def _keep_old_value(fn: Any, target: Tensor) -> None:
             fn.saved[k], fn.versions[k] = old, 0
 
 
-def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
-    """``result`` written into ``target``, converted to its type."""
-    if result.dtype.category > target.dtype.category:
-        raise SpiralError(
-            f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name} (in {name})"
-        )
-    if tuple(result.shape) != tuple(target.shape):
-        raise ShapeError(
-            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)} (in {name})"
-        )
-    if result.dtype is not target.dtype:
-        result = result.to(target.dtype)
-    return write(target, result._read(), result)
-
-
-def _out(compute: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds torch's ``out=`` argument."""
-
-    @functools.wraps(compute)
-    def apply(*args: Any, out: Tensor | None = None, **kwargs: Any) -> Any:
-        result = compute(*args, **kwargs)
-        if out is None:
-            return result
-        if tuple(out.shape) != tuple(result.shape):
-            out.data = from_node(cast(result._read(), out.dtype))
-            return out
-        return write_result(out, result, compute.__name__)
-
-    return apply
-
-
 _DUNDERS = {
     "add": "add", "sub": "sub", "mul": "mul", "truediv": "true_divide", "floordiv": "floor_divide", "mod": "remainder",
     "pow": "pow", "matmul": "matmul", "and": "bitwise_and", "or": "bitwise_or", "xor": "bitwise_xor",
@@ -306,17 +265,20 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
     """Make every record's functions: into ``namespaces`` by name ('' is ``st``) and onto Tensor."""
     for op in OPS.values():
         compute = function(op)
-        for where in op.where:
-            if where == "Tensor":
-                setattr(Tensor, op.name, compute)
-            else:
+        many = op.view is not None or op.name in LISTS
+        writing = inplace(op) if op.inplace else None
+        for name in (op.name, *op.aliases):
+            place, _, bare = name.rpartition(".")  # "special.psi" is a name in that namespace alone
+            for where in (place,) if place else op.where:
                 space = namespaces.get(where)
-                if space is not None and not (where == "nn.functional" and op.name in space):  # written out there
-                    space[op.name] = compute if op.view is not None or op.name in LISTS else _out(compute)
-        if op.inplace:
-            setattr(Tensor, op.name + "_", inplace(op))
-            if "nn.functional" in op.where:
-                namespaces["nn.functional"][op.name + "_"] = inplace(op)
+                if where == "Tensor":
+                    setattr(Tensor, bare, compute)
+                elif space is not None and not (where == "nn.functional" and bare in space):  # written out there
+                    space[bare] = compute if many else with_out(op, compute)
+            if writing is not None and not place:
+                setattr(Tensor, name + "_", writing)
+                if "nn.functional" in op.where:
+                    namespaces["nn.functional"][name + "_"] = writing
     for dunder, name in _DUNDERS.items():
         setattr(Tensor, f"__{dunder}__", _dunder(OPS[name], False))
         setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], True))

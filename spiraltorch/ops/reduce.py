@@ -274,14 +274,14 @@ _EXTREME = s.calls(
 )  # fmt: skip
 
 
-@op("max", acc=False, grad=_extreme_grad, saves="io", samples=_EXTREME)
+@op("max", acc=False, grad=_extreme_grad, saves="io", results=("values", "indices"), samples=_EXTREME)
 def max_(input: Node, dim: Any = None, keepdim: bool = False, *, other: Node | None = None) -> Any:
     """Largest element of all; with ``dim`` the pair (values, first indices); with a tensor in place of ``dim``
     the elementwise maximum.  (torch.max)"""
     return _extreme("max", "max", input, dim, keepdim, other)
 
 
-@op("min", acc=False, grad=_extreme_grad, saves="io", samples=_EXTREME)
+@op("min", acc=False, grad=_extreme_grad, saves="io", results=("values", "indices"), samples=_EXTREME)
 def min_(input: Node, dim: Any = None, keepdim: bool = False, *, other: Node | None = None) -> Any:
     """Smallest element of all; with ``dim`` the pair (values, first indices); with a tensor in place of ``dim``
     the elementwise minimum.  (torch.min)"""
@@ -372,7 +372,7 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
     return cast(lang.pow_(fold("add", lang.pow_(size, p), axes, keepdim), 1 / p), target)
 
 
-@op("cumsum", acc=False, saves="", inplace=True, samples=s.calls(
+@op("cumsum", acc=False, out="dtype", saves="", inplace=True, samples=s.calls(
     s.call(T(2, 3), 0), s.call(T(2, 3, 4), -2), s.call(T(), 0), s.call(T(0, 3), 0), s.call(T(37), 0),
     s.call(T(2, 3), 1, dtype=dtypes.float64)))  # fmt: skip
 def cumsum(input: Node, dim: int, *, dtype: DType | None = None) -> Node:

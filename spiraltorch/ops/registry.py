@@ -14,7 +14,9 @@ arguments are promoted as ``promote`` says, and 16-bit floats are computed in fl
 
 from __future__ import annotations
 
+import functools
 import inspect
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +46,10 @@ class Op:
     samples: calls that tests, docs and fuzzing use, for an element type (see :mod:`.samples`).
     kinds: of the promoted type, what is accepted ('buif').  tolerance: relative error allowed against torch in
     float32.  differentiable: False where the result is a step function or no function of tensors.
+    aliases: torch's other names of it, in the same namespaces and in place too; with a dot, in that namespace alone.
+    numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
+    results of a call that has several.  out: whether a tensor given as ``out=`` may be of another type than the result
+    ('cast') or not ('exact'), or says the type to compute in ('dtype').
     """
 
     name: str
@@ -61,6 +67,10 @@ class Op:
     kinds: str = "buif"
     tolerance: float = 1e-5
     differentiable: bool = True
+    aliases: tuple[str, ...] = ()
+    numbers: str | None = None
+    results: tuple[str, ...] = ()
+    out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
     signature: inspect.Signature = field(init=False)
@@ -136,6 +146,31 @@ def _named_nodes(record: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> dic
             if isinstance(x, Node):
                 out[name, k] = x
     return out
+
+
+class Results(tuple[Any, ...]):
+    """Several results with names, as torch's return types: ``values, indices = x.max(1)``, ``x.max(1).values``."""
+
+    __slots__ = ()
+    names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        parts = [f"{n}={v!r}" for n, v in zip(self.names, self)]
+        return f"{type(self).__name__}(\n" + ",\n".join(parts) + ")"
+
+    def __reduce__(self) -> Any:
+        return _named, (type(self).__name__, self.names, tuple(self))
+
+
+@functools.cache
+def result_class(name: str, names: tuple[str, ...]) -> type[Results]:
+    """The class of operator ``name``'s results, made from an iterable of them."""
+    members = {n: property(operator.itemgetter(k)) for k, n in enumerate(names)}
+    return type(name, (Results,), {"__slots__": (), "names": names, **members})
+
+
+def _named(name: str, names: tuple[str, ...], values: tuple[Any, ...]) -> Results:
+    return result_class(name, names)(values)
 
 
 OPS: dict[str, Op] = {}
@@ -286,4 +321,4 @@ def wrap_dims(dim: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return tuple(sorted(dims)) if rank else ()
 
 
-__all__ = ["OPS", "Op", "lang", "op", "promote", "raise_dtype", "result_type", "wrap_dim", "wrap_dims"]
+__all__ = ["OPS", "Op", "lang", "op", "promote", "raise_dtype", "result_class", "result_type", "wrap_dim", "wrap_dims"]

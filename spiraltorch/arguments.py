@@ -1,0 +1,123 @@
+"""What callers may pass: arguments put in their places, and torch's TypeErrors for what does not belong there.
+
+In: a record and a call's arguments.  Out: positional arguments and those that have to be named.
+
+    st.sum(x, axis=0, keepdims=True)    sum(x, 0, True): NumPy's names are known, as in torch
+    st.cumsum(x, 1.0)                   TypeError: cumsum(): argument 'dim' (position 2) must be int, not float
+
+What an argument must be is read off the body's annotations, once per record.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .dtypes import DType
+from .ops.registry import Op
+from .tensor import Tensor
+
+_NUMBERS = (int, float, complex, np.generic)
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
+
+
+def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
+    """Positional arguments first: operands given by keyword are moved in place.  Raises TypeError as torch does."""
+    if kwargs or len(args) < op.operands:
+        try:
+            bound = op.signature.bind(*args, **_torch_names(op, kwargs))
+        except TypeError as e:
+            raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
+        args, kwargs = bound.args, bound.kwargs
+    tests = _tests(op)
+    for k, (a, (name, test, words)) in enumerate(zip(args, tests)):
+        if test is not None and not test(a):
+            raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, not {type(a).__name__}")
+    if kwargs:
+        named = {name: (test, words) for name, test, words in tests}
+        for name, a in kwargs.items():
+            test, words = named.get(name, (None, ""))
+            if test is not None and not test(a):
+                raise TypeError(f"{op.name}(): argument '{name}' must be {words}, not {type(a).__name__}")
+    return args, kwargs
+
+
+def _torch_names(op: Op, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """``kwargs`` with NumPy's names of parameters replaced by torch's, where the record has no such parameter."""
+    if all([k in op.parameters for k in kwargs]):
+        return kwargs
+    return {k if k in op.parameters else _NUMPY_NAMES.get(k, k): v for k, v in kwargs.items()}
+
+
+# -- what an annotation accepts -------------------------------------------------------------------------
+
+
+def _is_int(a: Any) -> bool:
+    if isinstance(a, (int, np.integer)):
+        return not isinstance(a, bool)
+    return isinstance(a, Tensor) and not a.ndim and a.dtype.kind in "iu"
+
+
+def _is_bool(a: Any) -> bool:
+    return isinstance(a, (bool, np.bool_))
+
+
+def _is_number(a: Any) -> bool:
+    return isinstance(a, _NUMBERS) or (isinstance(a, Tensor) and not a.ndim)
+
+
+def _is_dims(a: Any) -> bool:
+    return _is_int(a) or (isinstance(a, (list, tuple)) and all([_is_int(d) for d in a]))
+
+
+def _is_text(a: Any) -> bool:
+    return isinstance(a, str)
+
+
+def _is_dtype(a: Any) -> bool:
+    return isinstance(a, DType)
+
+
+def _is_tensor(a: Any) -> bool:
+    return isinstance(a, Tensor)
+
+
+def _is_operand(a: Any) -> bool:
+    return isinstance(a, (Tensor, *_NUMBERS))
+
+
+Test = Callable[[Any], bool]
+_KINDS: dict[str, tuple[Test, str]] = {
+    "int": (_is_int, "int"), "bool": (_is_bool, "bool"), "float": (_is_number, "float"), "str": (_is_text, "str"),
+    "Dims": (_is_dims, "tuple of ints"), "DType": (_is_dtype, "dtype"), "Node": (_is_tensor, "Tensor"),
+}  # fmt: skip
+
+
+def _or_none(test: Test) -> Test:
+    def apply(a: Any) -> bool:
+        return a is None or test(a)
+
+    return apply
+
+
+@functools.cache
+def _tests(op: Op) -> tuple[tuple[str, Test | None, str], ...]:
+    """(name, test, words) for every parameter; None where anything goes."""
+    out = []
+    for k, p in enumerate(op.signature.parameters.values()):
+        text = str(p.annotation).replace(" ", "")
+        kind, _, rest = text.partition("|")
+        test, words = _KINDS.get(kind, (None, "")) if rest in ("", "None") else (None, "")
+        if test is _is_tensor and k < op.operands and _number_may_stand(op, k):
+            test = _is_operand
+        if test is not None and (rest == "None" or kind == "Dims" or p.default is None):
+            test = _or_none(test)
+        out.append((p.name, test, words))
+    return tuple(out)
+
+
+def _number_may_stand(op: Op, place: int) -> bool:
+    return op.numbers is None or op.numbers == "both" or (op.numbers == "second" and place > 0)

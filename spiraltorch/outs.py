@@ -1,0 +1,103 @@
+"""torch's ``out=``: a function's results written into tensors that the caller has.
+
+    st.add(x, y, out=z)               z holds the sum, converted to its type, and is returned
+    st.max(x, 1, out=(values, at))    two results, two tensors
+
+Raises RuntimeError where torch does: a type that the result can't be cast to, autograd in progress, memory that can't grow.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .autograd import no_grad
+from .errors import ShapeError, SpiralError
+from .ir.node import cast
+from .ops.registry import Op
+from .tape import mode
+from .tensor import Tensor, from_node
+from .writes import write
+
+
+def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
+    """``result`` written into ``target``, converted to its type."""
+    refuse_cast(result, target, name)
+    if tuple(result.shape) != tuple(target.shape):
+        raise ShapeError(
+            f"output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)} (in {name})"
+        )
+    if result.dtype is not target.dtype:
+        result = result.to(target.dtype)
+    return write(target, result._read(), result)
+
+
+def refuse_cast(result: Tensor, target: Tensor, name: str) -> None:
+    """Raise RuntimeError when numbers of ``result``'s category can't be stored in ``target``."""
+    if result.dtype.category > target.dtype.category:
+        raise SpiralError(
+            f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name} (in {name})"
+        )
+
+
+def with_out(op: Op, compute: Callable[..., Any]) -> Callable[..., Any]:
+    """``compute`` with torch's ``out=`` argument."""
+
+    @functools.wraps(compute)
+    def apply(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if out is None:
+            return compute(*args, **kwargs)
+        targets = list(out) if isinstance(out, (list, tuple)) else [out]
+        _refuse(op, targets, [*args, *kwargs.values(), *targets])
+        if op.out == "dtype" and kwargs.get("dtype") is None:
+            kwargs["dtype"] = targets[0].dtype
+        with no_grad():
+            found = compute(*args, **kwargs)
+            several = isinstance(found, (list, tuple))
+            results = list(found) if several else [found]
+            if len(results) != len(targets):
+                raise TypeError(f"{op.name}() has {len(results)} results, but out= has {len(targets)} tensors")
+            for target, result in zip(targets, results):
+                _check(op, target, result, exact=several or op.out != "cast")
+            for target, result in zip(targets, results):
+                _put(target, result, op.name)
+        return type(found)(targets) if several else out
+
+    return apply
+
+
+def _refuse(op: Op, targets: Sequence[Any], values: Sequence[Any]) -> None:
+    for t in targets:
+        if not isinstance(t, Tensor):
+            raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(t).__name__}")
+    if mode.enabled and any([isinstance(v, Tensor) and v.requires_grad for v in values]):
+        raise SpiralError(
+            f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            "arguments requires grad."
+        )
+
+
+def _check(op: Op, target: Tensor, result: Tensor, exact: bool) -> None:
+    if exact and result.dtype is not target.dtype:
+        raise SpiralError(
+            f"Expected out tensor to have dtype {result.dtype.name}, but got {target.dtype.name} instead (in {op.name})"
+        )
+    refuse_cast(result, target, op.name)
+
+
+def _put(target: Tensor, result: Tensor, name: str) -> None:
+    if tuple(target.shape) == tuple(result.shape):
+        write_result(target, result, name)
+        return
+    if target._storage.exposed and target.numel() < result.numel():
+        raise SpiralError("Trying to resize storage that is not resizable")
+    if target.numel():
+        warnings.warn(
+            f"An output with one or more elements was resized since it had shape {list(target.shape)}, which does not match "
+            f"the required output shape {list(result.shape)}. Pass a tensor of that shape, or one without elements.",
+            UserWarning,
+            stacklevel=4,
+        )
+    target.data = from_node(cast(result._read(), target.dtype), target.device)
