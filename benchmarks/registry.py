@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 Step = Callable[[], Any]
-FAMILIES = ("pointwise", "rows", "reductions", "matrix", "training")
+FAMILIES = ("pointwise", "rows", "reductions", "matrix", "training", "attention")
 
 
 def _same(function: Any) -> Any:

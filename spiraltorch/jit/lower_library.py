@@ -31,20 +31,26 @@ def lower_call(s: Stage, memory: Callable[[Node], Any]) -> list[Any]:
         static = (what, bool(descending))
         return [_launch("sort", [("in", peel(n.src[0])), ("out", n)], static, [outer, size, inner], memory, n)]
     if n.op == "CALL":
-        return [_call(n, memory)]
+        return [_call(s, memory)]
     raise SpiralError(f"no backend computes {n.op} {n.arg!r}")
 
 
-def _call(n: Node, memory: Callable[[Node], Any]) -> Any:
+def _call(s: Stage, memory: Callable[[Node], Any]) -> Any:
     from ..kernels.library.routine import find
 
+    n = s.node
     name, static = n.arg
     routine = find(name)
     if not routine.native:
         static = (static, tuple([len(m.shape) for m in (*n.src, n)]))
-    operands = [*[("in", peel(x)) for x in n.src], ("out", n)]
+    operands = [*[("in", x) for x in s.inputs], ("out", n)]
     status = routine.fails or not routine.native
-    launch = _launch(name, operands, static, routine.numbers(n), memory, n, status)
+    numbers = list(routine.numbers(n))
+    for view in s.views:
+        strides = view.strides
+        assert strides is not None, "the stage has made sure"
+        numbers += [view.read.position.const, *strides]
+    launch = _launch(name, operands, static, numbers, memory, n, status)
     launch.checks = {1: n} if status else {}
     return launch
 

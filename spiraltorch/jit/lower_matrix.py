@@ -74,7 +74,8 @@ def matrix_axes(g: Group) -> Axes | None:
     for t in g.stages[1:]:
         everything += [f.substitute(forms[t]) for f in t.forms()]
     named = dict(enumerate(fine))
-    batch, m, n = (collapse(everything, part, named) for part in parts)
+    batch = collapse([*everything, *_batch_forms(dot, parts[0], fine)], parts[0], named)
+    m, n = (collapse(everything, part, named) for part in parts[1:])
     store = everything[0]
     swapped = bool(m and n) and store.coef(n[-1][-1]) != 1 and store.coef(m[-1][-1]) == 1
     if swapped:
@@ -85,6 +86,17 @@ def matrix_axes(g: Group) -> Axes | None:
         return None
     runs_batch = batch + m[:-1] + n[:-1]
     return Axes(fine, runs_batch, m[-1] if m else [], n[-1] if n else [], forms, swapped)
+
+
+def _batch_forms(dot: Stage, atoms: Sequence[int], fine: Sequence[int]) -> list[Affine]:
+    """Where the operands are along the batch atoms: one that stands still along some keeps them apart."""
+    out = []
+    for view, dims in zip(dot.views, dot.node.arg[:2]):
+        flat = view.read.position
+        own = [(view.atoms[k], flat.coef(k)) for d in dims for k in view.parts[d]]
+        strides = _fine_strides(own, [fine[k] for k in atoms])
+        out.append(Affine(0, tuple([(k, c) for k, c in zip(atoms, strides) if c])))
+    return out
 
 
 def _cut(fine: Sequence[int], products: Sequence[int]) -> list[int] | None:

@@ -64,6 +64,17 @@ class View:
     atoms: tuple[int, ...]
     parts: tuple[tuple[int, ...], ...]
 
+    @property
+    def strides(self) -> list[int] | None:
+        """One stride for each axis of the operand, 0 where its size is 1; None where an axis has several."""
+        flat, out = self.read.position, []
+        for atoms in self.parts:
+            for a, b in zip(atoms, atoms[1:]):
+                if flat.coef(a) != flat.coef(b) * self.atoms[b]:
+                    return None
+            out.append(flat.coef(atoms[-1]) if atoms else 0)
+        return out
+
 
 @dataclass(eq=False)
 class Stage:
@@ -194,10 +205,11 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
         if n.op == "REDUCE" or n.op in OPAQUE or n.op == "UPDATE":
             kept.add(n)
         if n.op in OPAQUE:
+            viewed = n.op == "DOT" or reads_views(n)
             for s in n.src:
-                base = operand_base(s, kept) if n.op == "DOT" else s
+                base = operand_base(s, kept, n.op == "DOT") if viewed else peel(s)
                 if not _is_leaf(base):
-                    kept.add(base if n.op == "DOT" else peel(base))
+                    kept.add(base)
         if n.op == "UPDATE" and not _is_leaf(n.src[0]):
             base = peel(n.src[0])
             if not _fill(base):
@@ -257,14 +269,23 @@ def _fill(n: Node) -> bool:
     return n.op == "CONST"
 
 
-def operand_base(n: Node, kept: set[Node]) -> Node:
-    """What a matrix operand is read from: below movement that a packing loop can follow, and casts."""
+def reads_views(n: Node) -> bool:
+    """Whether a library call reads its operands where they lie."""
+    if n.op != "CALL":
+        return False
+    from ..kernels.library.routine import find
+
+    return find(n.arg[0]).strided
+
+
+def operand_base(n: Node, kept: set[Node], casts: bool = True) -> Node:
+    """What a matrix operand is read from: below movement that a packing loop can follow, and ``casts``."""
     while n not in kept:
         if n.op in MOVEMENT and n.op != "PAD":
             n = n.src[0]
         elif n.op == "COPY" and not _is_leaf(n.src[0]):
             n = n.src[0]
-        elif n.op == "CAST" and n.dtype.kind == "f" == n.src[0].dtype.kind and n.dtype.itemsize > n.src[0].dtype.itemsize:
+        elif casts and n.op == "CAST" and n.dtype.kind == "f" == n.src[0].dtype.kind and n.dtype.itemsize > n.src[0].dtype.itemsize:
             n = n.src[0]
         else:
             break
@@ -277,6 +298,9 @@ def operand_base(n: Node, kept: set[Node]) -> Node:
 def _build(n: Node, order: int, kept: set[Node]) -> Stage:
     if n.op == "DOT":
         return _build_dot(n, order, kept)
+    if reads_views(n):
+        views = tuple([_strided_view(x, kept) for x in n.src])
+        return Stage(n, "call", order, inputs=[v.read.node for v in views], views=views)
     if n.op in OPAQUE:
         return Stage(n, "call", order, inputs=[peel(x) for x in n.src])
     if n.op == "REDUCE":
@@ -350,11 +374,22 @@ def nested(lists: Sequence[Sequence[int]], n: Node) -> list[int]:
     return found
 
 
-def operand_view(x: Node, kept: set[Node]) -> View:
+def _strided_view(x: Node, kept: set[Node]) -> View:
+    """How a library call reads ``x``.  Raises NotAffine (to copy it) unless each axis has a stride, the last 1."""
+    view = operand_view(x, kept, casts=False)
+    strides = view.strides
+    if strides is None or (x.shape and strides[-1] != 1 < x.shape[-1]):
+        problem = NotAffine("a library call's operand has one stride an axis")
+        problem.node = x
+        raise problem
+    return view
+
+
+def operand_view(x: Node, kept: set[Node], casts: bool = True) -> View:
     """How matrix operand ``x`` is read.  Raises NotAffine (naming x) when that is not one linear view."""
     from .walk import Walk
 
-    base = operand_base(x, kept)
+    base = operand_base(x, kept, casts)
     split: list[list[int]] = [[s] if s != 1 else [] for s in x.shape]
     while True:
         stage = Stage(x, "operand", 0)

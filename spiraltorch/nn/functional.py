@@ -12,6 +12,7 @@ random numbers, keep running figures, take torch's ``inplace`` flag, or are a li
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -94,6 +95,31 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     g = default_generator
     key, counter = from_node(g.key_node()), from_node(g.take(input.numel()))
     return (_dropout_ if inplace else _dropout)(input, key, counter, p)  # type: ignore[no-any-return]
+
+
+_attention = function(OPS["scaled_dot_product_attention"])
+
+
+def scaled_dot_product_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
+    is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """``softmax(query key^T scale + mask) value`` over [..., L, E], [..., S, E] and [..., S, Ev] floats
+    (torch.nn.functional.scaled_dot_product_attention).
+
+    A bool ``attn_mask`` keeps where it is True, a float one is added; with ``is_causal`` query i looks at keys 0 to i.
+    ``scale`` is one over the root of E unless given.  With ``enable_gqa`` neighbouring query heads share a head of the
+    keys and values.  Float32 with features in multiples of 16 runs in tiles, forward and backward, and the matrix of
+    weights never exists; results do not depend on the number of threads.  Raises RuntimeError for shapes or types
+    that do not fit.
+    """
+    call = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+    if not dropout_p > 0.0:
+        return _attention(*call)  # type: ignore[no-any-return]
+    heads = query.shape[:-2] if query.ndim >= key.ndim else key.shape[:-2]
+    pairs = max(1, math.prod(heads)) * query.shape[-2] * key.shape[-2]
+    g = default_generator
+    return _attention(*call, from_node(g.key_node()), from_node(g.take(pairs)))  # type: ignore[no-any-return]
 
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

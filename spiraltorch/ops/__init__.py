@@ -9,6 +9,7 @@ One module a family; :mod:`.registry` says what a record is, :mod:`.gradients` d
 
 from . import (
     activation,
+    attention,
     compare,
     conv,
     create,
@@ -25,6 +26,6 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "compare", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op",
+    "OPS", "Op", "activation", "attention", "compare", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op",
     "random", "rearrange", "reduce", "view",
 ]  # fmt: skip

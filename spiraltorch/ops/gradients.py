@@ -235,6 +235,17 @@ def _flat_position(shape: Sequence[int], index: Node, axis: int) -> Node:
     return position
 
 
+def _call(n: Node, g: Node) -> Grads:
+    from ..kernels.library.routine import find
+
+    name, static = n.arg
+    body = find(name).body
+    if body is None:
+        raise SpiralError(f"the gradient of {name} is not defined on this level")
+    holes = [graph.param(("hole", i), m.shape, m.dtype) for i, m in enumerate(n.src)]
+    return vjp([body(static, *holes)], holes, [g], dict(zip(holes, n.src)))
+
+
 def _none(n: Node, g: Node) -> Grads:
     return [None] * len(n.src)
 
@@ -242,7 +253,7 @@ def _none(n: Node, g: Node) -> Grads:
 _RULES: dict[str, Callable[[Node, Node], Grads]] = {
     "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
     "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot,
-    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
+    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "CALL": _call, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 
 

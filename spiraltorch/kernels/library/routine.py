@@ -26,7 +26,10 @@ import numpy as np
 class Routine:
     """value: ``(static, *arrays) -> array``, the definition; it may raise where ``fails``, and then so does the program.
 
+    body: ``(static, *nodes) -> node``, the same in primitives, which is what gets differentiated.
     What follows is for native kernels, which get flat memory.  sizes: the run-time sizes, from the CALL node.
+    strided: operands are read where they lie, as views whose last axis is contiguous; after ``sizes`` follow, for each
+    operand, the element where it starts and the stride of each axis (0 where the size is 1).
     loops: ``(kernel) -> function(*flat arrays, *sizes, lo, hi)`` for Numba.  emit: ``(kernel, target, name) -> LLVM
     text`` of ``void name(i64* args, i64 lo, i64 hi, i8* scratch)``.  tasks: ``(kernel, sizes) -> (tasks, tasks a
     thread takes at a time)``.
@@ -35,6 +38,8 @@ class Routine:
     name: str
     value: Callable[..., Any]
     fails: bool = False
+    body: Callable[..., Any] | None = None
+    strided: bool = False
     sizes: Callable[[Any], list[int]] | None = None
     loops: Callable[[Any], Callable[..., None]] | None = None
     emit: Callable[[Any, Any, str], str] | None = None
@@ -67,6 +72,23 @@ def routine(name: str, **fields: Any) -> Callable[[Callable[..., Any]], Routine]
     return register
 
 
+def composite(name: str, **fields: Any) -> Callable[[Callable[..., Any]], Routine]:
+    """Register a routine that is defined in primitives: the decorated function is its ``body``."""
+
+    def register(body: Callable[..., Any]) -> Routine:
+        def value(static: tuple[Any, ...], *arrays: np.ndarray) -> np.ndarray:
+            from ...dtypes import from_numpy_dtype
+            from ...ir import graph
+            from ..reference import evaluate
+
+            leaves = {graph.param(i, a.shape, from_numpy_dtype(a.dtype)): a for i, a in enumerate(arrays)}
+            return evaluate([body(static, *leaves)], leaves)[0]
+
+        return routine(name, body=body, **fields)(value)
+
+    return register
+
+
 def find(name: str) -> Routine:
     """The routine ``module.routine``.  Raises KeyError when there is none."""
     if name not in ROUTINES and "." in name:
@@ -82,4 +104,4 @@ def evaluate(n: Any, arrays: Sequence[np.ndarray]) -> np.ndarray:
     return found
 
 
-__all__ = ["ROUTINES", "Routine", "evaluate", "find", "routine"]
+__all__ = ["ROUTINES", "Routine", "composite", "evaluate", "find", "routine"]

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from ...dtypes import DType, int32, int64
 from ...runtime.native import SCRATCH_BYTES
 from . import rows
+from .micro import micro_kernel, multiply_add
 from .points import iota
 from .routine import Routine
 from .rows import Unit, number, register, splat, vector
@@ -94,50 +95,6 @@ def room(area: int) -> int:
 # ---------------------------------------------------------------- micro-kernels
 
 
-def _has_fma(target: Target) -> bool:
-    return not target.is_x86 or target.has("fma") or target.has("avx512f")
-
-
-def _multiply_add(f: Routine, compute: DType, lanes: int, a: str, b: str, c: str) -> str:
-    ty = register(compute, lanes)
-    if compute.kind == "f" and _has_fma(f.unit.target):
-        return f.intrinsic("fma", ty, a, b, c)
-    kind = "f" if compute.kind == "f" else ""
-    return f.let(f"{kind}add {ty} {c}, {f.let(f'{kind}mul {ty} {a}, {b}')}")
-
-
-def _micro_kernel(unit: Unit, compute: DType, shape: Shape, height: int, vectors: int) -> str:
-    """``C[height][vectors * lanes] (+)= sum over k of A[k][height] * B[k * ldb ...]``."""
-    name = _micro_name(height, vectors)
-    params = ("i64 %k", "ptr noalias %a", "ptr noalias %b", "i64 %ldb", "ptr noalias %c", "i1 %add")
-    f = Routine(unit, "void", name, params, "internal")
-    one, lanes, size = register(compute), shape.lanes, compute.itemsize
-    ty = vector(one, lanes)
-    zero = "zeroinitializer" if lanes > 1 else "0"
-    tiles = [[f.var(ty, zero) for _ in range(vectors)] for _ in range(height)]
-    pa, pb = f.var("ptr", "%a"), f.var("ptr", "%b")
-    with f.loop(0, "%k"):
-        a, b = f.load("ptr", pa), f.load("ptr", pb)
-        right = [f.load(ty, f.at(one, b, v * lanes), size) for v in range(vectors)]
-        for i in range(height):
-            left = splat(f, f.load(one, f.at(one, a, i), size), one, lanes)
-            for v in range(vectors):
-                f.store(ty, _multiply_add(f, compute, lanes, left, right[v], f.load(ty, tiles[i][v])), tiles[i][v])
-        f.store("ptr", f.at(one, a, height), pa)
-        f.store("ptr", f.at(one, b, "%ldb"), pb)
-    plus = "fadd" if compute.kind == "f" else "add"
-    with f.when("%add"):
-        for i in range(height):
-            for v in range(vectors):
-                old = f.load(ty, f.at(one, "%c", (i * vectors + v) * lanes), size)
-                f.store(ty, f.let(f"{plus} {ty} {old}, {f.load(ty, tiles[i][v])}"), tiles[i][v])
-    for i in range(height):
-        for v in range(vectors):
-            f.store(ty, f.load(ty, tiles[i][v]), f.at(one, "%c", (i * vectors + v) * lanes), size)
-    f.do("ret void")
-    return f.text()
-
-
 def _micro_name(height: int, vectors: int) -> str:
     return f"micro_{height}x{vectors}"
 
@@ -172,10 +129,10 @@ def _dots(unit: Unit, compute: DType, shape: Shape) -> str:
             left_a = f.load(ty, f.at(one, a, k), size)
             for p, s in zip(b, sums):
                 right = f.load(ty, f.at(one, p, k), size)
-                f.store(ty, _multiply_add(f, compute, lanes, left_a, right, f.load(ty, s)), s)
+                f.store(ty, multiply_add(f, compute, lanes, left_a, right, f.load(ty, s)), s)
         rest = tail(a)
         for t, (p, s) in enumerate(zip(b, sums)):
-            value, n = _multiply_add(f, compute, lanes, rest, tail(p), f.load(ty, s)), lanes
+            value, n = multiply_add(f, compute, lanes, rest, tail(p), f.load(ty, s)), lanes
             while n > 1:
                 old, n = vector(one, n), n // 2
                 halves = [
@@ -370,6 +327,10 @@ def core_text(target: Target, compute: DType) -> str:
     """The module with ``core_name(compute)``: ``void (ptr desc, i64 lo, i64 hi, ptr scratch)``."""
     unit = Unit(target)
     shape = shape_of(target, compute)
-    functions = [_micro_kernel(unit, compute, shape, h, v) for h in shape.heights for v in range(1, shape.vectors + 1)]
+    functions = [
+        micro_kernel(unit, compute, shape.lanes, _micro_name(h, v), h, v)
+        for h in shape.heights
+        for v in range(1, shape.vectors + 1)
+    ]
     functions += [_dots(unit, compute, shape), _Core(unit, compute, shape).write()]
     return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])

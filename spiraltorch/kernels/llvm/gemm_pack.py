@@ -41,8 +41,8 @@ class _Pack(Routine):
     last vector goes first, so what is too much is overwritten.
     """
 
-    def __init__(self, unit: Unit, source: DType, compute: DType, name: str) -> None:
-        super().__init__(unit, "void", name, _PACK_PARAMS)
+    def __init__(self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "") -> None:
+        super().__init__(unit, "void", name, _PACK_PARAMS, linkage)
         self.source, self.compute = source, compute
         self.lanes = shape_of(unit.target, compute).lanes
         self.element = memory(source)
@@ -164,9 +164,9 @@ def _exchange(now: list[str], n: int, step: int, shuffle: Callable[[str, str, li
     return out
 
 
-def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
+def along(unit: Unit, source: DType, compute: DType, name: str, linkage: str = "") -> str:
     """Vectors run along k, which has stride 1, and squares of them are transposed in registers."""
-    f = _Pack(unit, source, compute, name)
+    f = _Pack(unit, source, compute, name, linkage)
     lanes, ty, size = f.lanes, memory(source, f.lanes), source.itemsize
     whole = f.let(f"and i64 %depth, {-lanes}")
     last = f.last_column()
@@ -188,6 +188,6 @@ def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
 def pack_text(target: Target, source: DType, compute: DType) -> str:
     """The module with ``pack_names(source, compute)``."""
     unit = Unit(target)
-    across, along = pack_names(source, compute)
-    functions = [_across(unit, source, compute, across), _along(unit, source, compute, along)]
+    across_name, along_name = pack_names(source, compute)
+    functions = [_across(unit, source, compute, across_name), along(unit, source, compute, along_name)]
     return "\n".join([*unit.globals.values(), "", *functions])
