@@ -18,7 +18,7 @@ from .ir import graph
 from .ir.node import Node
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
-from .outs import with_out, write_result
+from .outs import Long, with_out, write_result
 from .short import SHORT, short_binary, short_unary
 from .storage import computed_at_once, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
@@ -158,15 +158,18 @@ def _needs_copy(x: Tensor, steps: Sequence[Any]) -> bool:
 # -- the callables users see -------------------------------------------------------------------------
 
 
-def function(op: Op) -> Callable[..., Any]:
-    """``st.name``."""
+call_out = with_out(call)
+
+
+def function(op: Op, long: Long = call) -> Callable[..., Any]:
+    """``x.name``; ``st.name`` with ``long`` that knows ``out=``."""
     if op.row is not None and op.operands == 2 and op.promote == "arith":
-        return _binary(op)
+        return _binary(op, long)
     if op.operands <= 1 and op.view is None and op.name not in LISTS:
-        return _unary(op)
+        return _unary(op, long)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
-        return call(op, args, kwargs)
+        return long(op, args, kwargs)
 
     return _dress(apply, op)
 
@@ -179,20 +182,22 @@ def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callab
     return apply
 
 
-def _binary(op: Op) -> Callable[..., Any]:
+def _binary(op: Op, long: Long) -> Callable[..., Any]:
     short = short_binary(op)
 
-    def apply(a: Any, b: Any, **kwargs: Any) -> Any:
-        if not kwargs and type(a) in SHORT and type(b) in SHORT:
-            t = short(a, b)
-            if t is not None:
-                return t
-        return call(op, (a, b), kwargs)
+    def apply(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == 2 and not kwargs:
+            a, b = args
+            if type(a) in SHORT and type(b) in SHORT:
+                t = short(a, b)
+                if t is not None:
+                    return t
+        return long(op, args, kwargs)
 
     return _dress(apply, op)
 
 
-def _unary(op: Op) -> Callable[..., Any]:
+def _unary(op: Op, long: Long) -> Callable[..., Any]:
     short = short_unary(op)
 
     def apply(*args: Any, **kwargs: Any) -> Any:
@@ -200,7 +205,7 @@ def _unary(op: Op) -> Callable[..., Any]:
             t = short(args[0])
             if t is not None:
                 return t
-        return call(op, args, kwargs)
+        return long(op, args, kwargs)
 
     return _dress(apply, op)
 
@@ -274,7 +279,7 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
                 if where == "Tensor":
                     setattr(Tensor, bare, compute)
                 elif space is not None and not (where == "nn.functional" and bare in space):  # written out there
-                    space[bare] = compute if many else with_out(op, compute)
+                    space[bare] = compute if many else function(op, call_out)
             if writing is not None and not place:
                 setattr(Tensor, name + "_", writing)
                 if "nn.functional" in op.where:

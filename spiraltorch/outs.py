@@ -8,7 +8,6 @@ Raises RuntimeError where torch does: a type that the result can't be cast to, a
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -42,19 +41,22 @@ def refuse_cast(result: Tensor, target: Tensor, name: str) -> None:
         )
 
 
-def with_out(op: Op, compute: Callable[..., Any]) -> Callable[..., Any]:
-    """``compute`` with torch's ``out=`` argument."""
+Long = Callable[[Op, Sequence[Any], dict[str, Any]], Any]  # records an operator on positional and named arguments
 
-    @functools.wraps(compute)
-    def apply(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+
+def with_out(call: Long) -> Long:
+    """``call`` with torch's ``out=`` argument."""
+
+    def apply(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+        out = kwargs.pop("out", None)
         if out is None:
-            return compute(*args, **kwargs)
+            return call(op, args, kwargs)
         targets = list(out) if isinstance(out, (list, tuple)) else [out]
         _refuse(op, targets, [*args, *kwargs.values(), *targets])
         if op.out == "dtype" and kwargs.get("dtype") is None:
             kwargs["dtype"] = targets[0].dtype
         with no_grad():
-            found = compute(*args, **kwargs)
+            found = call(op, args, kwargs)
             several = isinstance(found, (list, tuple))
             results = list(found) if several else [found]
             if len(results) != len(targets):

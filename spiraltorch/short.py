@@ -15,7 +15,7 @@ from typing import Any
 from . import dtypes
 from .config import config
 from .errors import _PACKAGE, user_origin
-from .ir.node import Node, make
+from .ir.node import Node
 from .ir.prims import ROWS
 from .ops.registry import Op
 from .storage import Storage, computed_at_once, queue
@@ -32,8 +32,29 @@ _ref = weakref.ref
 _inside: dict[str, bool] = {}
 
 
-def fresh(node: Node, where: Any) -> Tensor:
-    """A tensor with a pending cell of its own: ``tensor.from_node`` written out."""
+def fresh(op: str, src: tuple[Node, ...], shape: tuple[int, ...], dtype: dtypes.DType, where: Any) -> Tensor:
+    """A tensor with a pending cell of its own, whose node carries the user's line: three frames up, or further when
+    that is inside the package.
+
+    The node is not looked up in the table of nodes: it becomes the one node of its kind when its graph is compiled.
+    """
+    node = _new(Node)
+    node.op = op
+    node.src = src
+    node.arg = node._digest = None
+    node.shape = shape
+    node.dtype = dtype
+    f = _getframe(3)
+    name = f.f_code.co_filename
+    inside = _inside.get(name)
+    if inside is None:
+        inside = _inside[name] = _PACKAGE in name and "/tests/" not in name
+    node.origin = user_origin(3) if inside else (f.f_code, f.f_lasti)
+    return tensor_of(node, where)
+
+
+def tensor_of(node: Node, where: Any) -> Tensor:
+    """``tensor.from_node`` written out, for a node that is no BUFFER."""
     cell = _new(Storage)
     cell.node = node
     cell.version = cell.history_version = 0
@@ -46,26 +67,16 @@ def fresh(node: Node, where: Any) -> Tensor:
     t._requires_grad = t._detached = False
     t._fn = t._hooks = t._base = t._grad = None
     t._index = t._seen = 0
-    q = queue
-    cells = q.cells
+    q = queue.__dict__  # this thread's; one look-up instead of five
+    cells = q["cells"]
     cells.append(_ref(cell))
     size = node.dtype.itemsize
     for n in node.shape:
         size *= n
-    q.bytes += size
-    if (len(cells) > config.queue_nodes or q.bytes > config.queue_bytes) and q.trace is None:
-        q.overflow()
+    q["bytes"] = size = q["bytes"] + size
+    if (len(cells) > q["limit"] or size > config.queue_bytes) and q["trace"] is None:
+        queue.overflow()
     return t  # type: ignore[no-any-return]
-
-
-def _mark(n: Node) -> None:
-    """Give a node the user's line, two frames up unless that is still inside the package."""
-    f = _getframe(3)
-    name = f.f_code.co_filename
-    inside = _inside.get(name)
-    if inside is None:
-        inside = _inside[name] = _PACKAGE in name and "/tests/" not in name
-    n.origin = user_origin(3) if inside else (f.f_code, f.f_lasti)
 
 
 def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
@@ -83,13 +94,10 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
         d = x.dtype
         if d is not y.dtype or x.shape != y.shape or d not in allowed or s.device is not r.device:
             return None
-        n = make(row, (x, y), None, x.shape, dtypes.bool_ if is_bool else d)
-        if n.origin is None:
-            _mark(n)
-        t = fresh(n, s.device)
-        if mode.enabled and (
+        t = fresh(row, (x, y), x.shape, dtypes.bool_ if is_bool else d, s.device)
+        if (
             a._requires_grad or a._fn is not None or b._requires_grad or b._fn is not None or s.history or r.history
-        ):
+        ) and mode.enabled:
             attach(OpCall(op, _TWO, _NO_KW), (a, b), (t,))
         if s.exposed or r.exposed:
             computed_at_once((a, b), (t,))
@@ -112,15 +120,15 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
         if d not in allowed:
             return None
         if row is not None:
-            n = make(row, (x,), None, x.shape, d)
+            t = fresh(row, (x,), x.shape, d, s.device)
         else:
             n = body(x)
             if n.__class__ is not Node or n is x:
                 return None
-        if n.origin is None:
-            _mark(n)
-        t = fresh(n, s.device)
-        if mode.enabled and op.differentiable and (a._requires_grad or a._fn is not None or s.history):
+            if n.origin is None:
+                n.origin = user_origin(2)
+            t = tensor_of(n, s.device)
+        if (a._requires_grad or a._fn is not None or s.history) and op.differentiable and mode.enabled:
             attach(OpCall(op, _ONE, _NO_KW), (a,), (t,))
         if s.exposed:
             computed_at_once((a,), (t,))

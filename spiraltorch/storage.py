@@ -20,7 +20,7 @@ from .config import config
 from .device import CPU, device
 from .errors import OutOfMemoryError, SpiralError
 from .ir import graph
-from .ir.node import Node, Shape
+from .ir.node import Node, Shape, toposort
 from .ops.view import apply_steps, step_shape
 from .runtime import cache  # noqa: F401  (registers its lock at forks before ours)
 from .runtime.buffers import physical_memory
@@ -81,9 +81,12 @@ class Storage:
 
     def settle(self, buffer: Any) -> None:
         """The value is now in ``buffer``."""
+        old = self.node
         self.buffer = buffer
         buffer.cell = weakref.ref(self)
-        self.node = graph.buffer(buffer, self.node.shape, self.node.dtype)
+        self.node = n = Node()
+        n.op, n.src, n.arg, n.shape, n.dtype = "BUFFER", (), buffer, old.shape, old.dtype
+        n.origin = n._digest = None
 
 
 def computed_at_once(sources: Sequence[Any], results: Sequence[Any]) -> None:
@@ -119,19 +122,20 @@ class Queue(threading.local):
         self.cells: list[weakref.ref[Storage]] = []
         self.bytes = 0
         self.trace: Any = None
+        self.limit = config.queue_nodes  # cells; below it nothing is done about the length
         self.turn: Any = None  # the operation after which the queue was computed last for being long
 
     def add(self, cell: Storage) -> None:
         cells = self.cells
         cells.append(weakref.ref(cell))
         self.bytes += cell.node.nbytes
-        if (len(cells) > config.queue_nodes or self.bytes > config.queue_bytes) and self.trace is None:
+        if (len(cells) > self.limit or self.bytes > config.queue_bytes) and self.trace is None:
             self.overflow()
 
     def overflow(self) -> None:
-        """Many operations are pending: compute them when the loop that records them comes round.
-
-        A graph that ends where the last one ended is a whole number of turns, so its program is found again.
+        """Many operations were recorded: forget what nobody holds any more.  If much is left, compute it when the
+        loop that records it comes round: a graph that ends where the last one ended is a whole number of turns, so
+        its program is found again.
         """
         cell = self.cells[-1]()
         assert cell is not None
@@ -142,12 +146,23 @@ class Queue(threading.local):
             self.cells.pop()
             self.bytes -= n.nbytes
             raise
+        if self.limit and self._forget():
+            return
+        self.limit = 0  # from now on every operation asks whether the turn is complete
         here = n.op, n.shape, n.dtype, n.origin
         if here == self.turn or self.bytes > config.queue_bytes or len(self.cells) > PATIENCE * config.queue_nodes:
             self.turn = here
             self.flush()
         elif self.turn is None:
             self.turn = here
+
+    def _forget(self) -> bool:
+        """Keep the cells that are alive; whether they are few and small."""
+        live = self.pending()
+        self.cells = [weakref.ref(cell) for cell in live]
+        self.bytes = sum([cell.node.nbytes for cell in live])
+        self.limit = config.queue_nodes + len(live)
+        return self.bytes <= config.queue_bytes // 2 and len(toposort([cell.node for cell in live])) <= config.queue_nodes // 2
 
     def pending(self) -> list[Storage]:
         """All cells that are alive and pending, in order."""
@@ -161,7 +176,7 @@ class Queue(threading.local):
     def take(self) -> list[Storage]:
         """The pending cells; the queue is empty afterwards."""
         found = self.pending()
-        self.cells, self.bytes = [], 0
+        self.cells, self.bytes, self.limit = [], 0, config.queue_nodes
         return found
 
     def flush(self) -> None:

@@ -7,6 +7,7 @@ Nothing is computed when an operation is called; its node is recorded.  ``item``
 
 from __future__ import annotations
 
+import ctypes
 import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +32,12 @@ from .storage import (
     write_through,
 )
 from .tape import Call, GradFn, RemovableHandle, ViewCall, mode
+
+# How C reads one element of a type, for those that it knows.
+_NATIVE: dict[DType, Any] = {
+    dtypes.bool_: ctypes.c_bool, dtypes.uint8: ctypes.c_uint8, dtypes.int8: ctypes.c_int8, dtypes.int16: ctypes.c_int16,
+    dtypes.int32: ctypes.c_int32, dtypes.int64: ctypes.c_int64, dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double,
+}  # fmt: skip
 
 
 class Size(tuple):  # type: ignore[type-arg]
@@ -337,8 +344,14 @@ class Tensor:
         """The only element as a Python number.  Raises RuntimeError for more than one."""
         if self.numel() != 1:
             raise SpiralError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        buffer = self._buffer()
+        dtype = self._storage.node.dtype
+        native = _NATIVE.get(dtype)
+        if native is not None:
+            offset = self._layout()[1] * dtype.itemsize if self._steps else 0
+            return native.from_address(buffer.ptr + offset).value
         v = self._values().reshape(())
-        return float(v) if self.dtype.kind == "f" else v.item()
+        return float(v) if dtype.kind == "f" else v.item()
 
     def tolist(self) -> Any:
         v = self._values()

@@ -30,6 +30,9 @@ from . import prims
 Shape = tuple[int, ...]
 
 
+_new = object.__new__
+
+
 class Node:
     """``op`` names a row of :mod:`prims`; ``src`` are its operands; ``arg`` is static data."""
 
@@ -74,47 +77,61 @@ class Node:
         return self.size * self.dtype.itemsize
 
 
-class _Ref(ref):  # type: ignore[type-arg]
-    __slots__ = ("key",)
-    key: Any
-
-
-_table: dict[Any, _Ref] = {}
-
-
-def _forget(r: _Ref, _table: dict[Any, _Ref] = _table) -> None:
-    # A new node may have taken the key since, in another thread even now: looked at and removed in one step.
-    _remove_dead_weakref(_table, r.key)
+# Keys hold the operands' addresses, not the operands, and nothing is called when a node dies: both would cost more than
+# the look-up.  An entry whose node is dead matches nothing (a live node keeps its operands, so their addresses are
+# theirs alone) and goes with the next sweep.
+_table: dict[Any, ref[Node]] = {}
+_FEW = 1 << 12
+_sweep_at = _FEW
 
 
 def make(op: str, src: tuple[Node, ...], arg: Any, shape: Shape, dtype: DType) -> Node:
     """The one node with this operation, operands, static argument and type."""
-    key = (op, src, arg, shape, dtype)
+    count = len(src)
+    key: Any
+    if count == 2:
+        key = op, id(src[0]), id(src[1]), arg, shape, dtype
+    elif count == 1:
+        key = op, id(src[0]), arg, shape, dtype
+    elif op == "BUFFER":  # a dead entry must not keep memory
+        key = op, id(arg), shape, dtype
+    else:
+        key = op, *map(id, src), arg, shape, dtype
     r = _table.get(key)
     if r is not None:
         n = r()
         if n is not None:
             return n
-    n = Node()
+    n = _new(Node)
     n.op = op
     n.src = src
     n.arg = arg
     n.shape = shape
     n.dtype = dtype
-    n.origin = None
-    n._digest = None
-    mine = _Ref(n, _forget)
-    mine.key = key
-    while (r := _table.setdefault(key, mine)) is not mine:  # another thread was faster,
+    n.origin = n._digest = None
+    mine = ref(n)
+    while (r := _table.setdefault(key, mine)) is not mine:  # another thread was faster, or an old node died
         other = r()
         if other is not None:
             return other
-        _forget(r)  # or a node that died has not been forgotten yet
+        _remove_dead_weakref(_table, key)
+    if len(_table) > _sweep_at:
+        _sweep()
     return n
+
+
+def _sweep() -> None:
+    """Drop the entries of dead nodes."""
+    global _sweep_at
+    for key, r in list(_table.items()):
+        if r() is None:
+            _remove_dead_weakref(_table, key)  # looked at and removed in one step, whatever other threads do
+    _sweep_at = max(_FEW, 2 * len(_table))
 
 
 def live_nodes() -> int:
     """How many nodes exist (for tests of leaks)."""
+    _sweep()
     return len(_table)
 
 

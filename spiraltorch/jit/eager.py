@@ -20,7 +20,8 @@ from ..config import config, log
 from ..dtypes import DType
 from ..errors import Origin, VerifyError
 from ..ir import graph
-from ..ir.node import Node, make, origins, toposort
+from ..ir.node import Node, make, origins
+from ..ir.prims import ROWS
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
 from ..storage import Storage
@@ -66,31 +67,62 @@ class Canonical:
 
 
 def canonical(roots: Sequence[Node]) -> Canonical:
-    """Number the nodes; the key says everything but which buffers and which lifted numbers."""
-    order = toposort(roots)
+    """Number the nodes; the key says everything but which buffers and which lifted numbers.
+
+    Every look at a value comes through here, so the topological order and the key are made in one walk.  The key is
+    flat: a row says how many operands it has, and its shape follows from theirs.
+    """
     ids: dict[Node, int] = {}
     key: list[Any] = []
     leaves: list[Node] = []
     scalars: list[Any] = []
     types: list[DType] = []
-    for i, n in enumerate(order):
-        op = n.op
-        ids[n] = i
-        if op == "BUFFER":
-            key.append((n.shape, n.dtype))
+    stack = list(roots)
+    stack.reverse()
+    find, push, pop = ids.get, stack.append, stack.pop
+    while stack:
+        n = pop()
+        if n in ids:
+            continue
+        op, src = n.op, n.src
+        if len(src) == 2:
+            a, b = src
+            i, j = find(a), find(b)
+            if i is None or j is None:
+                push(n)
+                push(b)
+                push(a)
+                continue
+            if op in ROWS:
+                key += op, n.dtype, i, j
+                ids[n] = len(ids)
+                continue
+            places: list[int | None] = [i, j]
+        else:
+            places = [find(s) for s in src]
+            if None in places:
+                push(n)
+                stack += src
+                continue
+        if op in ROWS and n.arg is None:
+            key += op, n.dtype, *places
+        elif op == "BUFFER":
+            key += 0, n.shape, n.dtype
             leaves.append(n)
         elif op == "CONST" and not n.arg.static:
-            key.append(n.dtype)
+            key += 1, n.dtype
             scalars.append(n.arg.value)
             types.append(n.dtype)
         else:
-            key.append((op, tuple([ids[s] for s in n.src]), n.arg, n.shape, n.dtype))
-    return Canonical((tuple(key), tuple([ids[r] for r in roots]), config.cpu, config.gemm), order, leaves, scalars, types)
+            key += op, n.arg, n.shape, n.dtype, len(src), *places
+        ids[n] = len(ids)
+    key += -1, config.cpu, config.gemm, *[ids[r] for r in roots]
+    return Canonical(tuple(key), list(ids), leaves, scalars, types)
 
 
 def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | None]) -> Program:
     """The program for a graph, from the cache or made now."""
-    key = (c.key, tuple(donated))
+    key = (c.key, *donated)
     program = _programs.get(key)
     if program is not None:
         _programs.move_to_end(key)
@@ -105,6 +137,8 @@ def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | No
 def may_overwrite(cells: Sequence[Storage], c: Canonical) -> list[int | None]:
     """For each cell, the leaf whose memory its new value may take over: its own old buffer, if nothing
     outside this graph still refers to it."""
+    if not any([cell.buffer is not None for cell in cells]):
+        return [None] * len(cells)
     slots = {n.arg: i for i, n in enumerate(c.leaves)}
     edges: dict[Node, int] = {}
     out: list[int | None] = []
@@ -140,16 +174,23 @@ def compute(cells: Sequence[Storage]) -> None:
     program = find_program(form, roots, donated)
     if "launch" in config.log:
         log("launch", f"{program.launches} launches for {len(cells)} values")
+    inputs = [n.arg for n in form.leaves]
     try:
-        with uninterrupted():
-            outs = program.run([n.arg for n in form.leaves], form.scalars)
-            for cell, out in zip(cells, outs):
-                if cell.shared and out is not cell.buffer:
-                    ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
-                    out = cell.buffer
-                cell.settle(out)
+        if any([c.buffer is not None for c in cells]):
+            with uninterrupted():  # what was overwritten must be known to be
+                _run(program, inputs, form.scalars, cells)
+        else:
+            _run(program, inputs, form.scalars, cells)
     except ProgramFailed as e:
         _after_failure(cells, form, e)
+
+
+def _run(program: Program, inputs: list[Any], scalars: Sequence[Any], cells: Sequence[Storage]) -> None:
+    for cell, out in zip(cells, program.run(inputs, scalars)):
+        if cell.buffer is not None and out is not cell.buffer and cell.shared:
+            ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
+            out = cell.buffer
+        cell.settle(out)
 
 
 def _after_failure(cells: Sequence[Storage], form: Canonical, failed: ProgramFailed) -> None:

@@ -31,6 +31,7 @@ from .stages import _is_leaf, build_stages, peel
 
 SERIAL_WORK = 1 << 15  # weighted elements below which one thread is faster than a fork
 CHUNK_WORK = 1 << 14
+FEW_WORDS = 32  # words to patch that a Python loop writes sooner than NumPy
 
 # Runs a program's plan in place of its table: inspect.profile, which times each launch.
 observer: Callable[[Program, Any], tuple[int, int]] | None = None
@@ -124,11 +125,12 @@ class Program:
             elif outs[j] is None:
                 missing.append(j)
                 sizes.append(self.out_bytes[j])
-        sizes.append(self.arena)
+        if self.arena:
+            sizes.append(self.arena)
         made = buffers.allocate_many(sizes)
         for j, b in zip(missing, made):
             outs[j] = b
-        arena = made[-1]
+        arena = made[-1] if self.arena else None
         if config.cpu == "reference":
             from .interpret import run_steps
 
@@ -136,12 +138,17 @@ class Program:
             return outs
         words = [b.ptr for b in inputs]
         words += [b.ptr for b in outs]
-        words.append(arena.ptr)
-        values = np.array(words, np.int64)[self.sources]
-        values += self.offsets
+        words.append(arena.ptr if arena is not None else 0)
+        values: Any
+        if self.positions.__class__ is list:
+            values = [words[s] + o for s, o in zip(self.sources, self.offsets)]
+        else:
+            values = np.array(words, np.int64)[self.sources]
+            values += self.offsets
         if self.scalar_positions and not self.baked:
-            extra = np.array([scalar_word(v, d) for v, d in zip(scalars, self.scalar_types)], np.int64)
-            values = np.concatenate([values, extra[self.scalar_order]])
+            extra = [scalar_word(v, d) for v, d in zip(scalars, self.scalar_types)]
+            last = [extra[k] for k in self.scalar_order]
+            values = [*values, *last] if values.__class__ is list else np.concatenate([values, np.array(last, np.int64)])
         done, status = self.table.run(self.positions, values) if observer is None else observer(self, values)
         counters["launches"] += done
         if status:
@@ -318,9 +325,13 @@ def _link(program: Program) -> None:
     at = [program.table.position(k, w, i) for k, i, w, _, _ in pointer_words]
     program.scalar_positions = [program.table.position(k, w, i) for k, i, w, _ in scalar_words]
     program.scalar_order = [s for *_, s in scalar_words]
-    program.positions = np.array(at + program.scalar_positions, np.int64)
-    program.sources = np.array([s for _, _, _, s, _ in pointer_words], np.int64)
-    program.offsets = np.array([o for *_, o in pointer_words], np.int64)
+    program.positions = at + program.scalar_positions
+    program.sources = [s for _, _, _, s, _ in pointer_words]
+    program.offsets = [o for *_, o in pointer_words]
+    if len(program.positions) > FEW_WORDS:
+        program.positions, program.sources, program.offsets = (
+            np.array(x, np.int64) for x in (program.positions, program.sources, program.offsets)
+        )
 
 
 __all__ = ["CheckFailed", "Gemm", "Library", "Lowered", "Program", "ProgramFailed", "build", "counters", "lower"]

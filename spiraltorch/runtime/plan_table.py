@@ -56,10 +56,11 @@ def scalar_word(value: Any, dtype: DType) -> int:
 class _Table:
     """One array of words, which refer to each other by address."""
 
-    __slots__ = ("words", "address", "version")
+    __slots__ = ("words", "view", "address", "version")
 
     def __init__(self, words: np.ndarray, version: int) -> None:
         self.words = words
+        self.view = memoryview(words)  # type: ignore[arg-type]
         self.address = int(words.ctypes.data)
         self.version = version
 
@@ -152,7 +153,11 @@ class Plan:
         table = idle.pop() if idle else self._copy()
         if table.version != self._version:
             self._refresh(table)
-        if positions is not None:
+        if positions.__class__ is list:  # a few words: NumPy would cost more than it saves
+            view = table.view
+            for p, value in zip(positions, values):
+                view[p] = value
+        elif positions is not None:
             table.words[positions] = values
         address = table.address
         pool = threads.pool() if self.parallel else 0
