@@ -28,7 +28,15 @@ from typing import Any
 import numpy as np
 
 Step = Callable[[], Any]
-FAMILIES = ("pointwise", "rows", "reductions", "matrix", "training", "attention")
+FAMILIES = (
+    "pointwise",
+    "rows",
+    "reductions",
+    "matrix",
+    "attention",
+    "training",
+    "eager",
+)
 
 
 def _same(function: Any) -> Any:
