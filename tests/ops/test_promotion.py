@@ -11,8 +11,7 @@ import torch
 from spiraltorch import dtypes
 from spiraltorch.dtypes import DType
 from spiraltorch.ir import graph
-from spiraltorch.ir.node import toposort
-from spiraltorch.ir.node import Node, make
+from spiraltorch.ir.node import Node, make, toposort
 from spiraltorch.ops import OPS
 from spiraltorch.ops.samples import Sample
 from spiraltorch.tape import Hole, OpCall
