@@ -74,9 +74,19 @@ from .dtypes import float_ as float
 from .dtypes import int_ as int
 from .inspect import explain, profile
 from .jit.compile import compile, eager
+from .layouts import (
+    as_strided,
+    channels_last,
+    channels_last_3d,
+    clone,
+    contiguous_format,
+    memory_format,
+    preserve_format,
+)
 from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
 from .serialize import load, save
+from .shapes import *
 from .surface import *
 from .surface import (
     bernoulli,

@@ -15,6 +15,7 @@ from .dtypes import DType
 from .errors import SpiralError
 from .ir import graph
 from .ir.node import cast
+from .ops.parts import strided_steps
 from .ops.registry import OPS
 from .runtime import buffers
 from .storage import Storage, check_room, queue
@@ -136,7 +137,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     root = array
     while isinstance(root.base, np.ndarray) and not root.flags.forc:
         root = root.base
-    steps = strided_steps(array, root) if root.flags.forc and root.dtype == array.dtype else None
+    steps = _steps_to(array, root) if root.flags.forc and root.dtype == array.dtype else None
     if steps is None:
         return over_array(np.ascontiguousarray(array))
     b, _ = buffers.from_numpy(root)
@@ -144,33 +145,15 @@ def from_numpy(array: np.ndarray) -> Tensor:
     return tensor_over(cell, steps)
 
 
-def strided_steps(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
-    """Movement steps from the flat elements of ``root`` (of either order) to ``array``; None if there are none.
-
-    By falling stride, each axis is a slice with a step over units of memory: those that its stride and the units
-    of the axis before have in common.
-    """
+def _steps_to(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
+    """Movement steps from the flat elements of ``root`` (of either order) to ``array``; None if there are none."""
     if array.flags.c_contiguous and array.size == root.size:
         return [] if array.shape == root.shape else [("RESHAPE", tuple(array.shape))]
     size = array.itemsize
-    live = [i for i in range(array.ndim) if array.shape[i] > 1 and array.strides[i] != 0]
-    order = sorted(live, key=lambda i: -array.strides[i])
-    rest = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // size
-    dims, ranges = [root.size], []
-    for i in order:
-        stride, odd = divmod(array.strides[i], size)
-        unit = math.gcd(stride, dims[-1])
-        at, rest = divmod(rest, unit)
-        stop = at + (array.shape[i] - 1) * (stride // unit) + 1
-        if odd or stop > dims[-1] // unit:
-            return None
-        dims[-1:] = [dims[-1] // unit, unit]
-        ranges.append((at, stop, stride // unit))
-    ranges.append((rest, rest + 1, 1))
-    place = (*[order.index(i) for i in live], len(order))
-    sizes = tuple([array.shape[i] if i in live else 1 for i in range(array.ndim)])
-    steps: list[Any] = [("RESHAPE", tuple(dims)), ("SLICE", tuple(ranges)), ("PERMUTE", place), ("RESHAPE", sizes)]
-    return steps if sizes == array.shape else [*steps, ("EXPAND", tuple(array.shape))]
+    if any(s % size for s in array.strides):
+        return None
+    offset = (array.__array_interface__["data"][0] - root.__array_interface__["data"][0]) // size
+    return strided_steps(root.size, array.shape, [s // size for s in array.strides], offset)
 
 
 def from_dlpack(other: Any) -> Tensor:

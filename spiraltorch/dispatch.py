@@ -278,7 +278,7 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
                 space = namespaces.get(where)
                 if where == "Tensor":
                     setattr(Tensor, bare, compute)
-                elif space is not None and not (where == "nn.functional" and bare in space):  # written out there
+                elif space is not None and bare not in space:  # else it is written out there
                     space[bare] = compute if many else function(op, call_out)
             if writing is not None and not place:
                 setattr(Tensor, name + "_", writing)

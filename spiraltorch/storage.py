@@ -2,7 +2,7 @@
 
 A write replaces the cell's node and bumps its version, so every alias sees it; nothing already
 recorded changes, because nodes are values.  ``steps`` lists the movement operations from the cell
-to a view of it; :func:`write_through` is their inverse.
+to a view of it; :func:`~spiraltorch.ops.view.write_through` is their inverse.
 
 Cells whose node is not a BUFFER are *pending*; the queue holds them weakly until somebody looks.
 """
@@ -21,11 +21,10 @@ from .device import CPU, device
 from .errors import OutOfMemoryError, SpiralError
 from .ir import graph
 from .ir.node import Node, Shape, toposort
-from .ops.view import apply_steps, step_shape
+from .ops.view import Step, apply_steps, step_shape, write_through
 from .runtime import cache  # noqa: F401  (registers its lock at forks before ours)
 from .runtime.buffers import physical_memory
 
-Step = tuple[str, Any]
 MEMORY = physical_memory()
 PATIENCE = 16  # a loop's turn may record this many times ``config.queue_nodes`` operations
 __all__ = ["Queue", "Step", "Storage", "apply_steps", "layout", "queue", "realize", "reshape_strides", "step_shape", "write_through"]
@@ -218,34 +217,6 @@ def realize(cells: Sequence[Storage]) -> None:
             raise c.error.with_traceback(None)
 
 
-def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
-    """The cell's new value after ``value`` is written to the view at ``steps``.
-
-    Raises RuntimeError where several elements of the view are one memory location (torch refuses too).
-    """
-    if not steps:
-        return value
-    kind, arg = steps[0]
-    inner = write_through(apply_steps(node, steps[:1]), steps[1:], value) if len(steps) > 1 else value
-    if kind == "RESHAPE":
-        return graph.reshape(inner, node.shape)
-    if kind == "PERMUTE":
-        inverse = [0] * len(arg)
-        for i, k in enumerate(arg):
-            inverse[k] = i
-        return graph.permute(inner, tuple(inverse))
-    if kind == "SLICE":
-        return graph.update(node, arg, inner)
-    if kind == "EXPAND" and arg == node.shape:
-        return inner
-    if kind == "DIAGONAL":
-        return graph.set_diagonal(node, inner, *arg)
-    raise SpiralError(
-        "unsupported operation: more than one element of the written-to tensor refers to a single memory "
-        "location. Please clone() the tensor before performing the operation."
-    )
-
-
 # -- strides, for what users see; the graph itself does not use them ---------------------------------
 
 
@@ -320,4 +291,11 @@ def layout(shape: Shape, steps: Sequence[Step]) -> tuple[tuple[int, ...], int]:
             count = (shape[axis] - dilation * (size - 1) - 1) // stride + 1
             strides = (*strides[:axis], strides[axis] * stride, *strides[axis + 1 :], strides[axis] * dilation)
             shape = (*shape[:axis], count, *shape[axis + 1 :], size)
+        elif kind == "STRIDED":
+            shape, strides, offset = arg
+        elif kind == "BITCAST" and arg[0].itemsize != arg[1].itemsize:
+            have, want = arg[0].itemsize, arg[1].itemsize
+            shape = step_shape(shape, (kind, arg))
+            strides = (*[t * have // want for t in strides[:-1]], 1)
+            offset = offset * have // want
     return strides, offset

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes
+from . import dtypes, layouts, shapes
 from .creation import full, made, no_more, ones, over_array, size_of, type_or, zeros
 from .dispatch import call, view_call
 from .dtypes import DType
-from .errors import ShapeError, SpiralError
+from .errors import SpiralError
 from .ir import graph
 from .ir.node import cast
 from .ops import random as bodies
@@ -23,7 +23,7 @@ from .tape import mode
 from .tensor import Tensor, from_node
 from .writes import refuse_leaf_write, write
 
-__all__ = ["allclose", "broadcast_tensors", "equal", "masked_select", "meshgrid", "nonzero"]
+__all__ = ["allclose", "equal"]
 
 
 # -- random --------------------------------------------------------------------------------------------
@@ -199,52 +199,6 @@ def get_num_threads() -> int:
     return count()
 
 
-# -- shapes that depend on values --------------------------------------------------------------------------
-
-
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """Positions of the elements that are not 0 (torch.nonzero); looks at the values."""
-    found = np.nonzero(input._values()) if input.ndim else (np.zeros((int(bool(input)),), np.int64),)[: 1 if as_tuple else 0]
-    if as_tuple:
-        return tuple([over_array(f.astype(np.int64)) for f in found])
-    if not input.ndim:
-        return over_array(np.zeros((int(bool(input)), 0), np.int64))
-    return over_array(np.stack(found, 1).astype(np.int64))
-
-
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where ``mask`` is true, 1-d (torch.masked_select)."""
-    if mask.dtype is not dtypes.bool_:
-        raise SpiralError("masked_select: expected BoolTensor for mask")
-    shape = np.broadcast_shapes(tuple(input.shape), tuple(mask.shape))
-    return input.expand(shape)[mask.expand(shape)]
-
-
-def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Views of all tensors in their common shape (torch.broadcast_tensors)."""
-    try:
-        shape = np.broadcast_shapes(*[tuple(t.shape) for t in tensors])
-    except ValueError as e:
-        raise ShapeError(str(e)) from None
-    return tuple([t.expand(shape) for t in tensors])
-
-
-def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
-    """Coordinate grids of 1-d tensors (torch.meshgrid)."""
-    if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)):
-        tensors = tuple(tensors[0])
-    if indexing not in ("ij", "xy"):
-        raise SpiralError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
-    swap = indexing == "xy" and len(tensors) > 1
-    order = [1, 0, *range(2, len(tensors))] if swap else list(range(len(tensors)))
-    shape = tuple([tensors[i].numel() for i in order])
-    grids = []
-    for i, t in enumerate(tensors):
-        at = order.index(i)
-        grids.append(t.reshape([-1 if k == at else 1 for k in range(len(shape))]).expand(shape))
-    return tuple(grids)
-
-
 # -- methods -------------------------------------------------------------------------------------------
 
 
@@ -300,11 +254,6 @@ def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Any:
     return (u < p).to(self.dtype)  # type: ignore[operator]
 
 
-def _contiguous(self: Tensor, memory_format: Any = None) -> Tensor:
-    """This tensor if its memory is row-major, else a copy that is."""
-    return self if self.is_contiguous() else call(OPS["clone"], (self,))
-
-
 def _converter(d: DType) -> Any:
     def convert(self: Tensor) -> Tensor:
         return self.to(d)
@@ -349,12 +298,14 @@ def install_methods() -> None:
     """Put the methods of this module onto Tensor."""
     for name, method in {
         "fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "uniform_": _written(_uniform),
-        "normal_": _written(_normal), "bernoulli_": _written(_bernoulli_), "contiguous": _contiguous, "nonzero": nonzero,
-        "masked_select": masked_select, "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"),
+        "normal_": _written(_normal), "bernoulli_": _written(_bernoulli_),
+        "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"),
         "new_zeros": _new(zeros), "new_ones": _new(ones), "new_empty": _new(zeros), "new_full": _new(full),
         "new_tensor": _new_tensor, "equal": equal, "allclose": allclose, "bernoulli": bernoulli, "multinomial": multinomial,
         "T": property(_transposed), "mT": property(_matrix_transposed),
     }.items():  # fmt: skip
+        setattr(Tensor, name, method)
+    for name, method in {**layouts.METHODS, **shapes.METHODS}.items():
         setattr(Tensor, name, method)
     for name, d in {
         "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,

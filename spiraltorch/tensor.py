@@ -137,7 +137,7 @@ class Tensor:
 
     @property
     def dtype(self) -> DType:
-        return self._storage.node.dtype
+        return self._read().dtype if self._steps else self._storage.node.dtype
 
     @property
     def device(self) -> device:
@@ -184,12 +184,6 @@ class Tensor:
 
     def storage_offset(self) -> int:
         return self._layout()[1]
-
-    def is_contiguous(self) -> bool:
-        if not self._steps or self.numel() == 0:
-            return True
-        expected = contiguous_strides(self.shape)
-        return all(n == 1 or s == e for n, s, e in zip(self.shape, self.stride(), expected))
 
     def data_ptr(self) -> int:
         """Address of the first element; realizes."""
@@ -333,12 +327,14 @@ class Tensor:
 
     def _values(self) -> np.ndarray:
         """The elements as a private NumPy array (nothing is exported)."""
-        whole: np.ndarray = self._buffer().view(self.dtype.np, tuple(self._storage.node.shape))
+        cell = self._buffer()
+        node = self._storage.node
         if not self._steps:
-            return whole
+            return cell.view(node.dtype.np, tuple(node.shape))  # type: ignore[no-any-return]
         strides, offset = self._layout()
         size = self.dtype.itemsize
-        return np.lib.stride_tricks.as_strided(whole.reshape(-1)[offset:], self.shape, [s * size for s in strides])
+        whole: np.ndarray = cell.view(self.dtype.np, (node.nbytes // size,))
+        return np.lib.stride_tricks.as_strided(whole[offset:], self.shape, [s * size for s in strides])
 
     def item(self) -> Any:
         """The only element as a Python number.  Raises RuntimeError for more than one."""

@@ -157,7 +157,7 @@ def gather_along(n: Node, index: Node, axis: int) -> Node:
 
 
 def scatter(n: Node, index: Node, values: Node, axis: int, op: str) -> Node:
-    """``n`` with ``values`` put at ``index`` along ``axis`` in the order of the index: 'add' or 'set'."""
+    """``n`` with ``values`` put at ``index`` along ``axis`` in the order of the index: set, add, mul, max, min."""
     return make("SCATTER", (n, index, values), (axis, op), n.shape, n.dtype)
 
 

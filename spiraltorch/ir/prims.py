@@ -112,7 +112,7 @@ ROWS: dict[str, Row] = _rows(
 #            ("along", axis): out[.., i, ..] = src[.., src[1][.., i, ..], ..], src[1] of the same rank
 #            and no larger on the other axes.  Indices are checked against the axis' size
 #   SCATTER  (axis, op): src[0] with src[2] put at positions src[1] along axis, in the order of the index;
-#            op 'add' adds it to what is there, 'set' replaces it (the last of equal positions stays)
+#            op 'set' replaces what is there (the last of equal positions stays); 'add' 'mul' 'max' 'min' fold into it
 #   UPDATE   as SLICE: src[0] with that region replaced by src[1]
 #   REDUCE   (op, axes): op of 'add' 'mul' 'max' 'min'; the axes disappear
 #   SCAN     (op, axis, reverse)

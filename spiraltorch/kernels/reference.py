@@ -196,7 +196,7 @@ def _scatter(a: Array, index: Array, values: Array, how: tuple[int, str], dtype:
     moved = np.moveaxis(values, range(axis, axis + index.ndim), range(index.ndim))
     moved = moved.reshape((len(positions),) + out.shape[1:])
     for position, value in zip(positions, moved):
-        out[position] = value if op == "set" else apply_row("ADD", [out[position], value], dtype)
+        out[position] = value if op == "set" else apply_row(op.upper(), [out[position], value], dtype)
     return np.moveaxis(out, 0, axis)
 
 

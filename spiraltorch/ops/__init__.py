@@ -9,6 +9,7 @@ One module a family; :mod:`.registry` says what a record is, :mod:`.gradients` d
 
 from . import (
     activation,
+    assemble,
     attention,
     compare,
     conv,
@@ -18,14 +19,16 @@ from . import (
     loss,
     matmul,
     norm,
+    parts,
     random,
     rearrange,
     reduce,
+    scatter,
     view,
 )
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "attention", "compare", "conv", "create", "elementwise", "index", "loss", "matmul", "norm", "op",
-    "random", "rearrange", "reduce", "view",
+    "OPS", "Op", "activation", "assemble", "attention", "compare", "conv", "create", "elementwise", "index", "loss", "matmul",
+    "norm", "op", "parts", "random", "rearrange", "reduce", "scatter", "view",
 ]  # fmt: skip

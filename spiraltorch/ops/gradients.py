@@ -165,10 +165,37 @@ def _gather(n: Node, g: Node) -> Grads:
 
 
 def _scatter(n: Node, g: Node) -> Grads:
-    index = n.src[1]
+    base, index, values = n.src
     axis, op = n.arg
-    kept = g if op == "add" else graph.scatter(g, index, graph.full(0, n.src[2].shape, g.dtype), axis, "set")
+    if op in ("max", "min"):
+        return _scatter_extreme(n, g)
+    if op == "mul":
+        return _scatter_product(n, g)
+    kept = g if op == "add" else graph.scatter(g, index, graph.full(0, values.shape, g.dtype), axis, "set")
     return [kept, None, graph.gather(g, index, axis)]
+
+
+def _scatter_extreme(n: Node, g: Node) -> Grads:
+    """All that are equal to the result share its gradient."""
+    base, index, values = n.src
+    axis = n.arg[0]
+    stays, wins = lang.eq(base, n), lang.eq(values, graph.gather(n, index, axis))
+    share = g / graph.scatter_add(cast(stays, g.dtype), index, cast(wins, g.dtype), axis)
+    return [lang.where(stays, share, 0), None, lang.where(wins, graph.gather(share, index, axis), 0)]
+
+
+def _scatter_product(n: Node, g: Node) -> Grads:
+    """The product of the others; a factor 0 is left out of the product where it is the only one."""
+    base, index, values = n.src
+    axis = n.arg[0]
+    filled = lang.where(lang.eq(base, 0), 1, base)
+    kept = g * graph.scatter(filled, index, values, axis, "mul") / filled
+    zero = lang.eq(values, 0)
+    zeros = graph.scatter_add(graph.full(0, base.shape, g.dtype), index, cast(zero, g.dtype), axis)
+    alone = zero & lang.eq(graph.gather(zeros, index, axis), 1)
+    without = graph.scatter(base, index, lang.where(alone, 1, values), axis, "mul")
+    others = graph.gather(g * n, index, axis) / lang.where(zero, 1, values)
+    return [kept, None, lang.where(alone, graph.gather(g * without, index, axis), others)]
 
 
 def _update(n: Node, g: Node) -> Grads:

@@ -125,13 +125,25 @@ def _one_each(*shape: int) -> T:
     return T(*shape, fill="index", high=1)
 
 
-@op("scatter", saves=("index",), acc=False, inplace=True, samples=s.calls(
+_PUT_HOW = {None: "set", "add": "add", "multiply": "mul"}
+
+
+@op("scatter", inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, _one_each(1, 3), T(1, 3)), s.call(T(4, 3), 0, _one_each(1, 2), 2.0),
-    s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1)))  # fmt: skip
-def scatter(input: Node, dim: int, index: Node, src: Any) -> Node:
-    """``input`` with ``src[i][j]`` (or a number) put at ``[index[i][j]][j]`` for ``dim`` 0, and so on; of equal
-    positions the last stays.  (torch.scatter)"""
-    return _scattered("scatter", input, dim, index, src, "set")
+    s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1),
+    s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), value=2),
+    s.value_only(T(4, 3), 1, T(4, 5, fill="index", high=3), T(4, 5), reduce="multiply"),
+    s.value_only(T(4, 3), 1, T(4, 5, fill="index", high=3), 3, reduce="add")))  # fmt: skip
+def scatter(
+    input: Node, dim: int, index: Node, src: Any = None, *, value: Any = None, reduce: str | None = None
+) -> Node:
+    """``input`` with ``src[i][j]`` (or a number) put at ``[index[i][j]][j]`` for ``dim`` 0, and so on, or added or
+    multiplied there as ``reduce`` says; of equal positions the last stays.  (torch.scatter)"""
+    if reduce not in _PUT_HOW:
+        raise SpiralError(f"reduce argument must be either add or multiply, got {reduce!r}")
+    if (src is None) == (value is None):
+        raise TypeError("scatter() takes either src or value")
+    return _scattered("scatter", input, dim, index, value if src is None else src, _PUT_HOW[reduce])
 
 
 @op("index_select", saves=("index",), acc=False, samples=s.calls(

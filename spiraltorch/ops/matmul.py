@@ -23,8 +23,9 @@ from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
+from .parts import diagonal
 from .registry import op, raise_dtype, wrap_dim
-from .view import apply_steps, diagonal
+from .view import apply_steps
 
 T = s.T
 Labels = Sequence[Hashable]

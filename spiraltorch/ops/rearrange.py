@@ -13,13 +13,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .. import dtypes
 from ..errors import ShapeError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
+from .parts import cut
 from .registry import op, result_type, wrap_dim
-from .view import apply_steps, cut, sizes_of
+from .view import apply_steps, sizes_of
 
 T = s.T
 
@@ -60,7 +62,7 @@ def _all_tensors(tensors: Sequence[Any]) -> None:
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
 
 
-@op("cat", acc=False, grad=_cat_grad, saves="", where=("",), samples=s.calls(
+@op("cat", acc=False, grad=_cat_grad, saves="", where=("",), aliases=("concat", "concatenate"), samples=s.calls(
     s.call([T(2, 3), T(4, 3)]), s.call([T(2, 3), T(2, 1), T(2, 2)], -1), s.call([T(3)]), s.call([T(0), T(2, 3)]),
     s.call([T(2, 3), T(0, 3)], dim=0), s.call([T(2), T(3, dtype=s.dtypes.float64)])))  # fmt: skip
 def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
@@ -205,19 +207,50 @@ def tile(input: Node, *dims: Any) -> Node:
     return _tiled(input, (1,) * (len(input.shape) - len(counts)) + counts)
 
 
-@op("repeat_interleave", acc=False, saves="", samples=s.calls(
+@op("repeat_interleave", acc=False, saves=("repeats",), samples=s.calls(
     s.call(T(2, 3), 2), s.call(T(2, 3), 3, 0), s.call(T(2, 3), 2, dim=-1), s.call(T(), 2),
     s.call(T(3), 0)))  # fmt: skip
-def repeat_interleave(input: Node, repeats: int, dim: int | None = None) -> Node:
-    """Each element ``repeats`` times in a row along ``dim``, or of the flat tensor.  (torch.repeat_interleave)"""
-    if repeats < 0:
-        raise ShapeError("Repeats must be non-negative")
+def repeat_interleave(
+    input: Node, repeats: int | Node, dim: int | None = None, *, output_size: int | None = None
+) -> Node:
+    """Each element ``repeats`` times (one number, or one an element) in a row along ``dim``, or of the flat tensor.
+    (torch.repeat_interleave)"""
     if dim is None:
         input, dim = graph.reshape(input, (input.size,)), 0
     axis = wrap_dim(dim, len(input.shape))
-    head, n, tail = input.shape[:axis], input.shape[axis], input.shape[axis + 1 :]
+    if isinstance(repeats, Node):
+        return _repeated_each(input, repeats, axis, output_size)
+    if repeats < 0:
+        raise ShapeError("Repeats must be non-negative")
+    shape = input.shape or (1,)
+    head, n, tail = shape[:axis], shape[axis], shape[axis + 1 :]
     wide = graph.expand(graph.reshape(input, (*head, n, 1, *tail)), (*head, n, repeats, *tail))
     return graph.reshape(wide, (*head, n * repeats, *tail))
+
+
+def _repeated_each(input: Node, repeats: Node, axis: int, total: int | None) -> Node:
+    n = input.shape[axis] if input.shape else 1
+    if len(repeats.shape) > 1:
+        raise ShapeError("repeat_interleave only accept 1D vector as repeat")
+    if repeats.dtype not in (dtypes.int64, dtypes.int32):
+        raise ShapeError("repeats has to be Long or Int tensor")
+    if repeats.size not in (1, n):
+        raise ShapeError(
+            f"repeats must have the same size as input along dim, but got repeats.size(0) = {repeats.size} and "
+            f"input.size({axis}) = {n}"
+        )
+    if total is None:
+        raise ShapeError("a body cannot find the sum of the repeats: output_size says it")
+    counts = graph.expand(graph.reshape(repeats, (repeats.size,)), (n,))
+    return graph.gather(graph.reshape(input, input.shape or (1,)), runs(counts, total), axis)
+
+
+def runs(repeats: Node, total: int) -> Node:
+    """For each of ``total`` places, which element stands there when element k stands ``repeats[k]`` times."""
+    ends = graph.scan(cast(repeats, dtypes.int64), "add", 0)
+    ones = graph.full(1, ends.shape, dtypes.int64)
+    marks = graph.scatter_add(graph.full(0, (total + 1,), dtypes.int64), ends, ones, 0)
+    return graph.slice_(graph.scan(marks, "add", 0), ((0, total, 1),))
 
 
 # -- padding and triangles ------------------------------------------------------------------------

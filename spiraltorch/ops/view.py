@@ -2,15 +2,13 @@
 
 Each is written once, as a function from the input's shape to movement steps: ('RESHAPE', shape),
 ('PERMUTE', order), ('EXPAND', shape), ('SLICE', ranges), ('WINDOW', (axis, size, stride, dilation)),
-('DIAGONAL', (offset, a, b)).
+('DIAGONAL', (offset, a, b)), ('STRIDED', (sizes, strides, offset)) over the flat elements, ('BITCAST', (type, new type)).
 The body applies the steps to a node; the tensor layer applies the same steps to a view's position in
 its storage.  ``split``, ``chunk`` and ``unbind`` have several results: their step lists are in ``LISTS``.
 
     >>> from spiraltorch.ops.registry import OPS
     >>> OPS["transpose"].view((2, 3), 0, 1)
     [('PERMUTE', (1, 0))]
-    >>> OPS["select"].view((2, 3), 1, -1)
-    [('SLICE', ((0, 2, 1), (2, 3, 1))), ('RESHAPE', (2,))]
 """
 
 from __future__ import annotations
@@ -20,9 +18,11 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..errors import ShapeError
-from ..ir import graph
-from ..ir.node import Node, Shape
+from .. import dtypes
+from ..dtypes import DType
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.node import Node, Shape, cast, const
 from . import samples as s
 from .registry import op, wrap_dim
 
@@ -46,10 +46,45 @@ def _diagonal(n: Node, arg: tuple[int, int, int]) -> Node:
     return graph.diagonal(n, *arg)
 
 
+def _strided(n: Node, arg: tuple[Shape, Shape, int]) -> Node:
+    sizes, strides, offset = arg
+    place = const(offset, dtypes.int64) if not sizes else graph.full(offset, sizes, dtypes.int64)
+    for axis, stride in enumerate(strides):
+        place = place + graph.iota(sizes, axis) * stride
+    return graph.gather(graph.reshape(n, (n.size,)), place, 0)
+
+
+def _bitcast(n: Node, arg: tuple[DType, DType]) -> Node:
+    """The bytes of the last axis read as another type; little-endian, as every machine here is."""
+    dtype = arg[1]
+    have, want = n.dtype.itemsize, dtype.itemsize
+    if have == want:
+        return _as_bits(_bits_of(n), dtype)
+    bits = _bits_of(n)
+    if have > want:
+        wide = graph.expand(graph.reshape(bits, (*bits.shape, 1)), (*bits.shape, have // want))
+        moved = lang.row("SHR", wide, cast(graph.iota(wide.shape, len(bits.shape)), bits.dtype) * (8 * want))
+        return _as_bits(graph.reshape(cast(moved, _UNSIGNED[want]), (*n.shape[:-1], n.shape[-1] * (have // want))), dtype)
+    apart = cast(graph.reshape(bits, (*n.shape[:-1], n.shape[-1] // (want // have), want // have)), _UNSIGNED[want])
+    placed = lang.row("SHL", apart, cast(graph.iota(apart.shape, len(apart.shape) - 1), apart.dtype) * (8 * have))
+    return _as_bits(graph.reduce(placed, "add", (len(apart.shape) - 1,)), dtype)
+
+
+_UNSIGNED = {1: dtypes.uint8, 2: dtypes.uint16, 4: dtypes.uint32, 8: dtypes.uint64}
+
+
+def _bits_of(n: Node) -> Node:
+    return cast(n, dtypes.uint8) if n.dtype is dtypes.bool_ else lang.bitcast(n, _UNSIGNED[n.dtype.itemsize])
+
+
+def _as_bits(n: Node, dtype: DType) -> Node:
+    return cast(n, dtype) if dtype is dtypes.bool_ else lang.bitcast(n, dtype)
+
+
 _MOVES: dict[str, Callable[[Node, Any], Node]] = {
     "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_,
     "WINDOW": _window,
-    "DIAGONAL": _diagonal,
+    "DIAGONAL": _diagonal, "STRIDED": _strided, "BITCAST": _bitcast,
 }  # fmt: skip
 
 
@@ -68,10 +103,50 @@ def step_shape(shape: Shape, step: Step) -> Shape:
         axis, size, stride, dilation = arg
         count = (shape[axis] - dilation * (size - 1) - 1) // stride + 1
         return (*shape[:axis], count, *shape[axis + 1 :], size)
+    if kind == "STRIDED":
+        return tuple(arg[0])
+    if kind == "BITCAST":
+        have, want = (d.itemsize for d in arg)
+        return shape if have == want else (*shape[:-1], shape[-1] * have // want)
     return tuple(arg)
 
 
-def _view_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
+    """The cell's new value after ``value`` is written to the view at ``steps``.
+
+    Raises RuntimeError where several elements of the view are one memory location (torch refuses too).
+    """
+    if not steps:
+        return value
+    kind, arg = steps[0]
+    inner = write_through(apply_steps(node, steps[:1]), steps[1:], value) if len(steps) > 1 else value
+    if kind == "RESHAPE":
+        return graph.reshape(inner, node.shape)
+    if kind == "PERMUTE":
+        inverse = [0] * len(arg)
+        for i, k in enumerate(arg):
+            inverse[k] = i
+        return graph.permute(inner, tuple(inverse))
+    if kind == "SLICE":
+        return graph.update(node, arg, inner)
+    if kind == "EXPAND" and arg == node.shape:
+        return inner
+    if kind == "DIAGONAL":
+        return graph.set_diagonal(node, inner, *arg)
+    if kind == "BITCAST":
+        return apply_steps(inner, [("BITCAST", arg[::-1])])
+    if kind == "WINDOW" or (kind == "STRIDED" and not any([n > 1 and t == 0 for n, t in zip(*arg[:2])])):
+        place = apply_steps(graph.reshape(graph.iota((node.size,), 0), node.shape), steps[:1])
+        flat = graph.reshape(node, (node.size,))
+        moved = graph.scatter(flat, graph.reshape(place, (place.size,)), graph.reshape(inner, (place.size,)), 0, "set")
+        return graph.reshape(moved, node.shape)
+    raise SpiralError(
+        "unsupported operation: more than one element of the written-to tensor refers to a single memory "
+        "location. Please clone() the tensor before performing the operation."
+    )
+
+
+def view_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register the operator whose movement the decorated function (of the input's shape) says."""
 
     def register(steps: Callable[..., Any]) -> Callable[..., Any]:
@@ -95,12 +170,12 @@ def _view_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., 
 LISTS: dict[str, Callable[..., list[Steps]]] = {}
 
 
-def _list_op(name: str, samples: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """As :func:`_view_op` for several results: the record's ``view`` is None and ``LISTS`` has the movement."""
+def list_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """As :func:`view_op` for several results: the record's ``view`` is None and ``LISTS`` has the movement."""
 
     def register(pieces: Callable[..., list[Steps]]) -> Callable[..., Any]:
         LISTS[name] = pieces
-        return _view_op(name, samples, view=None)(pieces)
+        return view_op(name, samples, view=None, **fields)(pieces)
 
     return register
 
@@ -110,10 +185,6 @@ def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
     while len(sizes) == 1 and not isinstance(sizes[0], int) and hasattr(sizes[0], "__iter__"):
         sizes = tuple(sizes[0])
     return tuple([int(n) for n in sizes])
-
-
-def _all(shape: Shape) -> list[graph.Range]:
-    return [(0, n, 1) for n in shape]
 
 
 def _reshaped(new: Shape, old: Shape) -> Steps:
@@ -156,20 +227,26 @@ _RESHAPE = s.calls(
 )  # fmt: skip
 
 
-@_view_op("view", _RESHAPE, where=("Tensor",))
+@view_op("view", _RESHAPE, where=("Tensor",))
 def view(shape: Shape, *size: Any) -> Steps:
     """The same memory with another shape; one size may be -1.  Raises RuntimeError where strides do not allow
     it: use reshape.  (torch.Tensor.view)"""
     return _reshaped(infer_shape(shape, sizes_of(size)), shape)
 
 
-@_view_op("reshape", _RESHAPE)
+@view_op("reshape", _RESHAPE)
 def reshape(input: Shape, *shape: Any) -> Steps:
     """The same elements in another shape, a view where strides allow it; one size may be -1.  (torch.reshape)"""
     return _reshaped(infer_shape(input, sizes_of(shape)), input)
 
 
-@_view_op(
+@view_op("ravel", s.calls(s.call(T(2, 3)), s.call(T()), s.call(T(0, 3)), s.call(T(4))))
+def ravel(shape: Shape) -> Steps:
+    """All axes as one, a view where strides allow it.  (torch.ravel)"""
+    return _reshaped((math.prod(shape),), shape)
+
+
+@view_op(
     "flatten",
     s.calls(s.call(T(2, 3, 4)), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), 0, -2), s.call(T()), s.call(T(0, 3))),
 )
@@ -181,7 +258,7 @@ def flatten(shape: Shape, start_dim: int = 0, end_dim: int = -1) -> Steps:
     return _reshaped(shape[:first] + (math.prod(shape[first : last + 1]),) + shape[last + 1 :], shape)
 
 
-@_view_op("unflatten", s.calls(s.call(T(2, 6), 1, (2, 3)), s.call(T(2, 6), -1, (-1, 2)), s.call(T(0), 0, (0, 2))))
+@view_op("unflatten", s.calls(s.call(T(2, 6), 1, (2, 3)), s.call(T(2, 6), -1, (-1, 2)), s.call(T(0), 0, (0, 2))))
 def unflatten(shape: Shape, dim: int, sizes: Sequence[int]) -> Steps:
     """Axis ``dim`` as several of ``sizes``; one may be -1.  (torch.unflatten)"""
     axis = wrap_dim(dim, len(shape))
@@ -196,7 +273,7 @@ def unflatten(shape: Shape, dim: int, sizes: Sequence[int]) -> Steps:
     return _reshaped(shape[:axis] + infer_shape((shape[axis],), wanted) + shape[axis + 1 :], shape)
 
 
-@_view_op("squeeze", s.calls(s.call(T(1, 2, 1)), s.call(T(1, 2, 1), 0), s.call(T(1, 2, 1), 1),
+@view_op("squeeze", s.calls(s.call(T(1, 2, 1)), s.call(T(1, 2, 1), 0), s.call(T(1, 2, 1), 1),
     s.call(T(1, 2, 1), (0, -1)),
     s.call(T()), s.call(T(), 0)))  # fmt: skip
 def squeeze(shape: Shape, dim: int | Sequence[int] | None = None) -> Steps:
@@ -206,11 +283,32 @@ def squeeze(shape: Shape, dim: int | Sequence[int] | None = None) -> Steps:
     return _reshaped(tuple([n for i, n in enumerate(shape) if n != 1 or i not in chosen]), shape)
 
 
-@_view_op("unsqueeze", s.calls(s.call(T(2, 3), 0), s.call(T(2, 3), -1), s.call(T(2, 3), 1), s.call(T(), 0)))
+@view_op("unsqueeze", s.calls(s.call(T(2, 3), 0), s.call(T(2, 3), -1), s.call(T(2, 3), 1), s.call(T(), 0)))
 def unsqueeze(shape: Shape, dim: int) -> Steps:
     """With a new axis of size 1 at ``dim``.  (torch.unsqueeze)"""
     axis = wrap_dim(dim, len(shape) + 1)
     return [("RESHAPE", shape[:axis] + (1,) + shape[axis:])]
+
+
+_RANKS = s.calls(s.call(T()), s.call(T(3)), s.call(T(2, 3)), s.call(T(2, 3, 4)), s.call(T(1, 2, 3, 4)), s.call(T(0)))
+
+
+@view_op("atleast_1d", _RANKS, where=())
+def atleast_1d(shape: Shape) -> Steps:
+    """0-d as 1-d, others as they are.  (torch.atleast_1d)"""
+    return _reshaped(shape or (1,), shape)
+
+
+@view_op("atleast_2d", _RANKS, where=())
+def atleast_2d(shape: Shape) -> Steps:
+    """With axes of size 1 put in front up to two.  (torch.atleast_2d)"""
+    return _reshaped((1,) * (2 - len(shape)) + shape, shape)
+
+
+@view_op("atleast_3d", _RANKS, where=())
+def atleast_3d(shape: Shape) -> Steps:
+    """A vector as the middle axis of three, a matrix as the first two.  (torch.atleast_3d)"""
+    return _reshaped({0: (1, 1, 1), 1: (1, *shape, 1), 2: (*shape, 1)}.get(len(shape), shape), shape)
 
 
 # -- orders ---------------------------------------------------------------------------------------
@@ -220,8 +318,10 @@ def _permuted(order: Sequence[int]) -> Steps:
     return [] if list(order) == list(range(len(order))) else [("PERMUTE", tuple(order))]
 
 
-@_view_op(
-    "transpose", s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, 0), s.call(T(2, 3), 1, 1), s.call(T(), 0, -1))
+@view_op(
+    "transpose",
+    s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, 0), s.call(T(2, 3), 1, 1), s.call(T(), 0, -1)),
+    aliases=("swapdims",),
 )
 def transpose(shape: Shape, dim0: int, dim1: int) -> Steps:
     """With two axes exchanged.  (torch.transpose)"""
@@ -232,7 +332,13 @@ def transpose(shape: Shape, dim0: int, dim1: int) -> Steps:
     return _permuted(order)
 
 
-@_view_op("t", s.calls(s.call(T(2, 3)), s.call(T(3)), s.call(T()), s.call(T(0, 3))))
+@view_op("swapaxes", s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, 0), s.call(T(), 0, 0)))
+def swapaxes(shape: Shape, axis0: int, axis1: int) -> Steps:
+    """With two axes exchanged.  (torch.swapaxes)"""
+    return transpose(shape, axis0, axis1)  # type: ignore[no-any-return]
+
+
+@view_op("t", s.calls(s.call(T(2, 3)), s.call(T(3)), s.call(T()), s.call(T(0, 3))))
 def t(shape: Shape) -> Steps:
     """A matrix transposed; vectors and 0-d as they are.  (torch.t)"""
     if len(shape) > 2:
@@ -240,7 +346,7 @@ def t(shape: Shape) -> Steps:
     return _permuted(range(len(shape))[::-1])
 
 
-@_view_op(
+@view_op(
     "permute",
     s.calls(s.call(T(2, 3, 4), 2, 0, 1), s.call(T(2, 3, 4), (0, -1, 1)), s.call(T(), ()), s.call(T(0, 3), 1, 0)),
 )
@@ -258,7 +364,11 @@ def permute(shape: Shape, *dims: Any) -> Steps:
     return _permuted(order)
 
 
-@_view_op("movedim", s.calls(s.call(T(2, 3, 4), 0, -1), s.call(T(2, 3, 4), (0, 1), (1, 2)), s.call(T(2, 3), 1, 0)))
+@view_op(
+    "movedim",
+    s.calls(s.call(T(2, 3, 4), 0, -1), s.call(T(2, 3, 4), (0, 1), (1, 2)), s.call(T(2, 3), 1, 0)),
+    aliases=("moveaxis",),
+)
 def movedim(shape: Shape, source: int | Sequence[int], destination: int | Sequence[int]) -> Steps:
     """With axes ``source`` moved to ``destination``; the others keep their order.  (torch.movedim)"""
     rank = len(shape)
@@ -312,156 +422,19 @@ _EXPAND = s.calls(
 )  # fmt: skip
 
 
-@_view_op("expand", s.more(_EXPAND, s.calls(s.call(T(2, 1), -1, 3))), where=("Tensor",))
+@view_op("expand", s.more(_EXPAND, s.calls(s.call(T(2, 1), -1, 3))), where=("Tensor",))
 def expand(shape: Shape, *size: Any) -> Steps:
     """Size-1 axes repeated to ``size`` and new axes in front; -1 keeps a size.  (torch.Tensor.expand)"""
     return expand_steps(shape, sizes_of(size))
 
 
-@_view_op("broadcast_to", s.calls(s.call(T(2, 1), (2, 3)), s.call(T(3), (2, 3)), s.call(T(), (4,))))
+@view_op("broadcast_to", s.calls(s.call(T(2, 1), (2, 3)), s.call(T(3), (2, 3)), s.call(T(), (4,))))
 def broadcast_to(input: Shape, shape: Sequence[int]) -> Steps:
     """Size-1 axes repeated to ``shape`` and new axes in front.  (torch.broadcast_to)"""
     return expand_steps(input, tuple(shape))
 
 
-@_view_op("expand_as", s.calls(s.call(T(2, 1), T(2, 3)), s.call(T(), T(4)), s.call(T(3), T(2, 3))), where=("Tensor",))
+@view_op("expand_as", s.calls(s.call(T(2, 1), T(2, 3)), s.call(T(), T(4)), s.call(T(3), T(2, 3))), where=("Tensor",))
 def expand_as(shape: Shape, other: Any) -> Steps:
     """Expanded to the shape of ``other``.  (torch.Tensor.expand_as)"""
     return expand_steps(shape, tuple(other.shape))
-
-
-# -- parts ----------------------------------------------------------------------------------------
-
-
-def cut(shape: Shape, axis: int, start: int, stop: int, step: int = 1) -> Steps:
-    """``start:stop:step`` along ``axis``, all of the others."""
-    ranges = _all(shape)
-    ranges[axis] = (start, stop, step)
-    return [] if ranges == _all(shape) else [("SLICE", tuple(ranges))]
-
-
-@_view_op("select", s.calls(s.call(T(2, 3), 0, 1), s.call(T(2, 3, 4), -1, -2), s.call(T(3), 0, 0)))
-def select(shape: Shape, dim: int, index: int) -> Steps:
-    """Position ``index`` along ``dim``, which disappears.  (torch.select)"""
-    if not shape:
-        raise IndexError("select() cannot be applied to a 0-dim tensor.")
-    axis = wrap_dim(dim, len(shape))
-    n = shape[axis]
-    if not -n <= index < n:
-        raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {axis}")
-    index %= n
-    return [*cut(shape, axis, index, index + 1), ("RESHAPE", shape[:axis] + shape[axis + 1 :])]
-
-
-@_view_op("narrow", s.calls(s.call(T(5, 3), 0, 1, 3), s.call(T(2, 3), -1, -2, 2), s.call(T(2, 3), 0, 2, 0)))
-def narrow(shape: Shape, dim: int, start: int, length: int) -> Steps:
-    """``length`` positions from ``start`` on along ``dim``.  (torch.narrow)"""
-    if not shape:
-        raise ShapeError("narrow() cannot be applied to a 0-dim tensor.")
-    axis = wrap_dim(dim, len(shape))
-    n, start = shape[axis], int(start)
-    if length < 0:
-        raise ShapeError("narrow(): length must be non-negative.")
-    if not -n <= start <= n:
-        raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
-    start += n if start < 0 else 0
-    if start + length > n:
-        raise ShapeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
-    return cut(shape, axis, start, start + length)
-
-
-@_view_op("slice", s.calls(s.call(T(5, 3), 0, 1, 4), s.call(T(5, 3), 0, -3), s.call(T(7), 0, 1, None, 2),
-    s.call(T(5), 0, 4, 2),
-    s.call(T(5), 0, 0, 99, 3)), where=())  # fmt: skip
-def slice_(shape: Shape, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Steps:
-    """``start:end:step`` along ``dim``, as Python slices; ``step`` is positive.  (torch.Tensor.__getitem__)"""
-    if step <= 0:
-        raise ValueError("step must be greater than zero")
-    axis = wrap_dim(dim, len(shape))
-    first, last, _ = slice(start, end, step).indices(shape[axis])
-    return cut(shape, axis, first, max(first, last), step)
-
-
-def _lengths(shape: Shape, axis: int, size: int | Sequence[int]) -> list[int]:
-    n = shape[axis]
-    if isinstance(size, int):
-        if size < 0:
-            raise ShapeError(f"split expects split_size be non-negative, but got split_size={size}")
-        if size == 0 and n:
-            raise ShapeError(f"split_size can only be 0 if dimension size is 0, but got dimension size of {n}")
-        return [min(size, n - at) for at in range(0, n, size)] if n else [0]
-    if sum(size) != n or any(k < 0 for k in size):
-        raise ShapeError(
-            f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {axis}), "
-            f"but got split_sizes={list(size)}"
-        )
-    return list(size)
-
-
-def _pieces(shape: Shape, axis: int, lengths: Sequence[int]) -> list[Steps]:
-    out, at = [], 0
-    for n in lengths:
-        out.append(cut(shape, axis, at, at + n))
-        at += n
-    return out
-
-
-@_list_op("split", s.calls(s.call(T(5, 3), 2), s.call(T(5, 3), [1, 4]), s.call(T(2, 6), 2, -1), s.call(T(0), 2)))
-def split(shape: Shape, split_size_or_sections: int | Sequence[int], dim: int = 0) -> list[Steps]:
-    """Parts along ``dim``: of one size (the last may be smaller), or of the sizes listed.  (torch.split)"""
-    if not shape:
-        raise ShapeError("split expects at least a 1-dimensional tensor")
-    axis = wrap_dim(dim, len(shape))
-    return _pieces(shape, axis, _lengths(shape, axis, split_size_or_sections))
-
-
-@_list_op("chunk", s.calls(s.call(T(5, 3), 2), s.call(T(5, 3), 4), s.call(T(2, 6), 3, 1), s.call(T(0), 3)))
-def chunk(shape: Shape, chunks: int, dim: int = 0) -> list[Steps]:
-    """At most ``chunks`` parts of equal size (the last may be smaller) along ``dim``.  (torch.chunk)"""
-    if chunks <= 0:
-        raise ShapeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
-    if not shape:
-        raise ShapeError("chunk expects at least a 1-dimensional tensor")
-    axis = wrap_dim(dim, len(shape))
-    n = shape[axis]
-    return _pieces(shape, axis, _lengths(shape, axis, -(-n // chunks)) if n else [0] * chunks)
-
-
-@_list_op("unbind", s.calls(s.call(T(2, 3)), s.call(T(2, 3), -1), s.call(T(4))))
-def unbind(shape: Shape, dim: int = 0) -> list[Steps]:
-    """Every position along ``dim``, which disappears.  (torch.unbind)"""
-    axis = wrap_dim(dim, len(shape))
-    if not shape:
-        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
-    return [select(shape, axis, i) for i in range(shape[axis])]
-
-
-@_view_op("diagonal", s.calls(s.call(T(3, 4)), s.call(T(3, 4), 1), s.call(T(3, 4), -1), s.call(T(3, 4), 9),
-    s.call(T(2, 3, 4), 0, 0, 2),
-    s.call(T(2, 3, 4), -1, -1, 0)))  # fmt: skip
-def diagonal(shape: Shape, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Steps:
-    """The elements at ``(i, i + offset)`` of axes ``dim1`` and ``dim2``, as a new last axis.  (torch.diagonal)"""
-    rank = len(shape)
-    a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
-    if a == b:
-        raise ShapeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
-    return [("DIAGONAL", (int(offset), a, b))]
-
-
-@_view_op("unfold", s.calls(s.call(T(7), 0, 3, 2), s.call(T(2, 6), 1, 2, 2), s.call(T(5, 3), -2, 2, 1),
-    s.call(T(), 0, 1, 1)),
-    where=("Tensor",))  # fmt: skip
-def unfold(shape: Shape, dimension: int, size: int, step: int) -> Steps:
-    """Windows of ``size`` every ``step`` along ``dimension``, each a new last axis.  (torch.Tensor.unfold)"""
-    axis = wrap_dim(dimension, len(shape))
-    lead: Steps = [] if shape else [("RESHAPE", (1,))]
-    n = shape[axis] if shape else 1
-    if size < 0:
-        raise ShapeError(f"size is {size} but must be >= 0")
-    if size > n:
-        raise ShapeError(f"maximum size for tensor at dimension {axis} is {n} but size is {size}")
-    if step <= 0:
-        raise ShapeError(f"step is {step} but must be > 0")
-    if not shape:
-        return lead  # its one window is the element
-    return [("WINDOW", (axis, size, step, 1))]

@@ -92,7 +92,20 @@ def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return x.to(dtype)
 
 
+def _block_diag(tensors: Any) -> torch.Tensor:
+    return torch.block_diag(*tensors)
+
+
+def _cartesian_prod(tensors: Any) -> torch.Tensor:
+    return torch.cartesian_prod(*tensors)
+
+
+def _fill_diagonal(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+    return x.clone().fill_diagonal_(*args, **kwargs)
+
+
 ADAPTERS: dict[str, Any] = {
+    "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
     "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
     "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,

@@ -86,10 +86,14 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
     return [t for v in value for t in tensors_of(v)] if isinstance(value, (list, tuple)) else []
 
 
+#: torch.vander fails in backward, and as_strided_scatter passes the gradient where the part was replaced: these are
+#: in tests/ops/test_shapes.py
+WRONG_IN_TORCH = {"as_strided_scatter", "vander"}
+DIFFERENTIABLE = [o for o in COMPARED if o.differentiable and o.name not in WRONG_IN_TORCH]
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=[d.name for d in FLOATS])
-@pytest.mark.parametrize(
-    "op", [o for o in COMPARED if o.differentiable], ids=[o.name for o in COMPARED if o.differentiable]
-)
+@pytest.mark.parametrize("op", DIFFERENTIABLE, ids=[o.name for o in DIFFERENTIABLE])
 def test_gradients(op: Op, dtype: DType) -> None:
     rng = np.random.default_rng(3)
     compared = 0

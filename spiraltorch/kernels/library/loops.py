@@ -19,46 +19,30 @@ from . import COLUMNS, stored
 from .routine import find
 
 
-def scatter_add(base, index, values, out, status, outer, size, inner, count, lo, hi):  # type: ignore[no-untyped-def]
-    blocks = (inner + COLUMNS - 1) // COLUMNS
-    for task in range(lo, hi):
-        o = task // blocks
-        first = (task % blocks) * COLUMNS
-        last = min(first + COLUMNS, inner)
-        for j in range(size):
-            row = (o * size + j) * inner
-            for c in range(first, last):
-                out[row + c] = base[row + c]
-        for i in range(count):
-            j = index[i]
-            if j < 0 or j >= size:
-                status[0] = 1
-                continue
-            row = (o * size + j) * inner
-            source = (o * count + i) * inner
-            for c in range(first, last):
-                out[row + c] += values[source + c]
+def _scatter(combine: Callable[[Any, Any], Any], jit: bool) -> Callable[..., None]:
+    fold = numba.njit(error_model="numpy")(combine) if jit else combine
 
+    def scatter(base, index, values, out, status, outer, size, inner, count, lo, hi):  # type: ignore[no-untyped-def]
+        blocks = (inner + COLUMNS - 1) // COLUMNS
+        for task in range(lo, hi):
+            o = task // blocks
+            first = (task % blocks) * COLUMNS
+            last = min(first + COLUMNS, inner)
+            for j in range(size):
+                row = (o * size + j) * inner
+                for c in range(first, last):
+                    out[row + c] = base[row + c]
+            for i in range(count):
+                j = index[i]
+                if j < 0 or j >= size:
+                    status[0] = 1
+                    continue
+                row = (o * size + j) * inner
+                source = (o * count + i) * inner
+                for c in range(first, last):
+                    out[row + c] = fold(out[row + c], values[source + c])
 
-def scatter_set(base, index, values, out, status, outer, size, inner, count, lo, hi):  # type: ignore[no-untyped-def]
-    blocks = (inner + COLUMNS - 1) // COLUMNS
-    for task in range(lo, hi):
-        o = task // blocks
-        first = (task % blocks) * COLUMNS
-        last = min(first + COLUMNS, inner)
-        for j in range(size):
-            row = (o * size + j) * inner
-            for c in range(first, last):
-                out[row + c] = base[row + c]
-        for i in range(count):
-            j = index[i]
-            if j < 0 or j >= size:
-                status[0] = 1
-                continue
-            row = (o * size + j) * inner
-            source = (o * count + i) * inner
-            for c in range(first, last):
-                out[row + c] = values[source + c]
+    return scatter
 
 
 def _scan(combine: Callable[[Any, Any], Any], reverse: bool, jit: bool) -> Callable[..., None]:
@@ -143,13 +127,17 @@ def _min(a, b):  # type: ignore[no-untyped-def]
     return a if a != a or a < b else b
 
 
-_COMBINE = {"add": _add, "mul": _mul, "max": _max, "min": _min}
+def _set(a, b):  # type: ignore[no-untyped-def]
+    return b
+
+
+_COMBINE = {"set": _set, "add": _add, "mul": _mul, "max": _max, "min": _min}
 
 
 def loops_of(k: Any, jit: bool = True) -> Callable[..., None]:
     """The Python function of a library kernel."""
     if k.name == "scatter":
-        plain: Any = scatter_add if k.static[0] == "add" else scatter_set
+        plain: Any = _scatter(_COMBINE[k.static[0]], jit)
     elif k.name == "scan":
         plain = _scan(_COMBINE[k.static[0]], k.static[1], jit)
     elif k.name == "sort":

@@ -1,0 +1,173 @@
+"""Functions of shape that are no one record: of several tensors at once, or whose result's size is data.
+
+In: tensors.  Out: tensors, by calls of records; ``nonzero`` and its kin look at one number, the count, to know
+their size.
+
+    >>> import spiraltorch as st
+    >>> st.nonzero(st.tensor([0, 3, 0, 4]))
+    tensor([[1],
+            [3]])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import dtypes
+from .dispatch import call, function, view_call
+from .errors import ShapeError, SpiralError
+from .ir import lang
+from .ops.registry import OPS
+from .tensor import Size, Tensor
+
+__all__ = [
+    "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
+    "cartesian_prod", "masked_select", "meshgrid", "narrow_copy", "nonzero", "repeat_interleave", "where",
+]  # fmt: skip
+
+
+# -- several tensors ------------------------------------------------------------------------------------
+
+
+def _several(tensors: tuple[Any, ...]) -> list[Tensor]:
+    """``f(a, b)`` and ``f([a, b])``."""
+    return list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+
+
+def _each(name: str) -> Callable[..., Any]:
+    def apply(*tensors: Any) -> Any:
+        if len(tensors) == 1 and isinstance(tensors[0], Tensor):
+            return view_call(OPS[name], tensors, {})
+        return tuple([view_call(OPS[name], (t,), {}) for t in _several(tensors)])
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = OPS[name].doc
+    return apply
+
+
+atleast_1d, atleast_2d, atleast_3d = map(_each, ("atleast_1d", "atleast_2d", "atleast_3d"))
+
+
+def block_diag(*tensors: Tensor) -> Tensor:
+    """Matrices on the diagonal of a larger one, 0 elsewhere (torch.block_diag)."""
+    return call(OPS["block_diag"], (list(tensors),))  # type: ignore[no-any-return]
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """One row for each way to take an element of every vector (torch.cartesian_prod)."""
+    return call(OPS["cartesian_prod"], (list(tensors),))  # type: ignore[no-any-return]
+
+
+def broadcast_shapes(*shapes: Any) -> Size:
+    """The shape that ``shapes`` broadcast to (torch.broadcast_shapes).  Raises RuntimeError where there is none."""
+    given = [(s,) if isinstance(s, int) else tuple(s) for s in shapes]
+    for s in given:
+        if any(n < 0 for n in s):
+            raise SpiralError(f"Trying to create tensor with negative dimension ({min(s)}): ({min(s)})")
+    try:
+        return Size(lang.shapes_broadcast(given))
+    except ValueError:
+        raise ShapeError(
+            "Shape mismatch: objects cannot be broadcast to a single shape: " + ", ".join([str(list(s)) for s in given])
+        ) from None
+
+
+def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
+    """Views of all tensors in their common shape (torch.broadcast_tensors)."""
+    found = _several(tensors)
+    shape = tuple(broadcast_shapes(*[t.shape for t in found]))
+    return tuple([t.expand(shape) for t in found])
+
+
+def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
+    """Coordinate grids of 1-d tensors (torch.meshgrid)."""
+    found = _several(tensors)
+    if not found:
+        raise SpiralError("meshgrid expects a non-empty TensorList")
+    if indexing not in ("ij", "xy"):
+        raise SpiralError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    if len({t.dtype for t in found}) > 1:
+        raise SpiralError("torch.meshgrid expects all tensors to have the same dtype")
+    for t in found:
+        if t.ndim > 1:
+            raise SpiralError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {list(t.shape)}")
+    swap = indexing == "xy" and len(found) > 1
+    order = [1, 0, *range(2, len(found))] if swap else list(range(len(found)))
+    shape = tuple([found[i].numel() for i in order])
+    grids = []
+    for i, t in enumerate(found):
+        at = order.index(i)
+        grids.append(t.reshape([-1 if k == at else 1 for k in range(len(shape))]).expand(shape))
+    return tuple(grids)
+
+
+# -- sizes that are data --------------------------------------------------------------------------------
+
+
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """Positions of the elements that are not 0, one row each, or one tensor an axis (torch.nonzero).
+
+    Looks at how many there are.
+    """
+    if as_tuple and not input.ndim:
+        input = input.reshape(1)
+    found = call(OPS["nonzero_static"], (input,), {"size": int(call(OPS["count_nonzero"], (input,)).item())})
+    return found.unbind(1) if as_tuple else found
+
+
+def argwhere(input: Tensor) -> Tensor:
+    """Positions of the elements that are not 0, one row each (torch.argwhere)."""
+    return nonzero(input)  # type: ignore[no-any-return]
+
+
+def where(condition: Tensor, *branches: Any, **named: Any) -> Any:
+    """``input`` where ``condition``, else ``other``; alone, the positions that are not 0, an axis a tensor (torch.where)."""
+    if not branches and not named:
+        return nonzero(condition, as_tuple=True)
+    return _where(condition, *branches, **named)
+
+
+_where = function(OPS["where"])
+
+
+def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+    """The elements where ``mask`` is true, 1-d (torch.masked_select)."""
+    if mask.dtype is not dtypes.bool_:
+        raise SpiralError("masked_select: expected BoolTensor for mask")
+    wide, on = broadcast_tensors(input, mask)
+    if not wide.ndim:
+        wide, on = wide.reshape(1), on.reshape(1)
+    return wide[on]
+
+
+def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None, *, output_size: int | None = None) -> Tensor:
+    """Each element ``repeats`` times (one number, or one an element) in a row along ``dim``, or of the flat tensor;
+    alone, each index as often as the vector says (torch.repeat_interleave)."""
+    record = OPS["repeat_interleave"]
+    if repeats is None:
+        from .creation import arange
+
+        return repeat_interleave(arange(input.numel()), input, 0, output_size=output_size)
+    if not isinstance(repeats, Tensor):
+        return call(record, (input, repeats, dim))  # type: ignore[no-any-return]
+    n = input.numel() if dim is None else input.size(dim) if input.ndim else 1
+    if output_size is None and repeats.ndim <= 1 and repeats.numel() in (1, n):
+        if repeats.numel() and int(repeats.min()) < 0:
+            raise SpiralError("repeats can not be negative")
+        output_size = int(repeats.expand(n).sum())
+    return call(record, (input, repeats, dim), {"output_size": output_size})  # type: ignore[no-any-return]
+
+
+# -- small ones -----------------------------------------------------------------------------------------
+
+
+def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
+    """:func:`narrow` in memory of its own (torch.narrow_copy)."""
+    return input.narrow(dim, start, length).clone()
+
+
+METHODS: dict[str, Any] = {
+    "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "repeat_interleave": repeat_interleave,
+    "narrow_copy": narrow_copy,
+}  # fmt: skip
