@@ -72,6 +72,7 @@ from .dtypes import (
 )
 from .dtypes import float_ as float
 from .dtypes import int_ as int
+from .factories import *
 from .inspect import explain, profile
 from .jit.compile import compile, eager
 from .layouts import (
@@ -85,29 +86,10 @@ from .layouts import (
 )
 from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state
+from .sampling import *
 from .serialize import load, save
 from .shapes import *
 from .surface import *
-from .surface import (
-    bernoulli,
-    can_cast,
-    finfo,
-    get_num_threads,
-    iinfo,
-    is_floating_point,
-    is_tensor,
-    multinomial,
-    normal,
-    numel,
-    rand,
-    rand_like,
-    randint,
-    randn,
-    randn_like,
-    randperm,
-    result_type,
-    set_num_threads,
-)
 from .surface import install_methods as _install_methods
 from .tensor import Size, Tensor
 
@@ -120,4 +102,4 @@ __version__ = "0.1.0"
 linalg = _types.ModuleType("spiraltorch.linalg", "Linear algebra (torch.linalg).")
 special = _types.ModuleType("spiraltorch.special", "Special functions (torch.special).")
 _install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "special": vars(special)})
-_install_methods()
+_install_methods(globals())

@@ -27,8 +27,14 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input"
 def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
     """Positional arguments first: operands given by keyword are moved in place.  Raises TypeError as torch does."""
     if kwargs or len(args) < op.operands:
+        kwargs = _torch_names(op, kwargs)
+        if kwargs and _gathered(op) in kwargs:  # permute(dims=(1, 0)) is permute(1, 0)
+            kwargs = dict(kwargs)
+            values = kwargs.pop(_gathered(op))
+            first = [*args, *[kwargs.pop(p) for p in op.parameters[len(args) : 1] if p in kwargs]]
+            args = (*first, *(values if isinstance(values, (list, tuple)) else (values,)))
         try:
-            bound = op.signature.bind(*args, **_torch_names(op, kwargs))
+            bound = op.signature.bind(*args, **kwargs)
         except TypeError as e:
             raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
         args, kwargs = bound.args, bound.kwargs
@@ -43,6 +49,13 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
             if test is not None and not test(a):
                 raise TypeError(f"{op.name}(): argument '{name}' must be {words}, not {type(a).__name__}")
     return args, kwargs
+
+
+@functools.cache
+def _gathered(op: Op) -> str:
+    """The parameter that takes all positional arguments left, as ``*dims`` does; '' when there is none."""
+    kinds = op.signature.parameters.values()
+    return next((p.name for p in kinds if p.kind is p.VAR_POSITIONAL), "")
 
 
 def _torch_names(op: Op, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -279,56 +278,41 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **k
 
 
 def arange(
-    start: float, end: float | None = None, step: float = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
+    **options: Any,
 ) -> Tensor:
     """``start, start + step, ...`` below ``end`` (torch.arange); int64 for integers, else the default type."""
+    no_more("arange", options)
     if end is None:
         start, end = 0, start
-    if step == 0:
-        raise SpiralError("step must be nonzero")
-    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(step)):
-        raise SpiralError(f"unsupported range: {start} -> {end}")
-    if (end - start) / step < 0:
-        raise SpiralError("upper bound and lower bound inconsistent with step sign")
-    n = math.ceil((end - start) / step)
-    integral = all(isinstance(v, (int, np.integer)) for v in (start, end, step))
-    d = type_or(dtype, dtypes.int64 if integral else dtypes.get_default_dtype())
-    node = graph.iota((n,), 0)
-    if d.kind == "f":
-        # Computed in float64 and rounded once, as torch does.
-        node = cast(cast(node, dtypes.float64) * float(step) + float(start), d)
-    else:
-        node = cast(node * int(step) + int(start), d)
-    return made(node, device, requires_grad)
+    start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
+    return made(OPS["arange"].body(start, end, step, dtype=type_or(dtype, None)), device, requires_grad)
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
+    start: Any, end: Any, steps: int, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **options: Any
 ) -> Tensor:
     """``steps`` evenly spaced values from ``start`` to ``end``, both included (torch.linspace)."""
-    d = type_or(dtype, dtypes.get_default_dtype())
-    if steps < 0:
-        raise SpiralError(f"number of steps must be non-negative, got {steps}")
-    values = np.linspace(start, end, steps, dtype=np.float64).astype(d.np)
-    t = over_array(values)
-    if device is not None:
-        t = t.to(device)
-    return t.requires_grad_() if requires_grad else t
+    no_more("linspace", options)
+    start, end = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end))
+    return made(OPS["linspace"].body(start, end, index(steps), dtype=type_or(dtype, None)), device, requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **options: Any
+) -> Tensor:
     """Ones on the diagonal (torch.eye)."""
-    from .ir.lang import eq
-
-    shape = size_of((n, n if m is None else m))
-    d = type_or(dtype, dtypes.get_default_dtype())
-    return made(cast(eq(graph.iota(shape, 0), graph.iota(shape, 1)), d), device, requires_grad)
+    no_more("eye", options)
+    for k in (n, m):
+        if k is not None and k < 0:
+            raise SpiralError(f"n must be greater or equal to 0, got {k}")
+    return made(OPS["eye"].body(n, m, dtype=type_or(dtype, None)), device, requires_grad)
 
 
 # -- conversion ----------------------------------------------------------------------------------------
 
 
-def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, copy: bool = False, **_: Any) -> Tensor:
+def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = None, copy: bool = False, **options: Any) -> Tensor:
     """``Tensor.to``."""
     from .device import device as Device
 
@@ -343,6 +327,7 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
             copy = copy or False
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
+    order = getattr(options.get("memory_format"), "order", ())
     out = self
     if dtype is not None and dtype is not self.dtype and (dtype.is_complex or self.dtype.is_complex):
         out = over_array(np.array(self._values(), dtype.np))
@@ -358,7 +343,7 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
         from .runtime.transfer import move
 
         out = move(out, Device(device))
-    return out
+    return out.contiguous(memory_format=options["memory_format"]) if order else out
 
 
 __all__ = ["Size", "Storage", "queue"]

@@ -104,12 +104,8 @@ def _device(op: Op, tensors: Sequence[Tensor]) -> Any:
 
 def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """An operator whose results are views: the movement steps are appended to the tensor's own."""
-    try:
-        bound = op.signature.bind(*args, **kwargs)
-    except TypeError as e:
-        raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
-    x = next(iter(bound.arguments.values()))
-    rest, named = bound.args[1:], bound.kwargs
+    args, named = bind(op, args, kwargs)
+    x, *rest = args
     found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
     if op.view is None:
         views = [view_of(x, steps, op.name) for steps in found]

@@ -1,5 +1,5 @@
-"""The rest of torch's surface that is no operator's record: in-place basics, conversions, random
-factories, questions about types and threads."""
+"""The rest of torch's surface that is no operator's record: in-place basics, conversions, questions about types and
+threads; and the methods that its neighbours (layouts, shapes, sampling, factories) give to Tensor."""
 
 from __future__ import annotations
 
@@ -7,119 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes, layouts, shapes
-from .creation import full, made, no_more, ones, over_array, size_of, type_or, zeros
+from . import dtypes, factories, layouts, sampling, shapes
+from .creation import over_array, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
 from .errors import SpiralError
 from .ir import graph
 from .ir.node import cast
-from .ops import random as bodies
 from .ops.registry import OPS
 from .ops.registry import result_type as _result_type
-from .random import Generator, default_generator
 from .storage import computed_at_once
 from .tape import mode
 from .tensor import Tensor, from_node
 from .writes import refuse_leaf_write, write
 
-__all__ = ["allclose", "equal"]
-
-
-# -- random --------------------------------------------------------------------------------------------
-
-
-def _draw(op: Any, shape: tuple[int, ...], generator: Generator | None, **kwargs: Any) -> Any:
-    g = generator or default_generator
-    return op.body(g.key_node(), g.take(bodies.words(shape)), shape, **kwargs)
-
-
-def _random(
-    body: Any, *shape: Any, size: Any = (), generator: Any = None, dtype: Any = None, device: Any = None,
-    requires_grad: bool = False, **options: Any,
-) -> Tensor:  # fmt: skip
-    no_more(body.name, options)
-    d = type_or(dtype, dtypes.get_default_dtype())
-    return made(_draw(body, size_of(shape or size), generator, dtype=d), device, requires_grad)
-
-
-def rand(*size: Any, **kwargs: Any) -> Tensor:
-    """Uniform on [0, 1) (torch.rand)."""
-    return _random(bodies.rand, *size, **kwargs)
-
-
-def randn(*size: Any, **kwargs: Any) -> Tensor:
-    """Standard normal (torch.randn)."""
-    return _random(bodies.randn, *size, **kwargs)
-
-
-def rand_like(input: Tensor, **kwargs: Any) -> Tensor:
-    """Uniform on [0, 1) in the shape and type of ``input`` (torch.rand_like)."""
-    return rand(tuple(input.shape), **{"dtype": input.dtype, **kwargs})
-
-
-def randn_like(input: Tensor, **kwargs: Any) -> Tensor:
-    """Standard normal in the shape and type of ``input`` (torch.randn_like)."""
-    return randn(tuple(input.shape), **{"dtype": input.dtype, **kwargs})
-
-
-def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None, **options: Any
-) -> Tensor:
-    """Integers from ``low`` (default 0) up to ``high``, without it (torch.randint).  Raises RuntimeError when empty."""
-    if size is None:
-        low, high, size = 0, low, high
-    no_more("randint", options)
-    d = type_or(dtype, dtypes.int64)
-    return made(_draw(bodies.randint, size_of(size), generator, low=int(low), high=int(high), dtype=d), device)
-
-
-def randperm(n: int, *, generator: Any = None, dtype: Any = None, device: Any = None, **options: Any) -> Tensor:
-    """A random permutation of 0 .. n - 1 (torch.randperm)."""
-    no_more("randperm", options)
-    return made(_permutation(int(n), generator, dtype), device)
-
-
-def _permutation(n: int, generator: Generator | None, dtype: DType | None) -> Any:
-    g = generator or default_generator
-    return cast(bodies.randperm.body(g.key_node(), g.take(bodies.words((n,))), n), type_or(dtype, dtypes.int64))
-
-
-def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **options: Any) -> Tensor:
-    """Normal with ``mean`` and ``std``, numbers or tensors (torch.normal)."""
-    no_more("normal", options)
-    if size is None:
-        shapes = [tuple(v.shape) for v in (mean, std) if isinstance(v, Tensor)]
-        size = np.broadcast_shapes(*shapes)
-    return randn(tuple(size), generator=generator, dtype=dtype) * std + mean  # type: ignore[operator, no-any-return]
-
-
-def bernoulli(input: Tensor, *, generator: Any = None) -> Tensor:
-    """1 with the probability that ``input`` says, else 0 (torch.bernoulli)."""
-    return (rand(tuple(input.shape), generator=generator) < input).to(input.dtype)  # type: ignore[operator, no-any-return]
-
-
-def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:
-    """Indices drawn with probabilities proportional to the last axis (torch.multinomial)."""
-    p = input._values().astype(np.float64)
-    if (p < 0).any() or not np.isfinite(p).all():
-        raise SpiralError("probability tensor contains either `inf`, `nan` or element < 0")
-    rows = p.reshape(-1, p.shape[-1])
-    if (rows.sum(-1) <= 0).any():
-        raise SpiralError("invalid multinomial distribution (sum of probabilities <= 0)")
-    if not replacement and ((rows > 0).sum(-1) < num_samples).any():
-        raise SpiralError("invalid multinomial distribution (with replacement=False, not enough non-negative category to sample)")
-    if replacement:
-        u = rand(rows.shape[0], num_samples, generator=generator, dtype=dtypes.float64)._values()
-        edges = np.cumsum(rows / rows.sum(-1, keepdims=True), -1)
-        out = np.stack([np.minimum(np.searchsorted(e, v, "right"), rows.shape[1] - 1) for e, v in zip(edges, u)])
-    else:
-        # Exponential races: the smallest keys are a draw without replacement (Efraimidis and Spirakis, 2006).
-        u = rand(*rows.shape, generator=generator, dtype=dtypes.float64)._values()
-        with np.errstate(divide="ignore"):
-            keys = np.where(rows > 0, -np.log1p(-u) / rows, np.inf)
-        out = np.argsort(keys, -1, kind="stable")[:, :num_samples]
-    return over_array(np.ascontiguousarray(out.reshape(*p.shape[:-1], num_samples)).astype(np.int64))
+__all__ = [
+    "adjoint", "allclose", "can_cast", "equal", "finfo", "get_num_threads", "iinfo", "is_floating_point", "is_nonzero",
+    "is_same_size", "is_tensor", "numel", "result_type", "set_num_threads",
+]  # fmt: skip
 
 
 # -- questions -----------------------------------------------------------------------------------------
@@ -135,6 +40,16 @@ def is_floating_point(input: Tensor) -> bool:
 
 def numel(input: Tensor) -> int:
     return input.numel()
+
+
+def is_nonzero(input: Tensor) -> bool:
+    """Whether the only element is not 0 (torch.is_nonzero).  Raises RuntimeError for more than one."""
+    return bool(input)
+
+
+def is_same_size(input: Tensor, other: Tensor) -> bool:
+    """Whether both have one shape (torch.is_same_size)."""
+    return tuple(input.shape) == tuple(other.shape)
 
 
 def equal(input: Tensor, other: Tensor) -> bool:
@@ -240,20 +155,6 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     return self
 
 
-def _uniform(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Any = None) -> Any:
-    node = _draw(bodies.rand, tuple(self.shape), generator, dtype=self.dtype)
-    return from_node(node) * (high - low) + low  # type: ignore[operator]
-
-
-def _normal(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Any = None) -> Any:
-    return from_node(_draw(bodies.randn, tuple(self.shape), generator, dtype=self.dtype)) * std + mean  # type: ignore[operator]
-
-
-def _bernoulli_(self: Tensor, p: Any = 0.5, *, generator: Any = None) -> Any:
-    u = rand(tuple(self.shape), generator=generator)
-    return (u < p).to(self.dtype)  # type: ignore[operator]
-
-
 def _converter(d: DType) -> Any:
     def convert(self: Tensor) -> Tensor:
         return self.to(d)
@@ -270,14 +171,6 @@ def _shaped_like(name: str) -> Any:
     return method
 
 
-def _new(factory: Any) -> Any:
-    def method(self: Tensor, *size: Any, **kwargs: Any) -> Tensor:
-        kwargs.setdefault("dtype", self.dtype)
-        return factory(*size, **kwargs)  # type: ignore[no-any-return]
-
-    return method
-
-
 def _transposed(self: Tensor) -> Tensor:
     return self.permute(*reversed(range(self.ndim)))
 
@@ -288,28 +181,139 @@ def _matrix_transposed(self: Tensor) -> Tensor:
     return self.transpose(-2, -1)
 
 
-def _new_tensor(self: Tensor, data: Any, **kwargs: Any) -> Tensor:
-    from .creation import tensor
+def _adjoint(self: Tensor) -> Tensor:
+    """The last two axes exchanged, complex numbers conjugated (torch.adjoint)."""
+    t = _matrix_transposed(self)
+    return t.conj() if self.dtype.is_complex else t
 
-    return tensor(data, **{"dtype": self.dtype, **kwargs})
+
+def _hermitian(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        raise SpiralError(
+            f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor. For batches of matrices, "
+            "consider using tensor.mH"
+        )
+    return _adjoint(self) if self.ndim else self
 
 
-def install_methods() -> None:
-    """Put the methods of this module onto Tensor."""
-    for name, method in {
-        "fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "uniform_": _written(_uniform),
-        "normal_": _written(_normal), "bernoulli_": _written(_bernoulli_),
-        "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"),
-        "new_zeros": _new(zeros), "new_ones": _new(ones), "new_empty": _new(zeros), "new_full": _new(full),
-        "new_tensor": _new_tensor, "equal": equal, "allclose": allclose, "bernoulli": bernoulli, "multinomial": multinomial,
-        "T": property(_transposed), "mT": property(_matrix_transposed),
-    }.items():  # fmt: skip
-        setattr(Tensor, name, method)
-    for name, method in {**layouts.METHODS, **shapes.METHODS}.items():
-        setattr(Tensor, name, method)
+def adjoint(input: Tensor) -> Tensor:
+    """The last two axes exchanged, complex numbers conjugated (torch.adjoint)."""
+    if input.ndim < 2:
+        raise SpiralError(f"tensor.adjoint() is only supported on matrices or batches of matrices. Got {input.ndim}-D tensor.")
+    return _adjoint(input)
+
+
+def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
+    """The name of this tensor's type as torch spells it, or this tensor as ``dtype`` (torch.Tensor.type)."""
+    if dtype is None:
+        return f"torch.{_TYPE_NAMES[self.dtype.name]}Tensor"
+    if isinstance(dtype, str):
+        short = dtype.rpartition(".")[2].removesuffix("Tensor")
+        found = [name for name, word in _TYPE_NAMES.items() if word == short]
+        if not found:
+            raise ValueError(f"invalid type: {dtype!r}")
+        dtype = dtypes.BY_NAME[found[0]]
+    return self.to(type_or(dtype, None))
+
+
+_TYPE_NAMES = {
+    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "float16": "Half",
+    "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex64": "ComplexFloat",
+    "complex128": "ComplexDouble", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
+}  # fmt: skip
+
+
+def _device_number(self: Tensor) -> int:
+    """The index of a GPU, -1 for the CPU (torch.Tensor.get_device)."""
+    return -1 if self.device.type == "cpu" else int(self.device.index or 0)
+
+
+def _as_subclass(self: Tensor, cls: type) -> Tensor:
+    """This tensor's data as an instance of a subclass of Tensor (torch.Tensor.as_subclass)."""
+    t = view_call(OPS["view"], (self, tuple(self.shape)), {})
+    t.__class__ = cls
+    return t  # type: ignore[no-any-return]
+
+
+def _itself(self: Tensor, *args: Any) -> Tensor:
+    """This tensor: host memory is one kind here."""
+    return self
+
+
+def _never(self: Tensor, *args: Any) -> bool:
+    """False: there is no such tensor here."""
+    return False
+
+
+def _is_cpu(self: Tensor) -> bool:
+    return self.device.type == "cpu"
+
+
+def _is_cuda(self: Tensor) -> bool:
+    return self.device.type == "cuda"
+
+
+def _post_accumulate(self: Tensor, hook: Any) -> Any:
+    """Call ``hook`` with this leaf when its gradient was accumulated (torch.Tensor.register_post_accumulate_grad_hook)."""
+    if not self._requires_grad or self._history() is not None:
+        raise SpiralError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    from .tape import RemovableHandle
+
+    return RemovableHandle(self.__dict__.setdefault("_accumulated", {}), hook)
+
+
+def _apply_(self: Tensor, function: Any) -> Tensor:
+    """Each element replaced by a Python function of it (torch.Tensor.apply_); looks at the values."""
+    values = np.array(self._values())
+    flat = values.reshape(-1)
+    for i, v in enumerate(flat.tolist()):
+        flat[i] = function(v)
+    return self.copy_(over_array(values))  # type: ignore[no-any-return]
+
+
+def _map_(self: Tensor, other: Tensor, function: Any) -> Tensor:
+    """Each element replaced by a Python function of it and the other tensor's (torch.Tensor.map_); looks at the values."""
+    values, others = np.array(self._values()), np.broadcast_to(other._values(), tuple(self.shape)).reshape(-1).tolist()
+    flat = values.reshape(-1)
+    for i, (v, o) in enumerate(zip(flat.tolist(), others)):
+        flat[i] = function(v, o)
+    return self.copy_(over_array(values))  # type: ignore[no-any-return]
+
+
+_METHODS: dict[str, Any] = {
+    "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"), "equal": equal, "allclose": allclose,
+    "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
+    "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
+    "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,
+    "is_same_size": is_same_size, "is_nonzero": is_nonzero, "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
+    "is_quantized": property(_never), "is_sparse": property(_never), "is_meta": property(_never),
+    "register_post_accumulate_grad_hook": _post_accumulate, "apply_": _apply_, "map_": _map_,
+    "ndimension": Tensor.dim, "storage": Tensor.untyped_storage, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
+}  # fmt: skip
+
+
+def install_methods(space: dict[str, Any]) -> None:
+    """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
+    written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_}
+    for methods in (written, _METHODS, layouts.METHODS, shapes.METHODS, sampling.METHODS, factories.METHODS):
+        for name, method in methods.items():
+            setattr(Tensor, name, method)
     for name, d in {
         "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
-        "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "bool": dtypes.bool_,
+        "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "bool": dtypes.bool_, "byte": dtypes.uint8,
+        "char": dtypes.int8, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
     }.items():  # fmt: skip
         setattr(Tensor, name, _converter(d))
+    for name in _INPLACE_FUNCTIONS:
+        if hasattr(Tensor, name):
+            space.setdefault(name, getattr(Tensor, name))
 
+
+#: what torch has as functions too
+_INPLACE_FUNCTIONS = (
+    "abs_ acos_ acosh_ addmv_ arccos_ arccosh_ arcsin_ arcsinh_ arctan_ arctanh_ as_strided_ asin_ asinh_ atan_ atanh_ ceil_ "
+    "celu_ clamp_ clamp_max_ clamp_min_ clip_ conj_physical_ cos_ cosh_ deg2rad_ detach detach_ erf_ erfc_ exp2_ exp_ expm1_ "
+    "fill_ fix_ floor_ frac_ gcd_ i0_ index_put_ lcm_ ldexp_ log10_ log1p_ log2_ log_ logit_ nan_to_num_ neg_ negative_ "
+    "rad2deg_ reciprocal_ relu_ resize_as_ round_ rsqrt_ selu_ sigmoid_ sin_ sinc_ sinh_ sqrt_ square_ tan_ tanh_ "
+    "threshold_ trunc_ xlogy_ zero_ get_device is_inference is_signed is_complex"
+).split()

@@ -16,7 +16,7 @@ LAYERS = {
     "passes": "jit.rules jit.stages jit.fuse jit.lower jit.places jit.plan jit.program jit.codegen jit.interpret",
     "cells": "storage memory",
     "programs of cells": "jit.eager jit.trace",
-    "tensors": "tape autograd tensor writes arguments outs short dispatch creation indexing surface random function printing serialize",
+    "tensors": "tape autograd tensor writes arguments outs short dispatch creation layouts shapes factories sampling indexing surface random function printing serialize",
     "compiled functions": "jit",
     "users of tensors": "nn optim utils inspect",
 }  # fmt: skip

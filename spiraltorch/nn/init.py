@@ -18,7 +18,7 @@ import numpy as np
 from ..autograd import no_grad
 from ..creation import eye, full, over_array
 from ..random import Generator
-from ..surface import rand, randn
+from ..sampling import rand, randn
 from ..tensor import Tensor
 
 _SQRT2 = math.sqrt(2.0)

@@ -102,6 +102,8 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DT
         start, end = 0, start
     if step == 0:
         raise SpiralError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end) and math.isfinite(step)):
+        raise SpiralError(f"unsupported range: {start} -> {end}")
     if (end - start) / step < 0:
         raise SpiralError("upper bound and lower bound inconsistent with step sign")
     whole = all(isinstance(v, int) for v in (start, end, step))
@@ -140,3 +142,91 @@ def eye(n: int, m: int | None = None, *, dtype: DType | None = None) -> Node:
     """1 on the diagonal of an ``n`` by ``m`` matrix, 0 elsewhere.  (torch.eye)"""
     shape = shape_of((n, n if m is None else m))
     return cast(lang.eq(graph.iota(shape, 0), graph.iota(shape, 1)), dtype or dtypes.get_default_dtype())
+
+
+@op("logspace", where=(), differentiable=False, samples=s.calls(
+    s.call(0, 2, 5), s.call(-1.5, 2.0, 4, 2.0), s.call(3, 3, 1), s.call(0, 1, 0), s.call(0, 3, 4, dtype=dtypes.float64)))  # fmt: skip
+def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: DType | None = None) -> Node:
+    """``base`` to the power of ``steps`` numbers at equal distances from ``start`` to ``end``.  (torch.logspace)"""
+    target = dtype or dtypes.get_default_dtype()
+    powers = linspace.body(start, end, steps, dtype=dtypes.float64)
+    return cast(lang.pow_(const(float(base), dtypes.float64, static=False), powers), target)
+
+
+# -- windows --------------------------------------------------------------------------------------
+
+
+def _window(name: str, length: int, dtype: DType | None) -> DType:
+    if length < 0:
+        raise SpiralError(f"{name} requires non-negative window_length, got window_length={length}")
+    target = dtype or dtypes.get_default_dtype()
+    if target.kind != "f":
+        raise SpiralError(f"{name} expects floating point dtypes, got: {target.name}")
+    return target
+
+
+def _cosines(length: int, periodic: bool, weights: Sequence[float], target: DType) -> Node:
+    """``a0 - a1 cos(t) + a2 cos(2 t) ...`` over one turn."""
+    if length == 1:
+        return graph.full(1, (1,), target)
+    turn = cast(graph.iota((length,), 0), dtypes.float64) * (2 * math.pi / max(1, length - (not periodic)))
+    total = graph.full(weights[0], (length,), dtypes.float64)
+    for k, w in enumerate(weights[1:], 1):
+        total = total + lang.cos(turn * float(k)) * (w if k % 2 == 0 else -w)
+    return cast(total, target)
+
+
+_WINDOWS = s.calls(s.call(7), s.call(8, False), s.call(1), s.call(0), s.call(2, dtype=dtypes.float64))
+
+
+@op("hann_window", where=(), differentiable=False, samples=_WINDOWS)
+def hann_window(window_length: int, periodic: bool = True, *, dtype: DType | None = None) -> Node:
+    """``sin(t / 2) ** 2`` over one turn.  (torch.hann_window)"""
+    return _cosines(window_length, periodic, (0.5, 0.5), _window("hann_window", window_length, dtype))
+
+
+@op("hamming_window", where=(), differentiable=False, samples=_WINDOWS)
+def hamming_window(
+    window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, *, dtype: DType | None = None
+) -> Node:
+    """``alpha - beta * cos(t)`` over one turn.  (torch.hamming_window)"""
+    return _cosines(window_length, periodic, (alpha, beta), _window("hamming_window", window_length, dtype))
+
+
+@op("blackman_window", where=(), differentiable=False, samples=_WINDOWS)
+def blackman_window(window_length: int, periodic: bool = True, *, dtype: DType | None = None) -> Node:
+    """``0.42 - 0.5 cos(t) + 0.08 cos(2 t)`` over one turn.  (torch.blackman_window)"""
+    return _cosines(window_length, periodic, (0.42, 0.5, 0.08), _window("blackman_window", window_length, dtype))
+
+
+@op("bartlett_window", where=(), differentiable=False, samples=_WINDOWS)
+def bartlett_window(window_length: int, periodic: bool = True, *, dtype: DType | None = None) -> Node:
+    """A triangle from 0 to 1 and back.  (torch.bartlett_window)"""
+    target = _window("bartlett_window", window_length, dtype)
+    if window_length == 1:
+        return graph.full(1, (1,), target)
+    at = cast(graph.iota((window_length,), 0), dtypes.float64) * (2.0 / max(1, window_length - (not periodic)))
+    return cast(1 - lang.absolute(at - 1.0), target)
+
+
+@op("kaiser_window", where=(), differentiable=False, samples=_WINDOWS)
+def kaiser_window(
+    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: DType | None = None
+) -> Node:
+    """The zeroth Bessel function along half an ellipse, over its value at the top.  (torch.kaiser_window)"""
+    target = _window("kaiser_window", window_length, dtype)
+    if window_length == 1:
+        return graph.full(1, (1,), target)
+    at = cast(graph.iota((window_length,), 0), dtypes.float64) * (2.0 / max(1, window_length - (not periodic))) - 1.0
+    height = lang.sqrt(lang.maximum(1 - at * at, 0.0)) * float(beta)
+    return cast(_bessel(height) / _bessel(graph.full(float(beta), (), dtypes.float64)), target)
+
+
+def _bessel(x: Node) -> Node:
+    """I0 by its series in (x / 2) ** 2, which converges everywhere; 60 terms are enough up to x = 40."""
+    square, term = x * x * 0.25, graph.full(1.0, x.shape, dtypes.float64)
+    total = term
+    for k in range(1, 60):
+        term = term * square * (1.0 / (k * k))
+        total = total + term
+    return total

@@ -44,7 +44,7 @@ def select(shape: Shape, dim: int, index: int) -> Steps:
     n = shape[axis]
     if not -n <= index < n:
         raise IndexError(f"select(): index {index} out of range for tensor of size {list(shape)} at dimension {axis}")
-    index %= n
+    index = int(index) % n
     return [*cut(shape, axis, index, index + 1), ("RESHAPE", shape[:axis] + shape[axis + 1 :])]
 
 

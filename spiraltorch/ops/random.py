@@ -26,7 +26,7 @@ from ..ir import graph, lang
 from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import lifted
-from .registry import op, raise_dtype
+from .registry import OPS, op, raise_dtype
 
 Shape = tuple[int, ...]
 _STREAM = 0x9E3779B97F4A7C15  # odd, so keys of different streams differ
@@ -157,3 +157,98 @@ def randperm(key: Node, counter: Node, n: int, dtype: DType | None = None) -> No
         raise SpiralError("n must be non-negative")
     order = graph.sort(cast(bits(key, counter, (n,)), dtypes.int64), "indices", 0, False)
     return cast(order, dtype or dtypes.int64)
+
+
+# -- other distributions --------------------------------------------------------------------------
+
+
+def _open(key: Node, counter: Node, shape: Shape, dtype: DType) -> Node:
+    """Uniform in (0, 1], in the computing type."""
+    return 1 - _fraction(key, counter, shape, dtype.acc)
+
+
+@op("exponential", where=(), differentiable=False, samples=s.calls(_call((2000,)), _call((2000,), 2.5), _call((0,))))
+def exponential(key: Node, counter: Node, shape: Shape, lambd: float = 1.0, dtype: DType | None = None) -> Node:
+    """Exponential with rate ``lambd``.  (torch.Tensor.exponential_)"""
+    target = _floating("rand", dtype)
+    if lambd <= 0:
+        raise SpiralError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
+    u = _open(key, counter, shape, target)
+    return cast(-lang.log(u) / lifted(lambd, u), target)
+
+
+@op("geometric", where=(), differentiable=False, samples=s.calls(_call((2000,), 0.3), _call((0,), 0.5)))
+def geometric(key: Node, counter: Node, shape: Shape, p: float, dtype: DType | None = None) -> Node:
+    """How many trials of chance ``p`` it takes to the first success, from 1.  (torch.Tensor.geometric_)"""
+    target = dtype or dtypes.get_default_dtype()
+    if not 0 < p < 1:
+        raise SpiralError(f"geometric_ expects p to be in (0, 1), but got p={p}")
+    u = _open(key, counter, shape, target if target.kind == "f" else dtypes.float32)
+    return cast(lang.maximum(lang.ceil(lang.log(u) / lifted(math.log1p(-p), u)), 1), target)
+
+
+@op("cauchy", where=(), differentiable=False, samples=s.calls(_call((2000,), 1.0, 2.0), _call((0,))))
+def cauchy(
+    key: Node, counter: Node, shape: Shape, median: float = 0.0, sigma: float = 1.0, dtype: DType | None = None
+) -> Node:
+    """Cauchy around ``median`` with half width ``sigma``.  (torch.Tensor.cauchy_)"""
+    target = _floating("rand", dtype)
+    if sigma <= 0:
+        raise SpiralError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
+    u = _fraction(key, counter, shape, target.acc)
+    return cast(lang.tan((u - 0.5) * math.pi) * lifted(sigma, u) + lifted(median, u), target)
+
+
+@op("log_normal", where=(), differentiable=False, samples=s.calls(_call((2000,), 0.5, 0.25), _call((0,))))
+def log_normal(
+    key: Node, counter: Node, shape: Shape, mean: float = 1.0, std: float = 2.0, dtype: DType | None = None
+) -> Node:
+    """Numbers whose logarithm is normal with ``mean`` and ``std``.  (torch.Tensor.log_normal_)"""
+    target = _floating("randn", dtype)
+    if std <= 0:
+        raise SpiralError(f"log_normal_ expects std > 0.0, but found std={std}")
+    z = _normal(key, counter, shape, target)
+    return cast(lang.exp(z * lifted(std, z) + lifted(mean, z)), target)
+
+
+@op("poisson", where=(), differentiable=False, samples=s.calls(
+    _call((300,), s.T(300, fill="positive", dtype=dtypes.float32)), _call((0,), s.T(0, dtype=dtypes.float64))))  # fmt: skip
+def poisson(key: Node, counter: Node, shape: Shape, rate: Node) -> Node:
+    """Poisson counts with mean ``rate``, one an element.  (torch.poisson)"""
+    if rate.dtype.kind != "f":
+        raise_dtype(OPS["poisson"], rate.dtype)
+    wide = graph.broadcast(cast(rate, dtypes.float64), shape)
+    return cast(graph.call("sampling.poisson", (key, counter, wide), shape, dtypes.float64), rate.dtype)
+
+
+@op("binomial", where=(), differentiable=False, samples=s.calls(
+    _call((200,), s.T(200, fill="ones", dtype=dtypes.float32), s.T(200, fill="open", dtype=dtypes.float32))))  # fmt: skip
+def binomial(key: Node, counter: Node, shape: Shape, count: Node, prob: Node) -> Node:
+    """How many of ``count`` trials succeed, each with chance ``prob``.  (torch.binomial)"""
+    for given in (count, prob):
+        if given.dtype.kind != "f":
+            raise SpiralError(f"binomial only supports floating-point dtypes for count, got: {given.dtype.name}")
+    wide = [graph.broadcast(cast(n, dtypes.float64), shape) for n in (count, prob)]
+    return cast(graph.call("sampling.binomial", (key, counter, *wide), shape, dtypes.float64), count.dtype)
+
+
+@op("multinomial", where=(), differentiable=False, samples=s.calls(
+    _call((3, 4), s.T(3, 6, fill="positive", dtype=dtypes.float32), True),
+    _call((4,), s.T(6, fill="positive", dtype=dtypes.float32))))  # fmt: skip
+def multinomial(key: Node, counter: Node, shape: Shape, weights: Node, replacement: bool = False) -> Node:
+    """Indices along the last axis with chances proportional to ``weights``; the result's last axis is the draws:
+    with replacement the place of a uniform number among the running sums, else an exponential race, in which the
+    smallest of ``-log(u) / weight`` win (Efraimidis and Spirakis, 2006).  (torch.multinomial)"""
+    wide = cast(weights, dtypes.float64)
+    axis = len(wide.shape) - 1
+    if not replacement:
+        u = 1 - _fraction(key, counter, wide.shape, dtypes.float64)
+        order = graph.sort(lang.where(lang.lt(0, wide), -lang.log(u) / wide, math.inf), "indices", axis, False)
+        return graph.slice_(order, tuple([(0, n, 1) for n in shape]))
+    sums = graph.scan(wide, "add", axis)
+    last = wide.shape[-1]
+    total = graph.slice_(sums, (*[(0, n, 1) for n in shape[:-1]], (last - 1, last, 1)))
+    target = _fraction(key, counter, shape, dtypes.float64) * total
+    below = lang.le(graph.reshape(sums, (*shape[:-1], 1, last)), graph.reshape(target, (*shape, 1)))
+    found = graph.reduce(cast(below, dtypes.int64), "add", (len(shape),))
+    return lang.minimum(found, last - 1)

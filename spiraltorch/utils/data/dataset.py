@@ -17,7 +17,7 @@ import numpy as np
 from ...creation import over_array, tensor
 from ...dtypes import int64
 from ...random import Generator
-from ...surface import randperm
+from ...sampling import randperm
 from ...tensor import Tensor
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from ...creation import as_tensor
 from ...dtypes import float64
 from ...random import Generator
-from ...surface import multinomial, randint, randperm
+from ...sampling import multinomial, randint, randperm
 
 
 class Sampler:
