@@ -215,7 +215,7 @@ def test_multinomial_draws_by_weight(replacement: bool) -> None:
         lambda m: m.rand(2, dtype=m.int64), lambda m: m.normal(m.zeros(2), m.zeros(3)), lambda m: m.ones(2, requires_grad=True).normal_(),
     ],
 )  # fmt: skip
-def test_refusals(refused: Any) -> None:
+def test_public_refusals(refused: Any) -> None:
     same_error(refused)
 
 
