@@ -37,7 +37,7 @@ def rows_table() -> str:
 
 
 def _kinds(kinds: str) -> str:
-    names = {"b": "bool", "u": "unsigned", "i": "integer", "f": "float"}
+    names = {"b": "bool", "u": "unsigned", "i": "integer", "f": "float", "c": "complex"}
     return ", ".join(names[k] for k in kinds)
 
 

@@ -21,6 +21,8 @@ from .autograd import (
     no_grad,
     set_grad_enabled,
 )
+from .complexes import *
+from .complexes import install_methods as _install_complex
 from .config import config, set_log
 from .creation import (
     arange,
@@ -103,3 +105,4 @@ linalg = _types.ModuleType("spiraltorch.linalg", "Linear algebra (torch.linalg).
 special = _types.ModuleType("spiraltorch.special", "Special functions (torch.special).")
 _install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "special": vars(special)})
 _install_methods(globals())
+_install_complex()

@@ -131,6 +131,8 @@ def _default_grad(t: Tensor) -> Tensor:
 
     if t.numel() != 1:
         raise SpiralError(f"grad can be implicitly created only for scalar outputs, got shape {list(t.shape)}")
+    if t.dtype.is_complex:
+        raise SpiralError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}")
     return from_node(graph.full(1, tuple(t.shape), t.dtype))
 
 
@@ -146,6 +148,11 @@ def _start(tensors: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[tu
             raise SpiralError(
                 f"Mismatch in shape: grad_output[0] has a shape of {list(g.shape)} and output[0] has a shape of "
                 f"{list(t.shape)}."
+            )
+        elif g.dtype.is_complex != t.dtype.is_complex:
+            raise SpiralError(
+                "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
+                f"dtype: grad_output[0] has a dtype of {g.dtype} and output[0] has a dtype of {t.dtype}."
             )
         starts.append((edge, g))
     return starts

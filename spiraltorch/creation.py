@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from operator import index
 from typing import Any
@@ -96,9 +97,7 @@ def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, require
     """
     if dtype is not None:
         type_or(dtype, None)
-    if isinstance(data, Tensor) and data.dtype.is_complex:
-        t = over_array(np.array(data._values(), None if dtype is None else dtype.np))
-    elif isinstance(data, Tensor):
+    if isinstance(data, Tensor):
         t = from_node(graph.copy(data._read()), data.device)
         if dtype is not None and dtype is not data.dtype:
             t = from_node(cast(data._read(), dtype), data.device)
@@ -217,8 +216,6 @@ def size_of(size: Sequence[Any]) -> tuple[int, ...]:
 
 def filled(value: Any, shape: tuple[int, ...], d: DType, where: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number."""
-    if d.is_complex:  # kept, but nothing computes with it
-        return over_array(np.full(shape, value, d.np))
     return made(graph.full(value, shape, d), where, requires_grad)
 
 
@@ -329,9 +326,9 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
     order = getattr(options.get("memory_format"), "order", ())
     out = self
-    if dtype is not None and dtype is not self.dtype and (dtype.is_complex or self.dtype.is_complex):
-        out = over_array(np.array(self._values(), dtype.np))
-    elif dtype is not None and dtype is not self.dtype:
+    if dtype is not None and self.dtype.is_complex and not dtype.is_complex and dtype is not dtypes.bool_:
+        warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
+    if dtype is not None and dtype is not self.dtype:
         from .dispatch import call
 
         out = call(OPS["to_dtype"], (self, dtype))

@@ -51,7 +51,12 @@ class DType:
         """The type this one is computed in: float32 for the 16-bit floats, else itself."""
         return float32 if self in (float16, bfloat16) else self
 
+    def to_complex(self) -> DType:
+        """The complex type whose parts this is (torch.dtype.to_complex); float32's for the 16-bit floats."""
+        return complex128 if self in (float64, complex128) else complex64
+
     def to_real(self) -> DType:
+        """The type of a complex number's parts; a real type is itself (torch.dtype.to_real)."""
         return {"complex64": float32, "complex128": float64}.get(self.name, self)
 
 

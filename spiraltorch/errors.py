@@ -24,6 +24,10 @@ class DtypeError(SpiralError, NotImplementedError):
     """An operator is not defined for an element type; torch raises NotImplementedError, a RuntimeError."""
 
 
+class LinAlgError(SpiralError):
+    """A matrix that a factorization or solver can do nothing with (torch.linalg.LinAlgError)."""
+
+
 class VersionError(SpiralError):
     """A tensor that backward needs was changed in place after it was saved."""
 

@@ -278,24 +278,32 @@ class GradcheckError(RuntimeError):
     """A backward disagrees with central differences."""
 
 
-def _outputs(func: Callable[..., Any], inputs: Sequence[Any]) -> list[Tensor]:
+def _outputs(func: Callable[..., Any], inputs: Sequence[Any], parts: bool = True) -> list[Tensor]:
+    """The results that have derivatives; complex ones as their real and imaginary ``parts`` on a last axis."""
     found = func(*inputs)
     several = found if isinstance(found, (tuple, list)) else [found]
-    return [o for o in several if isinstance(o, Tensor) and o.dtype.kind == "f"]
+    live = [o for o in several if isinstance(o, Tensor) and o.dtype.kind in "fc"]
+    return [o.view_as_real() if parts and o.dtype.is_complex else o for o in live]
+
+
+def _reals(a: np.ndarray) -> np.ndarray:
+    """The numbers that differences are taken over, flat in float64."""
+    wide = np.array(a, np.complex128 if a.dtype.kind == "c" else np.float64)
+    return wide.reshape(-1).view(np.float64)
 
 
 def _numerical(func: Callable[..., Any], inputs: Sequence[Any], which: int, eps: float) -> list[np.ndarray]:
     """d outputs / d inputs[which], each [elements of the input, elements of the output]."""
     x = inputs[which]
-    start = np.array(x._values(), np.float64)
+    start = _reals(x._values())
     columns: list[list[np.ndarray]] = []
     for i in range(start.size):
         sides = []
         for step in (eps, -eps):
             moved = start.copy()
-            moved.reshape(-1)[i] += step
+            moved[i] += step
             args = list(inputs)
-            args[which] = _tensor_of(moved, x.dtype)
+            args[which] = _tensor_of(moved.view(np.complex128) if x.dtype.is_complex else moved, x.dtype, x.shape)
             with no_grad():
                 sides.append([np.array(o._values(), np.float64).reshape(-1) for o in _outputs(func, args)])
         columns.append([(up - down) / (2 * eps) for up, down in zip(*sides)])
@@ -303,23 +311,24 @@ def _numerical(func: Callable[..., Any], inputs: Sequence[Any], which: int, eps:
     return [np.stack([c[k] for c in columns]) for k in range(count)]
 
 
-def _tensor_of(values: np.ndarray, dtype: dtypes.DType) -> Tensor:
+def _tensor_of(values: np.ndarray, dtype: dtypes.DType, shape: Sequence[int]) -> Tensor:
     from .creation import over_array
 
-    return over_array(np.ascontiguousarray(values.astype(dtype.np)).reshape(values.shape))
+    return over_array(np.ascontiguousarray(values.astype(dtype.np)).reshape(shape))
 
 
 def _analytical(output: Tensor, x: Tensor) -> np.ndarray:
     """d output / d x by backward, one row of the transposed result an element of the output."""
     rows = []
+    count = x.numel() * (1 + x.dtype.is_complex)
     for i in range(output.numel()):
         seed = np.zeros(output.numel())
         seed[i] = 1
         (g,) = grad(
-            output, x, _tensor_of(seed.reshape(output.shape), output.dtype), retain_graph=True, allow_unused=True
+            output, x, _tensor_of(seed, output.dtype, output.shape), retain_graph=True, allow_unused=True
         )
-        rows.append(np.zeros(x.numel()) if g is None else np.array(g._values(), np.float64).reshape(-1))
-    return np.stack(rows, 1) if rows else np.zeros((x.numel(), 0))
+        rows.append(np.zeros(count) if g is None else _reals(g._values()))
+    return np.stack(rows, 1) if rows else np.zeros((count, 0))
 
 
 def gradcheck(
@@ -370,7 +379,7 @@ def _first_problem(
             if not np.allclose(analytical, expected, rtol, atol):
                 note = (
                     ""
-                    if inputs[i].dtype is dtypes.float64
+                    if inputs[i].dtype.to_real() is dtypes.float64
                     else " (the input is not float64, which central differences need)"
                 )
                 worst = np.unravel_index(np.argmax(np.abs(analytical - expected)), expected.shape)
@@ -391,7 +400,10 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if grad_outputs is None:
         draw = np.random.default_rng(0)
-        grad_outputs = [_tensor_of(draw.standard_normal(o.shape), o.dtype) for o in _outputs(func, inputs)]
+        grad_outputs = []
+        for o in _outputs(func, inputs, parts=False):
+            seed = draw.standard_normal(o.numel() * (1 + o.dtype.is_complex))
+            grad_outputs.append(_tensor_of(seed.view(np.complex128) if o.dtype.is_complex else seed, o.dtype, o.shape))
     seeds = [
         g.detach().requires_grad_() for g in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)
     ]
@@ -405,7 +417,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
             if not own[i].requires_grad:
                 own[i] = own[i].requires_grad_()
         with enable_grad():
-            outs = [o for o in _outputs(func, own)]
+            outs = _outputs(func, own, parts=False)
             return grad(
                 outs,
                 [own[i] for i in wanted],

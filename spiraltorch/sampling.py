@@ -10,6 +10,7 @@ was taken, so the same seed gives the same numbers on every backend.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from . import dtypes
 from .creation import made, no_more, size_of, type_or
 from .dtypes import DType
 from .errors import SpiralError
+from .ir import lang
 from .ops import random as bodies
 from .ops.registry import Op, raise_dtype
 from .random import Generator, default_generator
@@ -43,7 +45,12 @@ def _random(
 ) -> Tensor:  # fmt: skip
     no_more(body.name, options)
     d = type_or(dtype, dtypes.get_default_dtype())
-    return made(draw(body, size_of(shape or size), generator, dtype=d), device, requires_grad)
+    wanted = size_of(shape or size)
+    if d.is_complex:
+        re, im = (draw(body, wanted, generator, dtype=d.to_real()) for _ in range(2))
+        n = lang.complex_(re, im)
+        return made(n * math.sqrt(0.5) if body is bodies.randn else n, device, requires_grad)
+    return made(draw(body, wanted, generator, dtype=d), device, requires_grad)
 
 
 def rand(*size: Any, **kwargs: Any) -> Tensor:
@@ -52,7 +59,7 @@ def rand(*size: Any, **kwargs: Any) -> Tensor:
 
 
 def randn(*size: Any, **kwargs: Any) -> Tensor:
-    """Standard normal (torch.randn)."""
+    """Standard normal; the parts of complex numbers have half the variance each (torch.randn)."""
     return _random(bodies.randn, *size, **kwargs)
 
 

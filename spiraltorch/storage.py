@@ -279,6 +279,14 @@ def layout(shape: Shape, steps: Sequence[Step]) -> tuple[tuple[int, ...], int]:
                 shape, strides = (1,) * len(arg), (0,) * len(arg)
             strides = tuple(0 if s == 1 and n != 1 else t for s, n, t in zip(shape, arg, strides))
             shape = arg
+        elif kind == "AS_REAL":
+            strides, offset, shape = (*[2 * s for s in strides], 1), 2 * offset, (*shape, 2)
+        elif kind == "AS_COMPLEX":
+            if strides[-1] != 1:
+                raise SpiralError("Tensor must have a last dimension with stride 1; take .contiguous() first")
+            if offset % 2 or any(s % 2 for s in strides[:-1]):
+                raise SpiralError("Tensor must have strides and an offset that are divisible by 2; take .contiguous() first")
+            strides, offset, shape = tuple(s // 2 for s in strides[:-1]), offset // 2, shape[:-1]
         elif kind == "DIAGONAL":
             off, a, b = arg
             offset += off * strides[b] if off >= 0 else -off * strides[a]

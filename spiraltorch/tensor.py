@@ -363,10 +363,18 @@ class Tensor:
         return bool(self.item())
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._real_item("int"))
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._real_item("double"))
+
+    def _real_item(self, kind: str) -> Any:
+        value = self.item()
+        if not isinstance(value, complex):
+            return value
+        if value.imag:
+            raise SpiralError(f"value cannot be converted to type {kind} without overflow: {value} is no real number")
+        return value.real
 
     def __complex__(self) -> complex:
         return complex(self.item())

@@ -211,6 +211,41 @@ def call(name: str, inputs: tuple[Node, ...], shape: Shape, dtype: DType, *stati
     return make("CALL", inputs, (name, static), shape, dtype)
 
 
+def real(n: Node) -> Node:
+    """The real part; a real number is its own."""
+    if n.dtype.kind != "c":
+        return n
+    if n.op == "COMPLEX":
+        return n.src[0]
+    if n.op == "CONST":
+        return const(n.arg.value.real, n.dtype.to_real())
+    return make("REAL", (n,), None, n.shape, n.dtype.to_real())
+
+
+def imag(n: Node) -> Node:
+    """The imaginary part of a complex number."""
+    if n.op == "COMPLEX":
+        return n.src[1]
+    if n.op == "CONST":
+        return const(n.arg.value.imag, n.dtype.to_real())
+    return make("IMAG", (n,), None, n.shape, n.dtype.to_real())
+
+
+def complex_(re: Node, im: Node) -> Node:
+    """The numbers ``re + i im`` of two real nodes of one shape and type."""
+    return make("COMPLEX", (re, im), None, re.shape, re.dtype.to_complex())
+
+
+def as_real(n: Node) -> Node:
+    """Complex numbers as their parts along a new last axis."""
+    return n.src[0] if n.op == "AS_COMPLEX" else make("AS_REAL", (n,), None, (*n.shape, 2), n.dtype.to_real())
+
+
+def as_complex(n: Node) -> Node:
+    """Pairs along the last axis as complex numbers."""
+    return n.src[0] if n.op == "AS_REAL" else make("AS_COMPLEX", (n,), None, n.shape[:-1], n.dtype.to_complex())
+
+
 def copy(n: Node) -> Node:
     return make("COPY", (n,), None, n.shape, n.dtype)
 

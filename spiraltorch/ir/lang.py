@@ -18,10 +18,11 @@ from typing import Any
 
 from .. import dtypes
 from ..dtypes import DType
+from ..errors import DtypeError
 from . import graph, prims
 from .node import Node, cast, const, is_const, make, scalar
 
-Value = Node | float | int | bool
+Value = Node | complex | float | int | bool
 
 
 def shapes_broadcast(shapes: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
@@ -42,9 +43,18 @@ def lift(value: Value, like: Node) -> Node:
     return value if isinstance(value, Node) else const(value, like.dtype)
 
 
+def refuse_complex(op: str, dtype: DType) -> None:
+    """Raise NotImplementedError where row ``op`` has no meaning on complex numbers."""
+    if "c" not in prims.ROWS[op].kinds:
+        name = {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}[dtype.name]
+        raise DtypeError(f'"{op.lower()}" not implemented for \'{name}\'; take .real, .imag or .abs() first')
+
+
 def row(op: str, *operands: Value, dtype: DType | None = None) -> Node:
     """Scalar row ``op`` over broadcast operands."""
     like = next(o for o in operands if isinstance(o, Node))
+    if like.dtype.kind == "c":
+        refuse_complex(op, like.dtype)
     nodes = [lift(o, like) for o in operands]
     shape = nodes[0].shape
     for n in nodes:
@@ -116,6 +126,8 @@ def where(c: Node, a: Value, b: Value) -> Node:
 
 def _unary(op: str) -> Callable[[Node], Node]:
     def apply(a: Node) -> Node:
+        if a.dtype.kind == "c":
+            refuse_complex(op, a.dtype)
         return make(op, (a,), None, a.shape, a.dtype)
 
     apply.__name__ = op.lower()
@@ -123,11 +135,41 @@ def _unary(op: str) -> Callable[[Node], Node]:
     return apply
 
 
-neg, absolute, exp, exp2, expm1 = map(_unary, ("NEG", "ABS", "EXP", "EXP2", "EXPM1"))
+neg, exp, exp2, expm1 = map(_unary, ("NEG", "EXP", "EXP2", "EXPM1"))
 log, log2, log1p, sqrt, rsqrt = map(_unary, ("LOG", "LOG2", "LOG1P", "SQRT", "RSQRT"))
 sin, cos, tan, asin, acos, atan = map(_unary, ("SIN", "COS", "TAN", "ASIN", "ACOS", "ATAN"))
 tanh, erf, floor, ceil, trunc, round_ = map(_unary, ("TANH", "ERF", "FLOOR", "CEIL", "TRUNC", "ROUND"))
 not_ = _unary("NOT")
+
+
+def absolute(a: Node) -> Node:
+    """Row ABS; of complex numbers it is real."""
+    return make("ABS", (a,), None, a.shape, a.dtype.to_real())
+
+
+real, imag = graph.real, graph.imag
+
+
+def complex_(re: Value, im: Value) -> Node:
+    """``re + i im``, broadcast."""
+    x, y = _same(re, im)
+    shape = shapes_broadcast([x.shape, y.shape])
+    return graph.complex_(graph.broadcast(x, shape), graph.broadcast(y, shape))
+
+
+def conj(a: Node) -> Node:
+    """The complex conjugate; a real number is its own."""
+    return graph.complex_(real(a), neg(imag(a))) if a.dtype.kind == "c" else a
+
+
+def size_squared(a: Node) -> Node:
+    """``|a| ** 2``, real."""
+    return a * a if a.dtype.kind != "c" else real(a) * real(a) + imag(a) * imag(a)
+
+
+def scaled(a: Node, factor: Node) -> Node:
+    """``a * factor`` for a real factor: of a complex number each part is multiplied."""
+    return a * factor if a.dtype.kind != "c" else complex_(real(a) * factor, imag(a) * factor)
 
 
 def minimum(a: Value, b: Value) -> Node:
@@ -143,12 +185,17 @@ def pow_(a: Value, b: Value) -> Node:
 
 
 def sign(a: Node) -> Node:
-    """-1, 0 or 1; 0 for nan, as torch."""
+    """-1, 0 or 1, 0 for nan, as torch; of complex numbers the one of size 1 with their angle, or 0."""
+    if a.dtype.kind == "c":
+        size = absolute(a)
+        zero = eq(size, 0)
+        size = where(zero, 1, size)
+        return where(zero, 0, complex_(real(a) / size, imag(a) / size))
     return cast(lt(0, a), a.dtype) - cast(lt(a, 0), a.dtype) if a.dtype.is_signed else cast(ne(a, 0), a.dtype)
 
 
 def isnan(a: Node) -> Node:
-    return row("NE", a, a) if a.dtype.kind == "f" else graph.full(False, a.shape, dtypes.bool_)
+    return row("NE", a, a) if a.dtype.kind in "fc" else graph.full(False, a.shape, dtypes.bool_)
 
 
 def tie(g: Node, a: Node, b: Node, loses: Node) -> Node:

@@ -174,7 +174,7 @@ def _coerce(value: Any, dtype: DType) -> Any:
         half = 1 << (dtype.bits - 1)
         return (value + half) % (2 * half) - half
     if dtype.kind == "c":
-        return complex(value)
+        return complex(dtype.np.type(value))
     return float(dtype.np.type(value)) if dtype.itemsize < 8 else float(value)
 
 
@@ -185,6 +185,9 @@ _SPECIAL = frozenset((0, 1, -1, 2, -2, 0.5, 3, float("inf"), float("-inf")))
 def const(value: Any, dtype: DType, static: bool = True) -> Node:
     """A 0-d constant, rounded to ``dtype``; it broadcasts against every shape."""
     v = _coerce(value, dtype)
+    if dtype.kind == "c" and not static and v not in _SPECIAL:  # only real numbers are data of a program
+        part = dtype.to_real()
+        return make("COMPLEX", (const(v.real, part, False), const(v.imag, part, False)), None, (), dtype)
     if not static and (dtype.kind not in "f" or v != v or v in _SPECIAL):
         static = True
     return make("CONST", (), Bits(v, static), (), dtype)
@@ -219,8 +222,9 @@ def cast(n: Node, dtype: DType) -> Node:
     """``n`` converted to ``dtype`` (a constant is folded, the same type is ``n`` itself)."""
     if n.dtype is dtype:
         return n
-    if n.op == "CONST" and not (n.dtype.kind == "f" and dtype.kind in "iu"):
-        return const(n.arg.value, dtype, n.arg.static)
+    if n.op == "CONST" and not (n.dtype.kind in "fc" and dtype.kind in "iu"):
+        value = n.arg.value
+        return const(value.real if isinstance(value, complex) and dtype.kind in "uif" else value, dtype, n.arg.static)
     return make("CAST", (n,), None, n.shape, dtype)
 
 

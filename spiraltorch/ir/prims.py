@@ -18,7 +18,7 @@ class Row:
     """A scalar operation.
 
     arity: operands.  result: 'same' (type of the last operand), 'bool', 'arg' (given).
-    kinds: element kinds it accepts, of 'b' bool, 'u', 'i', 'f'.
+    kinds: element kinds it accepts, of 'b' bool, 'u', 'i', 'f', 'c' (only in graphs: jit/realify.py splits those).
     numpy: its meaning as a NumPy expression over ``a b c``; the reference interpreter evaluates it.
     derivative: one expression per operand, None where the gradient is zero.
     ulp: bound on the error of every spelling in float32 (0: exactly rounded).
@@ -39,41 +39,41 @@ def _rows(*rows: Row) -> dict[str, Row]:
 
 
 ROWS: dict[str, Row] = _rows(
-    # arithmetic; integers wrap; MIN and MAX propagate nan; IDIV and REM truncate as C does
-    Row("ADD", 2, "a + b", derivative=("g", "g"), commutative=True),
-    Row("SUB", 2, "a - b", derivative=("g", "neg(g)")),
-    Row("MUL", 2, "a * b", derivative=("g * b", "g * a"), commutative=True),
-    Row("DIV", 2, "a / b", kinds="f", derivative=("g / b", "neg(g) * out / b")),
+    # arithmetic; ABS of a complex number is real; integers wrap; MIN and MAX propagate nan; IDIV and REM truncate as C does
+    Row("ADD", 2, "a + b", kinds="uifc", derivative=("g", "g"), commutative=True),
+    Row("SUB", 2, "a - b", kinds="uifc", derivative=("g", "neg(g)")),
+    Row("MUL", 2, "a * b", kinds="uifc", derivative=("g * b", "g * a"), commutative=True),
+    Row("DIV", 2, "a / b", kinds="fc", derivative=("g / b", "neg(g) * out / b")),
     Row("IDIV", 2, "trunc_div(a, b)", kinds="ui"),
     Row("REM", 2, "np.fmod(a, b)", derivative=("g", "neg(g) * trunc(a / b)")),
-    Row("NEG", 1, "-a", derivative=("neg(g)",)),
-    Row("ABS", 1, "np.abs(a)", derivative=("g * sign(a)",)),
+    Row("NEG", 1, "-a", kinds="uifc", derivative=("neg(g)",)),
+    Row("ABS", 1, "np.abs(a)", kinds="uifc", derivative=("cast_like(g, a) * sign(a)",)),
     Row("MIN", 2, "np.minimum(a, b)", kinds="buif", derivative=("tie(g, a, b, b < a)", "tie(g, a, b, a < b)"),
         commutative=True),
     Row("MAX", 2, "np.maximum(a, b)", kinds="buif", derivative=("tie(g, a, b, a < b)", "tie(g, a, b, b < a)"),
         commutative=True),
     Row("FMA", 3, "fma(a, b, c)", kinds="f", derivative=("g * b", "g * a", "g")),
-    Row("POW", 2, "np.power(a, b)", kinds="f", ulp=2.0,
-        derivative=("where(b == 0, 0, g * b * pow(a, b - 1))", "where((a == 0) & (b >= 0), 0, g * out * log(a))")),
+    Row("POW", 2, "np.power(a, b)", kinds="fc", ulp=2.0,
+        derivative=("where(b == 0, 0, g * b * pow(a, b - 1))", "where((a == 0) & (real(b) >= 0), 0, g * out * log(a))")),
     # exponentials
-    Row("EXP", 1, "np.exp(a)", kinds="f", derivative=("g * out",), ulp=2.0),
-    Row("EXP2", 1, "np.exp2(a)", kinds="f", derivative=("g * out * 0.6931471805599453",), ulp=2.0),
-    Row("EXPM1", 1, "np.expm1(a)", kinds="f", derivative=("g * (out + 1)",), ulp=2.0),
-    Row("LOG", 1, "np.log(a)", kinds="f", derivative=("g / a",), ulp=2.0),
-    Row("LOG2", 1, "np.log2(a)", kinds="f", derivative=("g / (a * 0.6931471805599453)",), ulp=2.0),
-    Row("LOG1P", 1, "np.log1p(a)", kinds="f", derivative=("g / (a + 1)",), ulp=2.0),
-    Row("SQRT", 1, "np.sqrt(a)", kinds="f", derivative=("g / (2 * out)",)),
-    Row("RSQRT", 1, "1 / np.sqrt(a)", kinds="f", derivative=("-0.5 * g * out * out * out",), ulp=1.5),
+    Row("EXP", 1, "np.exp(a)", kinds="fc", derivative=("g * out",), ulp=2.0),
+    Row("EXP2", 1, "np.exp2(a)", kinds="fc", derivative=("g * out * 0.6931471805599453",), ulp=2.0),
+    Row("EXPM1", 1, "np.expm1(a)", kinds="fc", derivative=("g * (out + 1)",), ulp=2.0),
+    Row("LOG", 1, "np.log(a)", kinds="fc", derivative=("g / a",), ulp=2.0),
+    Row("LOG2", 1, "np.log2(a)", kinds="fc", derivative=("g / (a * 0.6931471805599453)",), ulp=2.0),
+    Row("LOG1P", 1, "np.log1p(a)", kinds="fc", derivative=("g / (a + 1)",), ulp=2.0),
+    Row("SQRT", 1, "np.sqrt(a)", kinds="fc", derivative=("g / (2 * out)",)),
+    Row("RSQRT", 1, "1 / np.sqrt(a)", kinds="fc", derivative=("-0.5 * g * out * out * out",), ulp=1.5),
     # trigonometry and friends
-    Row("SIN", 1, "np.sin(a)", kinds="f", derivative=("g * cos(a)",), ulp=2.0),
-    Row("COS", 1, "np.cos(a)", kinds="f", derivative=("neg(g) * sin(a)",), ulp=2.0),
-    Row("TAN", 1, "np.tan(a)", kinds="f", derivative=("g * (out * out + 1)",), ulp=2.0),
-    Row("ASIN", 1, "np.arcsin(a)", kinds="f", derivative=("g * rsqrt(1 - a * a)",), ulp=2.0),
-    Row("ACOS", 1, "np.arccos(a)", kinds="f", derivative=("neg(g) * rsqrt(1 - a * a)",), ulp=2.0),
-    Row("ATAN", 1, "np.arctan(a)", kinds="f", derivative=("g / (a * a + 1)",), ulp=2.0),
+    Row("SIN", 1, "np.sin(a)", kinds="fc", derivative=("g * cos(a)",), ulp=2.0),
+    Row("COS", 1, "np.cos(a)", kinds="fc", derivative=("neg(g) * sin(a)",), ulp=2.0),
+    Row("TAN", 1, "np.tan(a)", kinds="fc", derivative=("g * (out * out + 1)",), ulp=2.0),
+    Row("ASIN", 1, "np.arcsin(a)", kinds="fc", derivative=("g * rsqrt(1 - a * a)",), ulp=2.0),
+    Row("ACOS", 1, "np.arccos(a)", kinds="fc", derivative=("neg(g) * rsqrt(1 - a * a)",), ulp=2.0),
+    Row("ATAN", 1, "np.arctan(a)", kinds="fc", derivative=("g / (a * a + 1)",), ulp=2.0),
     Row("ATAN2", 2, "np.arctan2(a, b)", kinds="f",
         derivative=("g * b / (a * a + b * b)", "neg(g) * a / (a * a + b * b)"), ulp=2.0),
-    Row("TANH", 1, "np.tanh(a)", kinds="f", derivative=("g * (1 - out * out)",), ulp=2.0),
+    Row("TANH", 1, "np.tanh(a)", kinds="fc", derivative=("g * (1 - out * out)",), ulp=2.0),
     Row("ERF", 1, "erf(a)", kinds="f", derivative=("g * 1.1283791670955126 * exp(neg(a * a))",), ulp=2.0),
     # rounding: ROUND is to nearest even
     Row("FLOOR", 1, "np.floor(a)", kinds="f"),
@@ -81,8 +81,8 @@ ROWS: dict[str, Row] = _rows(
     Row("TRUNC", 1, "np.trunc(a)", kinds="f"),
     Row("ROUND", 1, "np.rint(a)", kinds="f"),
     # comparisons; NE is true for nan, the others false
-    Row("EQ", 2, "a == b", result="bool", kinds="buif", commutative=True),
-    Row("NE", 2, "a != b", result="bool", kinds="buif", commutative=True),
+    Row("EQ", 2, "a == b", result="bool", kinds="buifc", commutative=True),
+    Row("NE", 2, "a != b", result="bool", kinds="buifc", commutative=True),
     Row("LT", 2, "a < b", result="bool", kinds="buif"),
     Row("LE", 2, "a <= b", result="bool", kinds="buif"),
     # bits; shifts by the width or more give 0 (SHR of a signed number: its sign)
@@ -94,8 +94,8 @@ ROWS: dict[str, Row] = _rows(
     Row("SHR", 2, "shr(a, b)", kinds="ui"),
     Row("MULHI", 2, "mulhi(a, b)", kinds="u", commutative=True),  # uint32: high word of the product
     # selection and conversion; BITCAST keeps bits; CAST float->int truncates and saturates nowhere
-    Row("WHERE", 3, "np.where(a, b, c)", kinds="buif", derivative=(None, "where(a, g, 0)", "where(a, 0, g)")),
-    Row("CAST", 1, "cast(a)", result="arg", kinds="buif", derivative=("cast_like(g, a)",)),
+    Row("WHERE", 3, "np.where(a, b, c)", kinds="buifc", derivative=(None, "where(a, g, 0)", "where(a, 0, g)")),
+    Row("CAST", 1, "cast(a)", result="arg", kinds="buifc", derivative=("cast_like(g, a)",)),
     Row("BITCAST", 1, "bitcast(a)", result="arg", kinds="uif"),
 )  # fmt: skip
 
@@ -120,11 +120,13 @@ ROWS: dict[str, Row] = _rows(
 #   SORT     (axis, descending): stable; arg selects values or indices: ("values"|"indices", axis, descending)
 #   RANDOM   none; src are the key and the counter (0-d uint64); one uint32 an element, Philox4x32-10 at
 #            (counter + flat index)
+#   REAL, IMAG  parts of a complex number          COMPLEX  a number of two real parts
+#   AS_REAL  complex numbers as reals of shape (*shape, 2), the same memory       AS_COMPLEX  the inverse
 #   COPY     none: the same values in memory of their own
 #   CALL     (name, static): a library routine kept whole (kernels/library); one result, static are literals
 STRUCTURAL: frozenset[str] = frozenset(
     "BUFFER PARAM CONST IOTA RESHAPE PERMUTE EXPAND SLICE PAD WINDOW DIAGONAL GATHER SCATTER UPDATE "
-    "REDUCE SCAN DOT SORT RANDOM COPY CALL".split()
+    "REDUCE SCAN DOT SORT RANDOM REAL IMAG COMPLEX AS_REAL AS_COMPLEX COPY CALL".split()
 )
 
 # Leaves of kernel expressions (see ir/kernel.py):

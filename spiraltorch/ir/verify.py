@@ -47,6 +47,8 @@ def _verify_row(n: Node) -> None:
     row = ROWS[n.op]
     if len(n.src) != row.arity:
         _fail(n, f"{n.op} takes {row.arity} operands")
+    if any(s.dtype.kind == "c" and "c" not in row.kinds for s in n.src):
+        _fail(n, f"{n.op} takes no complex numbers")
     for s in n.src:
         if s.shape not in ((), n.shape):
             _fail(n, "operands have the result's shape or are 0-d")
@@ -57,7 +59,8 @@ def _verify_row(n: Node) -> None:
         _fail(n, "operands have one type")
     if row.result == "bool" and n.dtype is not bool_:
         _fail(n, "a comparison gives bool")
-    if row.result == "same" and n.dtype is not values[-1].dtype:
+    own = values[-1].dtype.to_real() if n.op == "ABS" else values[-1].dtype
+    if row.result == "same" and n.dtype is not own:
         _fail(n, "the result has the operands' type")
 
 

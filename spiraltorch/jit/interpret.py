@@ -79,7 +79,7 @@ def run_lowered(
 
 def run_steps(program: Any, inputs: Sequence[Any], outs: Sequence[Any], arena: Any, scalars: Sequence[Any]) -> None:
     """The same on buffers."""
-    arrays = [b.view(d.np, (int(np.prod(s, dtype=np.int64)),)) for b, (s, d) in zip(inputs, program.inputs)]
+    arrays = [b.view(d.to_real().np, (int(np.prod(s, dtype=np.int64)) * (1 + d.is_complex),)) for b, (s, d) in zip(inputs, program.inputs)]
     typed = [d.np.type(v) for v, d in zip(scalars, program.scalar_types)]
     found = run_lowered(program.lowered, arrays, typed)
     for a, b in zip(found, outs):

@@ -26,6 +26,7 @@ from .fuse import fuse
 from .lower import Launch, Library
 from .lower_matrix import Table
 from .plan import Schedule, Step, plan
+from .realify import realify
 from .rules import simplify
 from .stages import _is_leaf, build_stages, peel
 
@@ -63,7 +64,7 @@ def lower(roots: Sequence[Node], donated: Sequence[int | None]) -> Lowered:
     from ..ir.node import make
 
     graph = list(roots)
-    simple = simplify(graph)
+    simple = simplify(realify(graph))
     seen: set[Node] = set()
     for j, r in enumerate(simple):
         base = peel(r)

@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType, bfloat16, bool_, float16
+from ..dtypes import FLOAT, DType, bfloat16, bool_, float16
 from ..errors import VerifyError
 from ..ir.kernel import Access, Coef, Gemm, Kernel, Operand, Phase, Slot
 from ..ir.node import Node, toposort
@@ -127,7 +127,7 @@ def apply_row(op: str, operands: Sequence[Array], dtype: DType) -> Array:
     narrow = (float16.np, bfloat16.np)
     wide = [a.astype(np.float32) if a.dtype in narrow else a for a in operands]
     if ROWS[op].ulp:
-        wide = [a.astype(np.float64) for a in wide]
+        wide = [a.astype(np.complex128 if a.dtype.kind == "c" else np.float64) for a in wide]
     return convert(np.asarray(_MEANING[op](*wide)), dtype)
 
 
@@ -148,13 +148,13 @@ _UFUNC: dict[str, Any] = {"add": np.add, "mul": np.multiply, "max": np.maximum, 
 
 def _accumulator(dtype: DType) -> Any:
     """Floats fold in float64 and are rounded once at the end; integers fold in their own type, and wrap."""
-    return np.float64 if dtype.is_floating_point else dtype.np
+    return np.complex128 if dtype.is_complex else np.float64 if dtype.is_floating_point else dtype.np
 
 
 def fold(a: Array, op: str, axes: tuple[int, ...], dtype: DType, keepdims: bool = False) -> Array:
     """Reduce ``axes`` with 'add', 'mul', 'max' or 'min'; the result has type ``dtype``."""
     acc = _accumulator(dtype)
-    start = acc(identity(op, dtype)) if dtype.is_floating_point else dtype.np.type(identity(op, dtype))
+    start = dtype.np.type(identity(op, dtype)) if dtype.category < FLOAT else acc(identity(op, dtype))
     folded = _UFUNC[op].reduce(a.astype(acc), axis=axes, dtype=acc, keepdims=keepdims, initial=start)
     return convert(np.asarray(folded), dtype)
 
@@ -306,6 +306,18 @@ def _structural(n: Node, src: list[Array]) -> Array:
             return philox(int(src[0]), int(src[1]), n.size).reshape(n.shape)
         case "COPY":
             return src[0].copy()
+        case "REAL":
+            return src[0].real
+        case "IMAG":
+            return src[0].imag
+        case "COMPLEX":
+            out = np.empty(n.shape, n.dtype.np)
+            out.real, out.imag = src
+            return out
+        case "AS_REAL":
+            return np.stack([src[0].real, src[0].imag], -1)
+        case "AS_COMPLEX":
+            return np.ascontiguousarray(src[0]).view(n.dtype.np)[..., 0]
         case "CALL":
             from .library.routine import evaluate as call
 

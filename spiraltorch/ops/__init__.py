@@ -12,6 +12,7 @@ from . import (
     assemble,
     attention,
     compare,
+    complex,
     conv,
     create,
     elementwise,
@@ -29,6 +30,6 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "assemble", "attention", "compare", "conv", "create", "elementwise", "index", "loss", "matmul",
+    "OPS", "Op", "activation", "assemble", "attention", "compare", "complex", "conv", "create", "elementwise", "index", "loss", "matmul",
     "norm", "op", "parts", "random", "rearrange", "reduce", "scatter", "view",
 ]  # fmt: skip

@@ -39,7 +39,7 @@ def _sigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * (out * (1 - out))]
 
 
-@op("sigmoid", operands=1, promote="float", kinds="f", grad=_sigmoid_grad, saves="o", inplace=True,
+@op("sigmoid", operands=1, promote="float", kinds="fc", grad=_sigmoid_grad, saves="o", inplace=True,
     where=EVERYWHERE, samples=s.unary())  # fmt: skip
 def sigmoid(input: Node) -> Node:
     """``1 / (1 + exp(-input))``; integers give floats.  (torch.sigmoid)"""
@@ -150,7 +150,7 @@ def _silu_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * (y * (1 + input * (1 - y)))]
 
 
-@op("silu", operands=1, promote="arith", kinds="f", grad=_silu_grad, where=FUNCTIONAL, samples=s.unary())
+@op("silu", operands=1, promote="arith", kinds="fc", grad=_silu_grad, where=FUNCTIONAL, samples=s.unary())
 def silu(input: Node) -> Node:
     """``input * sigmoid(input)``.  (torch.nn.functional.silu)"""
     return input / (1 + lang.exp(-input))

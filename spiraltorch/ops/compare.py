@@ -96,7 +96,8 @@ def _comparison(name: str, sign: str, row: str | None) -> None:
 
     body.__name__ = name
     body.__doc__ = f"``input {sign} other`` as bool, broadcast, compared in the common type.  (torch.{name})"
-    op(name, operands=2, promote="arith", row=row, acc=False, differentiable=False, inplace=True,
+    kinds = "buifc" if name in ("eq", "ne") else "buif"
+    op(name, operands=2, promote="arith", kinds=kinds, row=row, acc=False, differentiable=False, inplace=True,
        samples=s.binary())(body)  # fmt: skip
 
 
@@ -105,23 +106,27 @@ for _name, _sign, _row in (("eq", "==", "EQ"), ("ne", "!=", "NE"), ("lt", "<", "
     _comparison(_name, _sign, _row)
 
 
-@op("isnan", acc=False, differentiable=False, samples=s.unary())
+@op("isnan", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isnan(input: Node) -> Node:
     """Whether each element is not a number, as bool.  (torch.isnan)"""
     return lang.isnan(input)
 
 
-@op("isinf", acc=False, differentiable=False, samples=s.unary())
+@op("isinf", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isinf(input: Node) -> Node:
     """Whether each element is infinite, as bool.  (torch.isinf)"""
+    if input.dtype.kind == "c":
+        return isinf.body(lang.real(input)) | isinf.body(lang.imag(input))
     if input.dtype.kind != "f":
         return graph.full(False, input.shape, dtypes.bool_)
     return lang.eq(lang.absolute(input), float("inf"))
 
 
-@op("isfinite", acc=False, differentiable=False, samples=s.unary())
+@op("isfinite", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isfinite(input: Node) -> Node:
     """Whether each element is neither infinite nor nan, as bool.  (torch.isfinite)"""
+    if input.dtype.kind == "c":
+        return isfinite.body(lang.real(input)) & isfinite.body(lang.imag(input))
     if input.dtype.kind != "f":
         return graph.full(True, input.shape, dtypes.bool_)
     return lang.lt(lang.absolute(input), float("inf"))
@@ -138,7 +143,7 @@ def _logical(name: str, row: str, meaning: str) -> None:
 
     body.__name__ = name
     body.__doc__ = f"``{meaning}`` of two truth values (an element is true if not 0), broadcast.  (torch.{name})"
-    op(name, acc=False, differentiable=False, inplace=True, samples=s.binary())(body)
+    op(name, kinds="buifc", acc=False, differentiable=False, inplace=True, samples=s.binary())(body)
 
 
 _logical("logical_and", "AND", "and")
@@ -146,7 +151,7 @@ _logical("logical_or", "OR", "or")
 _logical("logical_xor", "XOR", "xor")
 
 
-@op("logical_not", acc=False, differentiable=False, inplace=True, samples=s.unary())
+@op("logical_not", kinds="buifc", acc=False, differentiable=False, inplace=True, samples=s.unary())
 def logical_not(input: Node) -> Node:
     """Whether each element is 0, as bool.  (torch.logical_not)"""
     return lang.not_(truth(input))
@@ -174,7 +179,7 @@ def bitwise_not(input: Node) -> Node:
     return lang.not_(input)
 
 
-@op("where", saves=("condition",), acc=False, where=("",), samples=s.calls(
+@op("where", kinds="buifc", saves=("condition",), acc=False, where=("",), samples=s.calls(
     s.call(s.T(2, 3, fill="mask"), s.T(2, 3), s.T(2, 3)), s.call(s.T(3, fill="mask"), s.T(2, 1), s.T()),
     s.call(s.T(fill="mask"), s.T(2, 3), 0.5), s.call(s.T(2, 3, fill="mask"), 1, s.T(3)),
     s.call(s.T(2, 3, fill="mask"), 1.0, 2.0), s.call(s.T(0, 3, fill="mask"), s.T(3), s.T(1)),

@@ -40,7 +40,7 @@ def filled(value: Any, shape: tuple[int, ...], dtype: DType) -> Node:
     return graph.expand(const(value, dtype, static=False), shape)
 
 
-@op("full", where=(), differentiable=False, samples=s.calls(
+@op("full", kinds="buifc", where=(), differentiable=False, samples=s.calls(
     s.call((2, 3), 1.5), s.call((), 2), s.call((0, 3), True), s.call((4,), 7, dtype=dtypes.float64),
     s.call((2,), 300, dtype=dtypes.int16)))  # fmt: skip
 def full(size: Sequence[int], fill_value: Any, *, dtype: DType | None = None) -> Node:
@@ -50,6 +50,7 @@ def full(size: Sequence[int], fill_value: Any, *, dtype: DType | None = None) ->
 
 @op(
     "zeros",
+    kinds="buifc",
     where=(),
     differentiable=False,
     samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(0, dtype=dtypes.int64)),
@@ -61,6 +62,7 @@ def zeros(*size: Any, dtype: DType | None = None) -> Node:
 
 @op(
     "ones",
+    kinds="buifc",
     where=(),
     differentiable=False,
     samples=s.calls(s.call(2, 3), s.call((2, 3)), s.call(()), s.call(3, dtype=dtypes.bool_)),
@@ -70,13 +72,13 @@ def ones(*size: Any, dtype: DType | None = None) -> Node:
     return graph.full(1, shape_of(size), dtype or dtypes.get_default_dtype())
 
 
-@op("zeros_like", where=(), differentiable=False, samples=s.more(s.unary(), s.unary(dtype=dtypes.int64)))
+@op("zeros_like", kinds="buifc", where=(), differentiable=False, samples=s.more(s.unary(), s.unary(dtype=dtypes.int64)))
 def zeros_like(input: Node, *, dtype: DType | None = None) -> Node:
     """0 in the shape and type of ``input``.  (torch.zeros_like)"""
     return graph.full(0, input.shape, dtype or input.dtype)
 
 
-@op("ones_like", where=(), differentiable=False, samples=s.more(s.unary(), s.unary(dtype=dtypes.int64)))
+@op("ones_like", kinds="buifc", where=(), differentiable=False, samples=s.more(s.unary(), s.unary(dtype=dtypes.int64)))
 def ones_like(input: Node, *, dtype: DType | None = None) -> Node:
     """1 in the shape and type of ``input``.  (torch.ones_like)"""
     return graph.full(1, input.shape, dtype or input.dtype)
@@ -84,6 +86,7 @@ def ones_like(input: Node, *, dtype: DType | None = None) -> Node:
 
 @op(
     "full_like",
+    kinds="buifc",
     where=(),
     differentiable=False,
     samples=s.calls(s.call(T(2, 3), 1), s.call(T(), 1.0, dtype=dtypes.float64)),
@@ -116,7 +119,7 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DT
     return cast(lang.mul(wide, by) + first, target)
 
 
-@op("linspace", where=(), differentiable=False, samples=s.calls(
+@op("linspace", kinds="buifc", where=(), differentiable=False, samples=s.calls(
     s.call(0, 1, 5), s.call(-1.5, 2.0, 4), s.call(3, 3, 1), s.call(0, 1, 0),
     s.call(5, -5, 11, dtype=dtypes.float64)))  # fmt: skip
 def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None) -> Node:
@@ -134,6 +137,7 @@ def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None
 
 @op(
     "eye",
+    kinds="buifc",
     where=(),
     differentiable=False,
     samples=s.calls(s.call(3), s.call(2, 4), s.call(3, dtype=dtypes.int64), s.call(0)),

@@ -23,6 +23,7 @@ from ..dtypes import FLOAT, DType
 from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const, is_const, make
+from ..ir.prims import ROWS
 from . import samples as s
 from .registry import op, raise_dtype, result_type
 
@@ -67,13 +68,13 @@ def _times(a: Node, b: Node) -> Node:
     return lang.row("AND" if a.dtype is dtypes.bool_ else "MUL", a, b)
 
 
-@op("add", operands=2, promote="arith", row="ADD", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
+@op("add", kinds="buifc", operands=2, promote="arith", row="ADD", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
 def add(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     """``input + alpha * other``, broadcast, in the operands' common type; for bool it is *or*.  (torch.add)"""
     return _plus(input, _scaled(other, alpha))
 
 
-@op("sub", operands=2, promote="arith", row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
+@op("sub", kinds="buifc", operands=2, promote="arith", row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
 def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     """``input - alpha * other``, broadcast, in the operands' common type; not for bool.  (torch.sub)"""
     if input.dtype is dtypes.bool_:
@@ -84,7 +85,7 @@ def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     return lang.row("SUB", input, _scaled(other, alpha))
 
 
-@op("mul", operands=2, promote="arith", row="MUL", inplace=True, samples=s.binary())
+@op("mul", kinds="buifc", operands=2, promote="arith", row="MUL", inplace=True, samples=s.binary())
 def mul(input: Node, other: Node) -> Node:
     """``input * other``, broadcast, in the operands' common type; for bool it is *and*.  (torch.mul)"""
     return _times(input, other)
@@ -114,7 +115,7 @@ def floor_quotient(a: Node, b: Node) -> Node:
     return lang.floor(lang.where(lang.eq(b, 0), a / b, whole))  # FLOOR last: it stops the gradient
 
 
-@op("div", operands=2, promote="arith", row="DIV", inplace=True, samples=s.more(
+@op("div", kinds="buifc", operands=2, promote="arith", row="DIV", inplace=True, samples=s.more(
     s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
     s.binary(second="positive", rounding_mode="trunc")))  # fmt: skip
 def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
@@ -126,16 +127,16 @@ def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
         raise SpiralError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
-    if input.dtype is dtypes.bool_:
+    if input.dtype.kind in "bc":
         raise_dtype(div, input.dtype)
     if rounding_mode == "floor":
         return floor_quotient(input, other)
-    if input.dtype.kind != "f":
+    if input.dtype.category < FLOAT:
         return lang.row("IDIV", input, other)
     return lang.trunc(lang.row("DIV", input, other))
 
 
-@op("true_divide", operands=2, promote="float", row="DIV", kinds="f", inplace=True, samples=s.binary(second="positive"))
+@op("true_divide", operands=2, promote="float", row="DIV", kinds="fc", inplace=True, samples=s.binary(second="positive"))
 def true_divide(input: Node, other: Node) -> Node:
     """``input / other``, broadcast; integers give floats.  (torch.true_divide)"""
     return lang.row("DIV", input, other)
@@ -186,7 +187,7 @@ def _int_power(base: Node, exponent: Node) -> Node:
     return lang.where(lang.lt(exponent, 0), negative, total) if exponent.dtype.is_signed else total
 
 
-@op("pow", operands=2, promote="arith", inplace=True, samples=s.more(
+@op("pow", kinds="buifc", operands=2, promote="arith", inplace=True, samples=s.more(
     s.binary("positive", "unit"),
     s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
     s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
@@ -197,7 +198,7 @@ def pow_(input: Node, exponent: Node) -> Node:
         if not is_const(exponent):
             raise_dtype(pow_, input.dtype)
         return input if exponent.arg.value else graph.full(True, input.shape, dtypes.bool_)
-    if input.dtype.kind != "f":
+    if input.dtype.category < FLOAT:
         return _int_power(input, exponent)
     if is_const(exponent, 2):
         return lang.row("MUL", input, input)
@@ -207,6 +208,8 @@ def pow_(input: Node, exponent: Node) -> Node:
         return lang.sqrt(input)
     if is_const(exponent, 1):
         return input
+    if input.dtype.kind == "c" and is_const(exponent, -1):
+        return lang.row("DIV", lang.lift(1, input), input)
     return lang.row("POW", input, exponent)
 
 
@@ -231,14 +234,14 @@ def _float_row(name: str, meaning: str, fill: str) -> None:
 
     body.__name__ = name
     body.__doc__ = f"{meaning[0].upper()}{meaning[1:]}, for each element; integers give floats.  (torch.{name})"
-    op(name, operands=1, promote="float", kinds="f", row=row, inplace=True, samples=s.unary(fill))(body)
+    op(name, operands=1, promote="float", kinds=ROWS[row].kinds, row=row, inplace=True, samples=s.unary(fill))(body)
 
 
 for _name, (_meaning, _fill) in _FLOAT_ROWS.items():
     _float_row(_name, _meaning, _fill)
 
 
-@op("tanh", operands=1, promote="float", kinds="f", row="TANH", inplace=True, where=("", "Tensor", "nn.functional"),
+@op("tanh", operands=1, promote="float", kinds="fc", row="TANH", inplace=True, where=("", "Tensor", "nn.functional"),
     samples=s.unary())  # fmt: skip
 def tanh(input: Node) -> Node:
     """Hyperbolic tangent, for each element; integers give floats.  (torch.tanh)"""
@@ -251,11 +254,17 @@ def _half_exp(a: Node) -> Node:
 
 
 def _cosh(a: Node) -> Node:
+    if a.dtype.kind == "c":  # cosh(x + iy) = cosh x cos y + i sinh x sin y
+        x, y = lang.real(a), lang.imag(a)
+        return lang.complex_(_cosh(x) * lang.cos(y), _sinh(x) * lang.sin(y))
     h = _half_exp(a)
     return 0.5 * h * h + 0.5 / h / h
 
 
 def _sinh(a: Node) -> Node:
+    if a.dtype.kind == "c":
+        x, y = lang.real(a), lang.imag(a)
+        return lang.complex_(_sinh(x) * lang.cos(y), _cosh(x) * lang.sin(y))
     h = _half_exp(a)
     m = lang.expm1(lang.absolute(a))
     size = lang.where(lang.lt(lang.absolute(a), 20), 0.5 * (m + m / (m + 1)), 0.5 * h * h)
@@ -266,7 +275,7 @@ def _sinh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * _cosh(input)]
 
 
-@op("sinh", operands=1, promote="float", kinds="f", grad=_sinh_grad, inplace=True, samples=s.unary())
+@op("sinh", operands=1, promote="float", kinds="fc", grad=_sinh_grad, inplace=True, samples=s.unary())
 def sinh(input: Node) -> Node:
     """``(exp(input) - exp(-input)) / 2``.  (torch.sinh)"""
     return _sinh(input)
@@ -276,7 +285,7 @@ def _cosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * _sinh(input)]
 
 
-@op("cosh", operands=1, promote="float", kinds="f", grad=_cosh_grad, inplace=True, samples=s.unary())
+@op("cosh", operands=1, promote="float", kinds="fc", grad=_cosh_grad, inplace=True, samples=s.unary())
 def cosh(input: Node) -> Node:
     """``(exp(input) + exp(-input)) / 2``.  (torch.cosh)"""
     return _cosh(input)
@@ -286,10 +295,12 @@ def _log10_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g / (input * math.log(10))]
 
 
-@op("log10", operands=1, promote="float", kinds="f", grad=_log10_grad, inplace=True, samples=s.unary("positive"))
+@op("log10", operands=1, promote="float", kinds="fc", grad=_log10_grad, inplace=True, samples=s.unary("positive"))
 def log10(input: Node) -> Node:
     """Logarithm to base 10; exact for powers of ten.  (torch.log10)"""
     y = lang.log(input) * (1 / math.log(10))
+    if input.dtype.kind == "c":
+        return y
     whole = lang.round_(y)
     near = lang.lt(lang.absolute(y - whole), lang.absolute(whole) * float(2.5 * np.finfo(input.dtype.np).eps))
     return lang.where(near, whole, y)
@@ -299,14 +310,14 @@ def _reciprocal_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [-g * out * out]
 
 
-@op("reciprocal", operands=1, promote="float", kinds="f", grad=_reciprocal_grad, saves="o", inplace=True,
+@op("reciprocal", operands=1, promote="float", kinds="fc", grad=_reciprocal_grad, saves="o", inplace=True,
     samples=s.unary("positive"))  # fmt: skip
 def reciprocal(input: Node) -> Node:
     """``1 / input``; integers give floats.  (torch.reciprocal)"""
     return lang.row("DIV", lang.lift(1, input), input)
 
 
-@op("square", inplace=True, samples=s.unary())
+@op("square", kinds="buifc", inplace=True, samples=s.unary())
 def square(input: Node) -> Node:
     """``input * input``; bool gives int64.  (torch.square)"""
     if input.dtype is dtypes.bool_:
@@ -314,13 +325,13 @@ def square(input: Node) -> Node:
     return lang.row("MUL", input, input)
 
 
-@op("neg", operands=1, promote="arith", kinds="uif", row="NEG", acc=False, inplace=True, samples=s.unary())
+@op("neg", operands=1, promote="arith", kinds="uifc", row="NEG", acc=False, inplace=True, samples=s.unary())
 def neg(input: Node) -> Node:
     """``-input``; unsigned integers wrap; not for bool.  (torch.neg)"""
     return lang.neg(input)
 
 
-@op("abs", operands=1, promote="arith", kinds="uif", row="ABS", acc=False, inplace=True, samples=s.unary())
+@op("abs", operands=1, promote="arith", kinds="uifc", row="ABS", acc=False, inplace=True, samples=s.unary())
 def abs_(input: Node) -> Node:
     """``|input|``; the gradient at 0 is 0.  (torch.abs)"""
     return lang.absolute(input)
@@ -381,13 +392,13 @@ def logit(input: Node, eps: float | None = None) -> Node:
     return lang.log(input / (1 - input))
 
 
-@op("clone", acc=False, saves="", samples=s.unary())
+@op("clone", kinds="buifc", acc=False, saves="", samples=s.unary())
 def clone(input: Node) -> Node:
     """The same values in memory of their own.  (torch.clone)"""
     return graph.copy(input)
 
 
-@op("to_dtype", acc=False, saves="", where=(), samples=s.more(
+@op("to_dtype", kinds="buifc", acc=False, saves="", where=(), samples=s.more(
     s.unary(dtype=dtypes.float64), s.unary(dtype=dtypes.bool_), s.unary(dtype=dtypes.bfloat16),
     s.calls(s.call(s.T(7, fill="positive"), dtype=dtypes.int32))))  # fmt: skip
 def to_dtype(input: Node, dtype: DType) -> Node:
@@ -458,10 +469,10 @@ _LERP = s.calls(
 )  # fmt: skip
 
 
-@op("lerp", inplace=True, samples=_LERP)
+@op("lerp", kinds="buifc", inplace=True, samples=_LERP)
 def lerp(input: Node, end: Node, weight: Any) -> Node:
     """``input + weight * (end - input)``, broadcast, floats of one type; exact at both ends.  (torch.lerp)"""
-    if input.dtype.kind != "f":
+    if input.dtype.category < FLOAT:
         raise_dtype(lerp, input.dtype)
     if end.dtype is not input.dtype:
         raise SpiralError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
@@ -480,17 +491,17 @@ _TRIPLES = s.calls(
 )  # fmt: skip
 
 
-@op("addcmul", operands=3, promote="arith", kinds="uif", inplace=True, samples=_TRIPLES)
+@op("addcmul", operands=3, promote="arith", kinds="uifc", inplace=True, samples=_TRIPLES)
 def addcmul(input: Node, tensor1: Node, tensor2: Node, *, value: Any = 1) -> Node:
     """``input + value * tensor1 * tensor2``, broadcast.  (torch.addcmul)"""
     product = lang.mul(tensor1, tensor2)
     return input + (product if value == 1 else product * number(value, product))
 
 
-@op("addcdiv", operands=3, promote="arith", inplace=True, samples=_TRIPLES)
+@op("addcdiv", kinds="buifc", operands=3, promote="arith", inplace=True, samples=_TRIPLES)
 def addcdiv(input: Node, tensor1: Node, tensor2: Node, *, value: Any = 1) -> Node:
     """``input + value * tensor1 / tensor2``, broadcast, for floats.  (torch.addcdiv)"""
-    if input.dtype.kind != "f":
+    if input.dtype.category < FLOAT:
         raise SpiralError(
             "Integer division with addcdiv is no longer supported; use (input + value * torch.true_divide("
             "tensor1, tensor2)).to(input.dtype)"

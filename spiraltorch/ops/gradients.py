@@ -24,7 +24,7 @@ Grads = Sequence[Node | None]
 _WORDS: dict[str, Any] = {
     "neg": lang.neg, "exp": lang.exp, "log": lang.log, "sin": lang.sin, "cos": lang.cos, "rsqrt": lang.rsqrt,
     "trunc": lang.trunc, "sign": lang.sign, "where": lang.where, "pow": lang.pow_, "tie": lang.tie,
-    "cast_like": lambda g, a: cast(g, a.dtype),
+    "real": lang.real, "cast_like": lambda g, a: cast(g, a.dtype),
 }  # fmt: skip
 
 
@@ -66,6 +66,8 @@ def _row(n: Node, g: Node, out: Node, wanted: Sequence[bool]) -> Grads:
     rules = _derivative(n.op)
     src = n.src
     full = [s if s.op == "CONST" else graph.expand(s, n.shape) for s in src]
+    if n.dtype.kind == "c":  # rows are analytic with real coefficients: the transpose of f'(a) is f'(conj a)
+        full, out = [lang.conj(s) for s in full], lang.conj(out)
     a, b, c = (full + [None, None])[:3]  # type: ignore[list-item]
     grads: list[Node | None] = []
     for rule, s, needed in zip(rules, src, wanted):
@@ -83,6 +85,7 @@ def _reduce(n: Node, g: Node, out: Node) -> Grads:
     wide = graph.expand(graph.reshape(g, kept), x.shape)
     if op == "add":
         return [wide]
+    x, out = lang.conj(x), lang.conj(out)
     out = graph.expand(graph.reshape(out, kept), x.shape)
     if op == "mul":
         # Exact where at most one element is zero: the product of the others is out/x, or found anew.
@@ -213,11 +216,11 @@ def _dot(n: Node, g: Node) -> Grads:
     g_a = tuple(range(nb, nb + len(fa)))
     g_b = tuple(range(nb + len(fa), nb + len(fa) + len(fb)))
     # d a: contract g's b-axes with b's free axes -> axes (batch, free a, contracted of b in b's order)
-    da = graph.dot(g, b, g_batch, bb, g_b, tuple(fb))
+    da = graph.dot(g, lang.conj(b), g_batch, bb, g_b, tuple(fb))
     order_b = sorted(range(len(cb)), key=lambda i: cb[i])
     place = list(ba) + fa + [ca[i] for i in order_b]
     da = graph.permute(da, tuple([place.index(i) for i in range(len(a.shape))]))
-    db = graph.dot(a, g, ba, g_batch, tuple(fa), g_a)
+    db = graph.dot(lang.conj(a), g, ba, g_batch, tuple(fa), g_a)
     order_a = sorted(range(len(ca)), key=lambda i: ca[i])
     place = list(bb) + [cb[i] for i in order_a] + fb
     db = graph.permute(db, tuple([place.index(i) for i in range(len(b.shape))]))
@@ -262,13 +265,50 @@ def _flat_position(shape: Sequence[int], index: Node, axis: int) -> Node:
     return position
 
 
-def _call(n: Node, g: Node) -> Grads:
+def _real(n: Node, g: Node) -> Grads:
+    return [lang.complex_(g, 0)]
+
+
+def _imag(n: Node, g: Node) -> Grads:
+    return [lang.complex_(0, g)]
+
+
+def _complex(n: Node, g: Node) -> Grads:
+    return [graph.real(g), graph.imag(g)]
+
+
+def _as_real(n: Node, g: Node) -> Grads:
+    return [graph.as_complex(g)]
+
+
+def _as_complex(n: Node, g: Node) -> Grads:
+    return [graph.as_real(g)]
+
+
+#: ``(n, g, out) -> one gradient per operand`` of the library routines that have a derivative, by name
+CALLS: dict[str, Callable[[Node, Node, Node], Grads]] = {}
+
+
+def routine_gradient(*names: str) -> Callable[[Callable[[Node, Node, Node], Grads]], Callable[[Node, Node, Node], Grads]]:
+    """Register the decorated rule as the derivative of CALLs of these routines; it is made of nodes, so it has one too."""
+
+    def register(rule: Callable[[Node, Node, Node], Grads]) -> Callable[[Node, Node, Node], Grads]:
+        CALLS.update(dict.fromkeys(names, rule))
+        return rule
+
+    return register
+
+
+def _call(n: Node, g: Node, out: Node) -> Grads:
+    """By the routine's rule, or by its body in nodes."""
     from ..kernels.library.routine import find
 
     name, static = n.arg
+    if name in CALLS:
+        return CALLS[name](n, g, out)
     body = find(name).body
     if body is None:
-        raise SpiralError(f"the gradient of {name} is not defined on this level")
+        raise SpiralError(f"the derivative of {name} is not implemented")
     holes = [graph.param(("hole", i), m.shape, m.dtype) for i, m in enumerate(n.src)]
     return vjp([body(static, *holes)], holes, [g], dict(zip(holes, n.src)))
 
@@ -280,7 +320,8 @@ def _none(n: Node, g: Node) -> Grads:
 _RULES: dict[str, Callable[[Node, Node], Grads]] = {
     "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
     "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot,
-    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "CALL": _call, "RANDOM": _none, "IOTA": _none,
+    "REAL": _real, "IMAG": _imag, "COMPLEX": _complex, "AS_REAL": _as_real, "AS_COMPLEX": _as_complex,
+    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 
 
@@ -310,7 +351,7 @@ def vjp(
 
     live: set[Node] = set()  # what an input's gradient flows through
     for n in order:
-        if n.dtype.kind == "f" and (n in stop or any([m in live for m in n.src])):
+        if n.dtype.kind in "fc" and (n in stop or any([m in live for m in n.src])):
             live.add(n)
         if meant and n not in meant:
             meant[n] = n if n in stop else _over(n, meant)
@@ -325,6 +366,8 @@ def vjp(
         wanted = [m in live for m in n.src]
         if n.op in _RULES:
             parts = _RULES[n.op](real, g)
+        elif n.op == "CALL":
+            parts = _call(real, g, meant.get(n, n))
         elif n.op == "REDUCE":
             parts = _reduce(real, g, meant.get(n, n))
         else:
@@ -359,4 +402,4 @@ def _between(outputs: Sequence[Node], stop: set[Node]) -> list[Node]:
     return order
 
 
-__all__ = ["derivative_names", "scalar", "take_along", "toposort", "unpad_ranges", "vjp"]
+__all__ = ["derivative_names", "routine_gradient", "scalar", "take_along", "toposort", "unpad_ranges", "vjp"]

@@ -65,7 +65,7 @@ def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
     return graph.reshape(input, input.shape or (1,)), graph.reshape(index, index.shape or (1,)), axis
 
 
-@op("gather", saves=("index",), acc=False, samples=s.calls(
+@op("gather", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
     s.call(T(4, 3), 0, T(2, 3, fill="index", high=4)), s.call(T(4, 3), -1, T(4, 5, fill="index", high=3)),
     s.call(T(4, 3, 2), 1, T(3, 2, 1, fill="index", high=3)), s.call(T(5), 0, T(7, fill="index", high=5)),
     s.call(T(), 0, T(fill="index", high=1)),
@@ -113,7 +113,7 @@ _SCATTER = s.calls(
 )  # fmt: skip
 
 
-@op("scatter_add", saves=("index",), inplace=True, samples=_SCATTER)
+@op("scatter_add", kinds="buifc", saves=("index",), inplace=True, samples=_SCATTER)
 def scatter_add(input: Node, dim: int, index: Node, src: Node) -> Node:
     """``input`` with ``src[i][j]`` added at ``[index[i][j]][j]`` for ``dim`` 0, and so on, in order.
     (torch.scatter_add)"""
@@ -128,7 +128,7 @@ def _one_each(*shape: int) -> T:
 _PUT_HOW = {None: "set", "add": "add", "multiply": "mul"}
 
 
-@op("scatter", inplace=True, samples=s.calls(
+@op("scatter", kinds="buifc", inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, _one_each(1, 3), T(1, 3)), s.call(T(4, 3), 0, _one_each(1, 2), 2.0),
     s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1),
     s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), value=2),
@@ -146,7 +146,7 @@ def scatter(
     return _scattered("scatter", input, dim, index, value if src is None else src, _PUT_HOW[reduce])
 
 
-@op("index_select", saves=("index",), acc=False, samples=s.calls(
+@op("index_select", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
     s.call(T(4, 3), 0, T(5, fill="index", high=4)), s.call(T(4, 3, 2), -2, T(2, fill="index", high=3)),
     s.call(T(4), 0, T(fill="index", high=4)),
     s.call(T(4, 3), 1, T(0, fill="index", high=3)), s.call(T(), 0, T(1, fill="index", high=1))))  # fmt: skip
@@ -160,7 +160,7 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
     return out if input.shape else graph.reshape(out, ())
 
 
-@op("index_add", saves=("index",), inplace=True, samples=s.calls(
+@op("index_add", kinds="buifc", saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(5, fill="index", high=4), T(5, 3)),
     s.call(T(4, 3), -1, T(2, fill="index", high=3), T(4, 2), alpha=2),
     s.call(T(4), 0, T(0, fill="index", high=4), T(0))))  # fmt: skip
@@ -200,7 +200,7 @@ def _embedding_grad(g: Node, out: Node, input: Node, weight: Node, padding_idx: 
     return [None, graph.scatter_add(graph.full(0, weight.shape, rows.dtype), at, rows, 0)]
 
 
-@op("embedding", acc=False, saves=("input",), grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
+@op("embedding", kinds="buifc", acc=False, saves=("input",), grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, fill="index", high=5), T(5, 4)), s.call(T(7, fill="index", high=5), T(5, 4), 2),
     s.call(T(7, fill="index", high=5), T(5, 4), padding_idx=-1), s.call(T(fill="index", high=5), T(5, 4)),
     s.call(T(0, fill="index", high=5), T(5, 4))))  # fmt: skip
@@ -223,7 +223,7 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None, max_nor
     return graph.gather(weight, cast(input, dtypes.int64), 0)
 
 
-@op("take_along_dim", saves=("indices",), acc=False, samples=s.calls(
+@op("take_along_dim", kinds="buifc", saves=("indices",), acc=False, samples=s.calls(
     s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0),
     s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
 def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
@@ -244,7 +244,7 @@ def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
     return graph.gather_along(graph.expand(input, tuple(wide)), graph.expand(at, tuple(places)), axis)
 
 
-@op("masked_fill", saves=("mask",), acc=False, inplace=True, where=("", "Tensor"), samples=s.calls(
+@op("masked_fill", kinds="buifc", saves=("mask",), acc=False, inplace=True, where=("", "Tensor"), samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="mask"), 1.5), s.call(T(2, 3), T(3, fill="mask"), 0),
     s.call(T(2, 1), T(2, 3, fill="mask"), -1.0),
     s.call(T(2, 3), T(fill="mask"), T()), s.call(T(), T(fill="mask"), 2), s.call(T(0, 3), T(3, fill="mask"), 1),
@@ -352,7 +352,7 @@ _INDICES = s.calls(
 )  # fmt: skip
 
 
-@op("index_tensors", saves=("indices",), acc=False, where=(), samples=_INDICES)
+@op("index_tensors", kinds="buifc", saves=("indices",), acc=False, where=(), samples=_INDICES)
 def index_tensors(input: Node, indices: Sequence[Index]) -> Node:
     """``input[indices]`` for integer tensors, None for an axis taken whole; negative positions count from the
     end.  (torch.Tensor.__getitem__)"""
@@ -371,7 +371,7 @@ _PUT = s.calls(
 )  # fmt: skip
 
 
-@op("index_put", saves=("indices",), inplace=True, samples=_PUT)
+@op("index_put", kinds="buifc", saves=("indices",), inplace=True, samples=_PUT)
 def index_put(input: Node, indices: Sequence[Index], values: Node, accumulate: bool = False) -> Node:
     """``input`` with ``values`` (broadcast) put at ``indices``, or added there; of equal positions the last
     stays.  (torch.index_put)"""

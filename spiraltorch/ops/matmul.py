@@ -81,7 +81,7 @@ def _cannot(a: Node, b: Node) -> ShapeError:
     )
 
 
-def _product(a: Node, b: Node) -> Node:
+def product(a: Node, b: Node) -> Node:
     """matmul for ranks of at least 1."""
     ra, rb = len(a.shape), len(b.shape)
     if a.shape[-1] != b.shape[-2 if rb > 1 else 0]:
@@ -116,7 +116,7 @@ _MATMUL = s.calls(
 )  # fmt: skip
 
 
-@op("matmul", acc=False, samples=_MATMUL)
+@op("matmul", kinds="buifc", acc=False, samples=_MATMUL)
 def matmul(input: Node, other: Node) -> Node:
     """Matrix product over the last axes, batches broadcast; vectors lose their axis.  (torch.matmul)"""
     _same_type("matmul", input, other)
@@ -124,7 +124,7 @@ def matmul(input: Node, other: Node) -> Node:
         raise ShapeError(
             f"both arguments to matmul need to be at least 1D, but they are {len(input.shape)}D and {len(other.shape)}D"
         )
-    return _product(input, other)
+    return product(input, other)
 
 
 def _of_ranks(name: str, ranks: str, *operands: Node) -> None:
@@ -135,14 +135,14 @@ def _of_ranks(name: str, ranks: str, *operands: Node) -> None:
     _same_type(name, *operands)
 
 
-@op("mm", acc=False, samples=s.calls(s.call(T(2, 3), T(3, 4)), s.call(T(2, 0), T(0, 3))))
+@op("mm", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3, 4)), s.call(T(2, 0), T(0, 3))))
 def mm(input: Node, mat2: Node) -> Node:
     """Product of two matrices.  (torch.mm)"""
     _of_ranks("mm", "22", input, mat2)
-    return _product(input, mat2)
+    return product(input, mat2)
 
 
-@op("bmm", acc=False, samples=s.calls(s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(0, 2, 3), T(0, 3, 4))))
+@op("bmm", kinds="buifc", acc=False, samples=s.calls(s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(0, 2, 3), T(0, 3, 4))))
 def bmm(input: Node, mat2: Node) -> Node:
     """Products of two batches of matrices.  (torch.bmm)"""
     _of_ranks("bmm", "33", input, mat2)
@@ -151,24 +151,24 @@ def bmm(input: Node, mat2: Node) -> Node:
             f"Expected size for first two dimensions of batch2 tensor to be: [{input.shape[0]}, {input.shape[2]}] "
             f"but got: [{mat2.shape[0]}, {mat2.shape[1]}]."
         )
-    return _product(input, mat2)
+    return product(input, mat2)
 
 
-@op("mv", acc=False, samples=s.calls(s.call(T(2, 3), T(3))))
+@op("mv", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3))))
 def mv(input: Node, vec: Node) -> Node:
     """Product of a matrix and a vector.  (torch.mv)"""
     _of_ranks("mv", "21", input, vec)
-    return _product(input, vec)
+    return product(input, vec)
 
 
-@op("dot", acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0))))
+@op("dot", kinds="buifc", acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0))))
 def dot(input: Node, tensor: Node) -> Node:
     """Sum of products of two vectors.  (torch.dot)"""
     _of_ranks("dot", "11", input, tensor)
-    return _product(input, tensor)
+    return product(input, tensor)
 
 
-@op("outer", operands=2, promote="arith", acc=False, samples=s.calls(s.call(T(2), T(3)), s.call(T(0), T(3))))
+@op("outer", kinds="buifc", operands=2, promote="arith", acc=False, samples=s.calls(s.call(T(2), T(3)), s.call(T(0), T(3))))
 def outer(input: Node, vec2: Node) -> Node:
     """All products of an element of ``input`` and one of ``vec2``.  (torch.outer)"""
     if len(input.shape) != 1 or len(vec2.shape) != 1:
@@ -178,7 +178,7 @@ def outer(input: Node, vec2: Node) -> Node:
     return lang.row("MUL", graph.reshape(input, (input.size, 1)), vec2)
 
 
-@op("linear", saves=("input", "weight"), acc=False, where=("nn.functional",), samples=s.calls(
+@op("linear", kinds="buifc", saves=("input", "weight"), acc=False, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3), T(4, 3), T(4)), s.call(T(5, 2, 3), T(4, 3)), s.call(T(3), T(4, 3), T(4)),
     s.call(T(0, 3), T(4, 3), T(4)),
     s.call(T(2, 3), T(3)), s.call(T(2, 3), T(3), T())))  # fmt: skip
@@ -213,27 +213,27 @@ def _scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
     return (input if beta == 1 else input * number(beta, input)) + product
 
 
-@op("addmm", saves=("mat1", "mat2"), acc=False, samples=s.calls(
+@op("addmm", kinds="buifc", saves=("mat1", "mat2"), acc=False, samples=s.calls(
     s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3),
     s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
 def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (mat1 @ mat2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addmm)"""
     _of_ranks("addmm", "22", mat1, mat2)
     _same_type("addmm", mat1, input)
-    return _scaled_sum(input, _product(mat1, mat2), beta, alpha)
+    return _scaled_sum(input, product(mat1, mat2), beta, alpha)
 
 
-@op("baddbmm", saves=("batch1", "batch2"), acc=False, samples=s.calls(
+@op("baddbmm", kinds="buifc", saves=("batch1", "batch2"), acc=False, samples=s.calls(
     s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)),
     s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (batch1 @ batch2)`` for batches of matrices.  (torch.baddbmm)"""
     _of_ranks("baddbmm", "33", batch1, batch2)
     _same_type("baddbmm", batch1, input)
-    return _scaled_sum(input, _product(batch1, batch2), beta, alpha)
+    return _scaled_sum(input, product(batch1, batch2), beta, alpha)
 
 
-@op("tensordot", acc=False, samples=s.calls(
+@op("tensordot", kinds="buifc", acc=False, samples=s.calls(
     s.call(T(2, 3, 4), T(3, 4, 5)), s.call(T(2, 3), T(4), 0), s.call(T(2, 3, 4), T(5, 4, 2), ([0, 2], [2, 1])),
     s.call(T(2, 3), T(3, 2), 1)))  # fmt: skip
 def tensordot(a: Node, b: Node, dims: Any = 2) -> Node:
@@ -300,7 +300,7 @@ def _diagonals(a: Node, labels: list[str]) -> tuple[Node, list[str]]:
     return a, labels
 
 
-@op("einsum", acc=False, where=("",), samples=s.calls(
+@op("einsum", kinds="buifc", acc=False, where=("",), samples=s.calls(
     s.call("ij,jk->ik", T(2, 3), T(3, 4)), s.call("ij,jk", T(2, 3), T(3, 4)),
     s.call("bhqd,bhkd->bhqk", T(2, 2, 3, 4), T(2, 2, 5, 4)),
     s.call("...ij,...jk->...ik", T(5, 2, 3), T(3, 4)), s.call("ii->i", T(3, 3)), s.call("ii", T(3, 3)),

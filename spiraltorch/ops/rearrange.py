@@ -62,7 +62,7 @@ def _all_tensors(tensors: Sequence[Any]) -> None:
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
 
 
-@op("cat", acc=False, grad=_cat_grad, saves="", where=("",), aliases=("concat", "concatenate"), samples=s.calls(
+@op("cat", kinds="buifc", acc=False, grad=_cat_grad, saves="", where=("",), aliases=("concat", "concatenate"), samples=s.calls(
     s.call([T(2, 3), T(4, 3)]), s.call([T(2, 3), T(2, 1), T(2, 2)], -1), s.call([T(3)]), s.call([T(0), T(2, 3)]),
     s.call([T(2, 3), T(0, 3)], dim=0), s.call([T(2), T(3, dtype=s.dtypes.float64)])))  # fmt: skip
 def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
@@ -98,7 +98,7 @@ def _stack_grad(g: Node, out: Node, tensors: Sequence[Node], dim: int = 0) -> li
     return [graph.reshape(apply_steps(g, cut(g.shape, axis, i, i + 1)), t.shape) for i, t in enumerate(tensors)]
 
 
-@op("stack", acc=False, grad=_stack_grad, saves="", where=("",), samples=s.calls(
+@op("stack", kinds="buifc", acc=False, grad=_stack_grad, saves="", where=("",), samples=s.calls(
     s.call([T(2, 3), T(2, 3)]), s.call([T(2, 3), T(2, 3), T(2, 3)], -1), s.call([T(), T()]), s.call([T(3)], 1),
     s.call([T(0, 3), T(0, 3)], 1)))  # fmt: skip
 def stack(tensors: Sequence[Node], dim: int = 0) -> Node:
@@ -127,7 +127,7 @@ def flipped(input: Node, axes: Sequence[int]) -> Node:
     return graph.slice_(input, tuple(ranges))
 
 
-@op("flip", acc=False, saves="", samples=s.calls(
+@op("flip", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(2, 3), (0,)), s.call(T(2, 3), (0, -1)), s.call(T(2, 3), ()), s.call(T(0, 3), (0,)),
     s.call(T(), ())))  # fmt: skip
 def flip(input: Node, *dims: Any) -> Node:
@@ -164,7 +164,7 @@ def _roll_grad(g: Node, out: Node, input: Node, shifts: Any, dims: Any = None) -
     return [_rolled(g, shifts, dims, -1)]
 
 
-@op("roll", acc=False, grad=_roll_grad, saves="", samples=s.calls(
+@op("roll", kinds="buifc", acc=False, grad=_roll_grad, saves="", samples=s.calls(
     s.call(T(2, 3), 1), s.call(T(5), 7, 0), s.call(T(4, 3), (1, -1), (0, 1)), s.call(T(4, 3), -1, -1),
     s.call(T(0, 3), 1, 0),
     s.call(T(), 1)))  # fmt: skip
@@ -187,7 +187,7 @@ def _tiled(input: Node, counts: tuple[int, ...]) -> Node:
     return graph.reshape(wide, wanted)
 
 
-@op("repeat", acc=False, saves="", where=("Tensor",), samples=s.calls(
+@op("repeat", kinds="buifc", acc=False, saves="", where=("Tensor",), samples=s.calls(
     s.call(T(2, 3), 2, 1), s.call(T(2, 3), (2, 1, 2)), s.call(T(), 3), s.call(T(3), 0), s.call(T(0, 3), 2, 2),
     s.call(T(), ())))  # fmt: skip
 def repeat(input: Node, *repeats: Any) -> Node:
@@ -199,7 +199,7 @@ def repeat(input: Node, *repeats: Any) -> Node:
     return _tiled(input, counts)
 
 
-@op("tile", acc=False, saves="", samples=s.calls(
+@op("tile", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(2, 3), (2,)), s.call(T(2, 3), (2, 1, 2)), s.call(T(), (3,)), s.call(T(3), (2, 2))))  # fmt: skip
 def tile(input: Node, *dims: Any) -> Node:
     """The tensor laid ``dims`` times along its last axes; missing counts are 1.  (torch.tile)"""
@@ -207,7 +207,7 @@ def tile(input: Node, *dims: Any) -> Node:
     return _tiled(input, (1,) * (len(input.shape) - len(counts)) + counts)
 
 
-@op("repeat_interleave", acc=False, saves=("repeats",), samples=s.calls(
+@op("repeat_interleave", kinds="buifc", acc=False, saves=("repeats",), samples=s.calls(
     s.call(T(2, 3), 2), s.call(T(2, 3), 3, 0), s.call(T(2, 3), 2, dim=-1), s.call(T(), 2),
     s.call(T(3), 0)))  # fmt: skip
 def repeat_interleave(
@@ -294,7 +294,7 @@ def _mirror(input: Node, axis: int, before: int, after: int, mode: str) -> Node:
     return graph.gather(input, at, axis)
 
 
-@op("pad", acc=False, where=("nn.functional",), samples=s.calls(
+@op("pad", kinds="buifc", acc=False, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3), (1, 2)), s.call(T(2, 3), (0, 1, 2, 0), "constant", 1.5), s.call(T(2, 3), (-1, 1)),
     s.call(T(5), (2, -2), value=-1.0),
     s.call(T(0, 3), (1, 1)), s.call(T(2, 3), ()), s.call(T(1, 2, 5), (2, 1), "reflect"),
@@ -343,13 +343,13 @@ _TRIANGLE = s.calls(
 )  # fmt: skip
 
 
-@op("tril", acc=False, saves="", inplace=True, samples=_TRIANGLE)
+@op("tril", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
 def tril(input: Node, diagonal: int = 0) -> Node:
     """The elements on and below a diagonal of the last two axes, 0 elsewhere.  (torch.tril)"""
     return _triangle(input, diagonal, "tril")
 
 
-@op("triu", acc=False, saves="", inplace=True, samples=_TRIANGLE)
+@op("triu", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
 def triu(input: Node, diagonal: int = 0) -> Node:
     """The elements on and above a diagonal of the last two axes, 0 elsewhere.  (torch.triu)"""
     return _triangle(input, diagonal, "triu")

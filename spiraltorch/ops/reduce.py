@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import dtypes
-from ..dtypes import INT, DType
+from ..dtypes import FLOAT, INT, DType
 from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
@@ -60,7 +60,7 @@ def _total_dtype(input: Node, dtype: DType | None) -> DType:
     return dtypes.int64 if input.dtype.category <= INT else input.dtype
 
 
-@op("sum", acc=False, saves="", samples=s.more(_cases(), _EMPTY, s.calls(
+@op("sum", kinds="buifc", acc=False, saves="", samples=s.more(_cases(), _EMPTY, s.calls(
     s.call(T(2, 3), dtype=dtypes.float64), s.call(T(2, 3), 0, dtype=dtypes.float32),
     s.call(T(2, 3), ()))))  # fmt: skip
 def sum_(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
@@ -69,11 +69,11 @@ def sum_(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType |
     return cast(fold("add", cast(input, target.acc), wrap_dims(dim, len(input.shape)), keepdim), target)
 
 
-@op("mean", acc=False, saves="", samples=s.more(_cases(), _EMPTY, s.calls(s.call(T(2, 3), dtype=dtypes.float64))))
+@op("mean", kinds="buifc", acc=False, saves="", samples=s.more(_cases(), _EMPTY, s.calls(s.call(T(2, 3), dtype=dtypes.float64))))
 def mean(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
     """Mean over ``dim`` (None: all), for floats; of nothing it is nan.  (torch.mean)"""
     target = dtype or input.dtype
-    if target.kind != "f":
+    if target.category < FLOAT:
         raise SpiralError(
             "mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
             f"Got: {target.name}"
@@ -83,7 +83,7 @@ def mean(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType |
     return cast(total / size_of(cast(input, target.acc), axes), target)
 
 
-@op("prod", acc=False, samples=s.more(s.calls(
+@op("prod", kinds="buifc", acc=False, samples=s.more(s.calls(
     s.call(T(2, 3, fill="positive")), s.call(T()), s.call(T(2, 3, 4, fill="positive"), 1), s.call(T(2, 3), -1, True),
     s.call(T(0)), s.call(T(2, 3), 0, dtype=dtypes.float64))))  # fmt: skip
 def prod(input: Node, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
@@ -95,12 +95,12 @@ def prod(input: Node, dim: int | None = None, keepdim: bool = False, *, dtype: D
 # -- variance -------------------------------------------------------------------------------------
 
 
-def _freedom(a: Node, axes: Sequence[int], correction: float) -> Node:
-    return number(float(max(0, lang.count(a.shape, axes) - correction)), a)
+def _freedom(a: Node, axes: Sequence[int], correction: float, shape: Sequence[int]) -> Node:
+    return number(float(max(0, lang.count(tuple(shape), axes) - correction)), a)
 
 
 def _variance_form(input: Node, dim: Any, unbiased: Any, correction: Any) -> tuple[tuple[int, ...], float]:
-    if input.dtype.kind != "f":
+    if input.dtype.category < FLOAT:
         raise SpiralError("std and var only support floating point and complex dtypes")
     if isinstance(dim, bool):  # var(input, unbiased)
         dim, unbiased = None, dim
@@ -116,14 +116,15 @@ def centred(input: Node, axes: Sequence[int]) -> Node:
 
 def _var(input: Node, axes: Sequence[int], correction: float, keepdim: bool) -> Node:
     d = centred(input, axes)
-    return fold("add", d * d, tuple(axes), keepdim) / _freedom(input, axes, correction)
+    squares = lang.size_squared(d)
+    return fold("add", squares, tuple(axes), keepdim) / _freedom(squares, axes, correction, input.shape)
 
 
 def _var_grad(g: Node, out: Node, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
               *, correction: Any = None) -> list[Node | None]:  # fmt: skip
     axes, less = _variance_form(input, dim, unbiased, correction)
-    scale = widened(g, input.shape, axes) * (2.0 / _freedom(input, axes, less))
-    return [scale * centred(input, axes)]
+    scale = widened(g, input.shape, axes) * (2.0 / _freedom(g, axes, less, input.shape))
+    return [lang.scaled(lang.conj(centred(input, axes)), scale)]
 
 
 _VAR = s.more(
@@ -135,7 +136,7 @@ _VAR = s.more(
 )  # fmt: skip
 
 
-@op("var", grad=_var_grad, samples=_VAR)
+@op("var", kinds="buifc", grad=_var_grad, samples=_VAR)
 def var(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
         *, correction: Any = None) -> Node:  # fmt: skip
     """``sum((input - mean) ** 2) / max(0, n - correction)`` over ``dim`` (None: all), in two passes.  ``unbiased``
@@ -150,7 +151,7 @@ def _std_grad(g: Node, out: Node, input: Node, dim: Any = None, unbiased: bool |
     return _var_grad(per, out, input, dim, unbiased, keepdim, correction=correction)
 
 
-@op("std", grad=_std_grad, saves="io", samples=_VAR)
+@op("std", kinds="buifc", grad=_std_grad, saves="io", samples=_VAR)
 def std(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
         *, correction: Any = None) -> Node:  # fmt: skip
     """Square root of :func:`var`; the gradient where it is 0 is 0.  (torch.std)"""
@@ -296,19 +297,19 @@ def _quantifier(how: str, input: Node, dim: Dims, keepdim: bool) -> Node:
     return cast(result, dtypes.uint8) if input.dtype is dtypes.uint8 else result
 
 
-@op("all", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
+@op("all", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
 def all_(input: Node, dim: Dims = None, keepdim: bool = False) -> Node:
     """Whether every element over ``dim`` (None: all) is not 0, as bool (uint8 stays uint8).  (torch.all)"""
     return _quantifier("min", input, dim, keepdim)
 
 
-@op("any", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
+@op("any", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
 def any_(input: Node, dim: Dims = None, keepdim: bool = False) -> Node:
     """Whether an element over ``dim`` (None: all) is not 0, as bool (uint8 stays uint8).  (torch.any)"""
     return _quantifier("max", input, dim, keepdim)
 
 
-@op("count_nonzero", acc=False, differentiable=False, samples=s.calls(
+@op("count_nonzero", kinds="buifc", acc=False, differentiable=False, samples=s.calls(
     s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), dim=(0, 2)), s.call(T(0))))  # fmt: skip
 def count_nonzero(input: Node, dim: Dims = None) -> Node:
     """How many elements over ``dim`` (None: all) are not 0, int64.  (torch.count_nonzero)"""
@@ -319,37 +320,37 @@ def count_nonzero(input: Node, dim: Dims = None) -> Node:
 
 
 def _norm_form(input: Node, p: Any, dim: Dims, dtype: DType | None) -> tuple[Node, float, tuple[int, ...]]:
-    kind = (dtype or input.dtype).kind
-    if kind != "f":
+    target = dtype or input.dtype
+    if target.category < FLOAT:
         raise SpiralError(
-            "linalg.vector_norm: Expected a floating point or complex tensor as input. "
-            f"Got {(dtype or input.dtype).name}"
+            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {target.name}"
         )
     if p == "nuc":
         raise SpiralError("the nuclear norm is a sum of singular values: take torch.linalg.svdvals(x).sum()")
-    x = cast(input, dtype or input.dtype)
+    x = cast(input, target)
     return cast(x, x.dtype.acc), 2.0 if p in (None, "fro") else float(p), wrap_dims(dim, len(input.shape))
 
 
 def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *,
                dtype: DType | None = None) -> list[Node | None]:  # fmt: skip
-    x, p, axes = _norm_form(input, p, dim, dtype)
-    size, up = (widened(cast(v, x.dtype), x.shape, axes) for v in (out, g))
+    x, p, axes = _norm_form(lang.conj(input), p, dim, dtype)
+    sizes = lang.absolute(x)
+    size, up = (widened(cast(v, sizes.dtype), x.shape, axes) for v in (out, g))
     if p == 2:
-        return [lang.where(lang.eq(size, 0), 0, x * (up / size))]
+        return [lang.scaled(x, lang.where(lang.eq(size, 0), 0, up / size))]
     if p == 0:
         return [graph.full(0, x.shape, x.dtype)]
     if p == 1:
-        return [lang.sign(x) * up]
+        return [lang.scaled(lang.sign(x), up)]
     if abs(p) == float("inf"):
-        hit = lang.eq(lang.absolute(x), size)
-        share = widened(fold("add", cast(hit, x.dtype), axes), x.shape, axes)
-        return [lang.where(hit, lang.sign(x) * up / share, 0)]
-    slope = x * lang.pow_(lang.absolute(x), p - 2) * (up * lang.pow_(size, 1 - p))
-    return [lang.where(lang.eq(size, 0) | lang.eq(x, 0), 0, slope)]
+        hit = lang.eq(sizes, size)
+        share = widened(fold("add", cast(hit, size.dtype), axes), x.shape, axes)
+        return [lang.scaled(lang.sign(x), lang.where(hit, up / share, 0))]
+    slope = lang.pow_(sizes, p - 2) * (up * lang.pow_(size, 1 - p))
+    return [lang.scaled(x, lang.where(lang.eq(size, 0) | lang.eq(sizes, 0), 0, slope))]
 
 
-@op("norm", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
+@op("norm", kinds="buifc", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
     s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 2, 1), s.call(T(2, 3, 4), 1, -1, True),
     s.call(T(2, 3), float("inf")),
     s.call(T(2, 3), -float("inf"), 0), s.call(T(2, 3), 3, 1), s.call(T(2, 3), 0), s.call(T(2, 3), "fro", (0, 1)),
@@ -358,12 +359,12 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
     """``sum(|input| ** p) ** (1 / p)`` over ``dim`` (None: all); inf is the largest size, -inf the smallest, 0 the
     count of non-zeros.  (torch.norm)"""
     x, p, axes = _norm_form(input, p, dim, dtype)
-    target = dtype or input.dtype
+    target = (dtype or input.dtype).to_real()
     if p == 2:
-        return cast(lang.sqrt(fold("add", x * x, axes, keepdim)), target)
-    if p == 0:
-        return cast(fold("add", cast(lang.ne(x, 0), x.dtype), axes, keepdim), target)
+        return cast(lang.sqrt(fold("add", lang.size_squared(x), axes, keepdim)), target)
     size = lang.absolute(x)
+    if p == 0:
+        return cast(fold("add", cast(lang.ne(x, 0), size.dtype), axes, keepdim), target)
     if p == 1:
         return cast(fold("add", size, axes, keepdim), target)
     if abs(p) == float("inf"):
@@ -372,7 +373,7 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
     return cast(lang.pow_(fold("add", lang.pow_(size, p), axes, keepdim), 1 / p), target)
 
 
-@op("cumsum", acc=False, out="dtype", saves="", inplace=True, samples=s.calls(
+@op("cumsum", kinds="buifc", acc=False, out="dtype", saves="", inplace=True, samples=s.calls(
     s.call(T(2, 3), 0), s.call(T(2, 3, 4), -2), s.call(T(), 0), s.call(T(0, 3), 0), s.call(T(37), 0),
     s.call(T(2, 3), 1, dtype=dtypes.float64)))  # fmt: skip
 def cumsum(input: Node, dim: int, *, dtype: DType | None = None) -> Node:

@@ -39,13 +39,14 @@ class Op:
     name: torch's.  body: its meaning on nodes.  promote: 'arith' (common type of the operands), 'float'
     (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32.
     row: the scalar row when the body, called with operands alone, is just that row (for the kinds the row has).
-    grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.
+    grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.  Of complex
+    arguments and results a rule sees the conjugates, so that ``g * f'(x)`` is right for them too.
     saves: what backward looks at, of 'i' inputs and 'o' output, or the names of parameters (None: found from
     the row, or 'i').  view: function from (shape, args) to movement steps, for operators whose result shares
     memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether ``name_`` exists.
     samples: calls that tests, docs and fuzzing use, for an element type (see :mod:`.samples`).
-    kinds: of the promoted type, what is accepted ('buif').  tolerance: relative error allowed against torch in
-    float32.  differentiable: False where the result is a step function or no function of tensors.
+    kinds: of the promoted type, what is accepted ('buif'); complex arguments always need 'c'.  tolerance: relative error
+    allowed against torch in float32.  differentiable: False where the result is a step function or no function of tensors.
     aliases: torch's other names of it, in the same namespaces and in place too; with a dot, in that namespace alone.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
     results of a call that has several.  out: whether a tensor given as ``out=`` may be of another type than the result
@@ -125,13 +126,15 @@ class Op:
             args, g, outs = _widen(args), _widen(g), _widen(outs)
             kwargs = {k: _widen_one(v) for k, v in kwargs.items()}
         kwargs = {k: kwargs[k] for k in sorted(kwargs, key=self.parameters.index)}
+        if any([n.dtype.kind == "c" for n in (*before.values(), *outs)]):
+            args, kwargs, outs = _conjugate(args), {k: _conjugate(v) for k, v in kwargs.items()}, _conjugate(outs)
         single = len(outs) == 1
         found = self.grad(g[0] if single else g, outs[0] if single else outs, *args, **kwargs)
         by_name = dict(zip(_named_nodes(self, args, kwargs), found, strict=True))
         out: list[Node | None] = []
         for name, n in before.items():  # a number that became a constant is not in here: it has no gradient
             f = by_name[name]
-            keep = f is not None and n.dtype.kind == "f"
+            keep = f is not None and n.dtype.kind in "fc"
             out.append(cast(lang.unbroadcast(f, n.shape), n.dtype) if keep else None)
         return out
 
@@ -200,11 +203,11 @@ def _flat(args: Sequence[Any]) -> list[Any]:
 
 
 def _half(record: Op, args: Sequence[Any]) -> DType | None:
-    """The 16-bit float among the arguments' types.  Complex numbers are stored, but nothing computes with them."""
+    """The 16-bit float among the arguments' types.  Raises where the record takes no complex numbers."""
     half = None
     for a in _flat(args):
         if isinstance(a, Node):
-            if a.dtype.kind == "c":
+            if a.dtype.kind == "c" and "c" not in record.kinds:
                 raise_dtype(record, a.dtype)
             if a.dtype.kind == "f" and a.dtype.itemsize == 2 and half is None:
                 half = a.dtype
@@ -216,6 +219,15 @@ def _widen_one(a: Any) -> Any:
         return cast(a, a.dtype.acc)
     if isinstance(a, (list, tuple)) and any(isinstance(x, Node) for x in a):
         return [_widen_one(x) for x in a]
+    return a
+
+
+def _conjugate(a: Any) -> Any:
+    """What a gradient rule, written for real numbers, looks at where its operator is analytic: conjugates."""
+    if isinstance(a, Node):
+        return lang.conj(a)
+    if isinstance(a, (list, tuple)):
+        return [_conjugate(x) for x in a]
     return a
 
 
@@ -283,7 +295,7 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
 
 def raise_dtype(record: Op, d: DType) -> None:
     """Refuse ``d`` with torch's class and wording."""
-    hint = "complex numbers are kept, but nothing computes with them" if d.is_complex else "convert first, e.g. x.float()"
+    hint = "take x.real, x.imag or x.abs()" if d.is_complex else "convert first, e.g. x.float()"
     raise DtypeError(f'"{record.name}" not implemented for {d.name!r}; {hint}')
 
 

@@ -53,7 +53,9 @@ class T:
             fixed = self.dtype or (dtypes.bool_ if self.fill == "mask" else dtypes.int64)
             return np.asarray(rng.integers(low, max(high, low + 1), self.shape)).astype(fixed.np)
         dtype = self.dtype or dtype
-        values = np.asarray(_FILLS[self.fill](rng, self.shape, dtype.kind == "f"))
+        values = np.asarray(_FILLS[self.fill](rng, self.shape, dtype.kind in "fc"))
+        if dtype.kind == "c":
+            values = values + 1j * np.asarray(_FILLS[self.fill](rng, self.shape, True))
         if dtype.kind == "u":
             values = np.abs(values)
         if dtype.itemsize == 2 and dtype.kind == "f":

@@ -2,7 +2,8 @@
 
 Each is written once, as a function from the input's shape to movement steps: ('RESHAPE', shape),
 ('PERMUTE', order), ('EXPAND', shape), ('SLICE', ranges), ('WINDOW', (axis, size, stride, dilation)),
-('DIAGONAL', (offset, a, b)), ('STRIDED', (sizes, strides, offset)) over the flat elements, ('BITCAST', (type, new type)).
+('DIAGONAL', (offset, a, b)), ('STRIDED', (sizes, strides, offset)) over the flat elements, ('BITCAST', (type, new type)),
+('AS_REAL', None), ('AS_COMPLEX', None).
 The body applies the steps to a node; the tensor layer applies the same steps to a view's position in
 its storage.  ``split``, ``chunk`` and ``unbind`` have several results: their step lists are in ``LISTS``.
 
@@ -81,10 +82,25 @@ def _as_bits(n: Node, dtype: DType) -> Node:
     return cast(n, dtype) if dtype is dtypes.bool_ else lang.bitcast(n, dtype)
 
 
+def _as_real(n: Node, arg: None) -> Node:
+    if n.dtype.kind != "c":
+        raise SpiralError(f"view_as_real is only supported for complex tensors, not {n.dtype.name}")
+    return graph.as_real(n)
+
+
+def _as_complex(n: Node, arg: None) -> Node:
+    if n.dtype.kind != "f" or n.dtype.itemsize < 4:
+        raise SpiralError(f"view_as_complex is only supported for floating point tensors, but got a tensor of {n.dtype.name}")
+    if not n.shape or n.shape[-1] != 2:
+        raise ShapeError(f"Tensor must have a last dimension of size 2, but its shape is {list(n.shape)}")
+    return graph.as_complex(n)
+
+
 _MOVES: dict[str, Callable[[Node, Any], Node]] = {
     "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_,
     "WINDOW": _window,
     "DIAGONAL": _diagonal, "STRIDED": _strided, "BITCAST": _bitcast,
+    "AS_REAL": _as_real, "AS_COMPLEX": _as_complex,
 }  # fmt: skip
 
 
@@ -108,6 +124,10 @@ def step_shape(shape: Shape, step: Step) -> Shape:
     if kind == "BITCAST":
         have, want = (d.itemsize for d in arg)
         return shape if have == want else (*shape[:-1], shape[-1] * have // want)
+    if kind == "AS_REAL":
+        return (*shape, 2)
+    if kind == "AS_COMPLEX":
+        return shape[:-1]
     return tuple(arg)
 
 
@@ -133,6 +153,10 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
         return inner
     if kind == "DIAGONAL":
         return graph.set_diagonal(node, inner, *arg)
+    if kind == "AS_REAL":
+        return graph.as_complex(inner)
+    if kind == "AS_COMPLEX":
+        return graph.as_real(inner)
     if kind == "BITCAST":
         return apply_steps(inner, [("BITCAST", arg[::-1])])
     if kind == "WINDOW" or (kind == "STRIDED" and not any([n > 1 and t == 0 for n, t in zip(*arg[:2])])):
@@ -161,7 +185,7 @@ def view_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., A
         body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         body.__name__, body.__doc__ = name, steps.__doc__
         fields.setdefault("view", steps)
-        op(name, acc=False, saves="", samples=samples, **fields)(body)
+        op(name, acc=False, saves="", kinds="buifc", samples=samples, **fields)(body)
         return steps
 
     return register

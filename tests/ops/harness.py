@@ -173,7 +173,7 @@ def our_gradients(
     What ``saves`` does not name has no value here, so reading it is an error.
     """
     call = OpCall(op, bound.template, bound.kw_template)
-    wanted = [n.dtype.kind == "f" for n in bound.nodes]
+    wanted = [n.dtype.kind in "fc" for n in bound.nodes]
     keep, keep_outs = call.needs(wanted)
     leaves: dict[Node, np.ndarray] = {}
     ins, outs, grads = [], [], []
@@ -211,6 +211,8 @@ def close(name: str, got: np.ndarray, want: np.ndarray, relative: float) -> None
     if got.dtype.kind in "biu":
         np.testing.assert_array_equal(got, want, err_msg=name)
         return
+    if got.dtype.kind == "c":
+        got, want = (np.stack([a.real, a.imag], -1) for a in (got, want))
     relative = max(relative, RELATIVE.get(dtypes.from_numpy_dtype(got.dtype).name, 0))
     a, b = got.astype(np.float64), want.astype(np.float64)
     finite = np.abs(b[np.isfinite(b)])

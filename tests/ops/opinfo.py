@@ -167,8 +167,6 @@ def compare(ours: Any, theirs: Any, random: bool = False) -> str | None:
         if random:
             return None
         got = np.asarray(ours.detach().numpy())
-        if got.dtype.kind == "c":
-            got, want = got.view(f"f{got.itemsize // 2}"), want.view(f"f{got.itemsize // 2}")
         try:
             close("", got, want, TOLERANCE.get(ours.dtype.name, 2e-5))
         except AssertionError as e:
@@ -410,7 +408,7 @@ def chosen(patterns: list[str]) -> list[Any]:
 def samples_of(info: Any, dtype: torch.dtype, reference: bool) -> Iterator[Any]:
     """The sample inputs for a type; none where torch's generator does not know the type."""
     make = info.reference_inputs if reference else info.sample_inputs
-    grad = info.supports_autograd and dtype.is_floating_point and dtype in info.supported_backward_dtypes("cpu")
+    grad = info.supports_autograd and (dtype.is_floating_point or dtype.is_complex) and dtype in info.supported_backward_dtypes("cpu")
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

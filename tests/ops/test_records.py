@@ -92,6 +92,13 @@ WRONG_IN_TORCH = {"as_strided_scatter", "vander"}
 DIFFERENTIABLE = [o for o in COMPARED if o.differentiable and o.name not in WRONG_IN_TORCH]
 
 
+def drawn_for(out: torch.Tensor, rng: np.random.Generator) -> np.ndarray | None:
+    """A gradient for an output; None for one without."""
+    if out.is_complex():
+        return np.asarray(rng.normal(size=tuple(out.shape)) + 1j * rng.normal(size=tuple(out.shape))).astype(np.complex64)
+    return np.asarray(rng.normal(size=tuple(out.shape))).astype(np.float32) if out.is_floating_point() else None
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=[d.name for d in FLOATS])
 @pytest.mark.parametrize("op", DIFFERENTIABLE, ids=[o.name for o in DIFFERENTIABLE])
 def test_gradients(op: Op, dtype: DType) -> None:
@@ -103,12 +110,12 @@ def test_gradients(op: Op, dtype: DType) -> None:
         args, kwargs = to_torch(list(sample.args)), {k: to_torch(v) for k, v in sample.kwargs.items()}
         leaves = [t for v in (*args, *kwargs.values()) for t in tensors_of(v)]
         for t in leaves:
-            t.requires_grad_(t.is_floating_point())
+            t.requires_grad_(t.is_floating_point() or t.is_complex())
         try:
             outs = harness.theirs(op, args, kwargs)
-            cotangents = [rng.normal(size=tuple(o.shape)) if o.is_floating_point() else None for o in outs]
+            cotangents = [drawn_for(o, rng) for o in outs]
             drawn = [
-                None if c is None else np.asarray(c).astype(np.float32).astype(from_torch(o).dtype)
+                None if c is None else c.astype(from_torch(o).dtype)
                 for c, o in zip(cotangents, outs)
             ]
             live = [(o, to_torch(c)) for o, c in zip(outs, drawn) if c is not None and o.requires_grad]

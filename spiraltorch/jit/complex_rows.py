@@ -1,0 +1,248 @@
+"""What each scalar row means on complex numbers, in rows on their real and imaginary parts.
+
+In: operands as pairs of real nodes.  Out: the pair of the result (one node where the result is real).  Functions
+with branch cuts follow W. Kahan, "Branch cuts for complex elementary functions" (1987): signed zeros choose the side,
+and nothing overflows on the way that does not in the end.
+
+    ROWS["MUL"]((a, b), (c, d)) -> (a * c - b * d, a * d + b * c)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..ir import lang
+from ..ir.node import Node, cast
+
+Pair = tuple[Node, Node]
+INF = float("inf")
+
+
+def add(x: Pair, y: Pair) -> Pair:
+    return x[0] + y[0], x[1] + y[1]
+
+
+def sub(x: Pair, y: Pair) -> Pair:
+    return x[0] - y[0], x[1] - y[1]
+
+
+def neg(x: Pair) -> Pair:
+    return -x[0], -x[1]
+
+
+def mul(x: Pair, y: Pair) -> Pair:
+    (a, b), (c, d) = x, y
+    return lang.row("MUL", a, c) - lang.row("MUL", b, d), lang.row("MUL", a, d) + lang.row("MUL", b, c)
+
+
+def div(x: Pair, y: Pair) -> Pair:
+    """Smith's division (1962): by the larger part of the divisor, so that its square does not overflow."""
+    (a, b), (c, d) = x, y
+    wide = lang.le(lang.absolute(d), lang.absolute(c))
+    large, small = lang.where(wide, c, d), lang.where(wide, d, c)
+    ratio = small / large
+    scale = 1 / (large + small * ratio)
+    p, q = lang.where(wide, a, b), lang.where(wide, b, a)
+    re, im = (p + q * ratio) * scale, (q - p * ratio) * scale
+    im = lang.where(wide, im, -im)
+    zero = lang.eq(c, 0) & lang.eq(d, 0)
+    size = lang.absolute(c)
+    return lang.where(zero, a / size, re), lang.where(zero, b / size, im)
+
+
+def _doubled(*parts: Node) -> list[Node]:
+    """float32 parts in float64, where their squares neither overflow nor cancel; float64 as it is."""
+    return [cast(p, dtypes.float64) for p in parts]
+
+
+def absolute(x: Pair) -> Node:
+    """``|z|`` without overflow on the way."""
+    a, b = map(lang.absolute, x)
+    inf = lang.eq(a, INF) | lang.eq(b, INF)
+    if a.dtype is dtypes.float32:
+        p, q = _doubled(a, b)
+        size = cast(lang.sqrt(p * p + q * q), dtypes.float32)
+    else:
+        large, small = lang.maximum(a, b), lang.minimum(a, b)
+        ratio = small / large
+        size = lang.where(lang.eq(large, 0), 0, large * lang.sqrt(1 + ratio * ratio))
+    return lang.where(inf, INF, size)
+
+
+def _negative(a: Node) -> Node:
+    """Whether the sign bit is set: also of -0.0."""
+    return lang.lt(a, 0) | (lang.eq(a, 0) & lang.lt(1 / a, 0))
+
+
+def _copysign(size: Node, sign: Node) -> Node:
+    return lang.where(_negative(sign), -size, size)
+
+
+def sqrt(x: Pair) -> Pair:
+    a, b = x
+    half = lang.sqrt(lang.absolute(a) * 0.5 + absolute(x) * 0.5)
+    other = lang.where(lang.eq(half, 0), b, b / (half * 2))
+    left = lang.lt(a, 0)
+    re = lang.where(left, lang.absolute(other), half)
+    im = lang.where(left, _copysign(half, b), other)
+    tall = lang.eq(lang.absolute(b), INF)
+    return lang.where(tall, INF, re), lang.where(tall, b, im)
+
+
+def rsqrt(x: Pair) -> Pair:
+    one = lang.lift(1, x[0]), lang.lift(0, x[0])
+    return div(one, sqrt(x))
+
+
+def _turned(size: Node, angle: Node) -> Pair:
+    """``size * (cos angle + i sin angle)``; an angle of 0 stays on the real axis."""
+    return size * lang.cos(angle), lang.where(lang.eq(angle, 0), angle, size * lang.sin(angle))
+
+
+def exp(x: Pair) -> Pair:
+    return _turned(lang.exp(x[0]), x[1])
+
+
+def exp2(x: Pair) -> Pair:
+    return exp((x[0] * math.log(2), x[1] * math.log(2)))
+
+
+def expm1(x: Pair) -> Pair:
+    a, b = x
+    s = lang.sin(b * 0.5)
+    return lang.expm1(a) * lang.cos(b) - 2 * s * s, exp(x)[1]
+
+
+def _log_size(x: Pair) -> Node:
+    """``log |z|``, exact near size 1."""
+    p, q = map(lang.absolute, _doubled(*x))
+    large, small = lang.maximum(p, q), lang.minimum(p, q)
+    near = 0.5 * lang.log1p((large - 1) * (large + 1) + small * small)
+    beside = lang.lt(0.5, large) & lang.lt(large, 1.5)
+    return cast(lang.where(beside, near, lang.log(absolute((p, q)))), x[0].dtype)
+
+
+def log(x: Pair) -> Pair:
+    return _log_size(x), lang.row("ATAN2", x[1], x[0])
+
+
+def _scaled_log(scale: float) -> Callable[[Pair], Pair]:
+    def logarithm(x: Pair) -> Pair:
+        re, im = log(x)
+        return re * scale, im * scale
+
+    return logarithm
+
+
+def log1p(x: Pair) -> Pair:
+    a, b = x
+    p, q = _doubled(a, b)
+    small = lang.lt(lang.absolute(p), 0.5) & lang.lt(lang.absolute(q), 0.5)
+    near = 0.5 * lang.log1p(p * (p + 2) + q * q)
+    size = lang.where(small, near, lang.log(absolute((p + 1, q))))
+    return cast(size, a.dtype), lang.row("ATAN2", b, a + 1)
+
+
+def _hyperbolic(a: Node) -> Pair:
+    """(cosh, sinh) of a real number; their quotient keeps its limit where both overflow."""
+    size = lang.absolute(a)
+    half = lang.exp(size * 0.5)
+    m = lang.expm1(size)
+    cosh = 0.5 * half * half + 0.5 / half / half
+    sinh = lang.where(lang.lt(size, 20), 0.5 * (m + m / (m + 1)), 0.5 * half * half)
+    return cosh, _copysign(sinh, a)
+
+
+def sin(x: Pair) -> Pair:
+    cosh, sinh = _hyperbolic(x[1])
+    return lang.sin(x[0]) * cosh, lang.cos(x[0]) * sinh
+
+
+def cos(x: Pair) -> Pair:
+    cosh, sinh = _hyperbolic(x[1])
+    return lang.cos(x[0]) * cosh, -(lang.sin(x[0]) * sinh)
+
+
+def tanh(x: Pair) -> Pair:
+    """Kahan's: by the tangent of one part and the hyperbolic sine of the other."""
+    a, b = x
+    far = math.log(float(np.finfo(a.dtype.np).max)) / 4
+    beyond = lang.lt(far, lang.absolute(a))
+    inside = lang.where(beyond, 0, a)
+    t = lang.tan(b)
+    sinh = _hyperbolic(inside)[1]
+    beta = 1 + t * t
+    below = 1 + beta * sinh * sinh
+    re = beta * lang.sqrt(1 + sinh * sinh) * sinh / below
+    tail = 4 * lang.sin(b) * lang.cos(b) * lang.exp(lang.absolute(a) * -2)
+    one = _copysign(lang.lift(1, a), a)
+    return lang.where(beyond, one, re), lang.where(beyond, tail, t / below)
+
+
+def tan(x: Pair) -> Pair:
+    re, im = tanh((-x[1], x[0]))  # tan z = -i tanh(i z)
+    return im, -re
+
+
+def _arsinh(a: Node) -> Node:
+    size = lang.absolute(a)
+    big = lang.lt(1e6, size)
+    s = lang.where(big, 1, size)
+    near = lang.log1p(s + s * s / (1 + lang.sqrt(s * s + 1)))
+    return _copysign(lang.where(big, lang.log(size) + math.log(2), near), a)
+
+
+def _roots(x: Pair) -> tuple[Pair, Pair]:
+    """Square roots of ``1 - z`` and ``1 + z``; the imaginary part keeps its sign when it is 0."""
+    return sqrt((1 - x[0], -x[1])), sqrt((1 + x[0], x[1]))
+
+
+def asin(x: Pair) -> Pair:
+    (a, b), (c, d) = _roots(x)
+    return lang.row("ATAN2", x[0], a * c - b * d), _arsinh(a * d - b * c)
+
+
+def acos(x: Pair) -> Pair:
+    (a, b), (c, d) = _roots(x)
+    return 2 * lang.row("ATAN2", a, c), _arsinh(c * b - d * a)
+
+
+def atan(x: Pair) -> Pair:
+    """``(log(1 + iz) - log(1 - iz)) / 2i`` in parts."""
+    a, b = x
+    p, q = _doubled(a, b)
+    up, down = q + 1, 1 - q
+    im = 0.25 * lang.log1p(4 * q / (p * p + down * down))
+    angle = 0.5 * lang.row("ATAN2", 2 * p, up * down - p * p)
+    return cast(angle, a.dtype), cast(im, a.dtype)
+
+
+def pow_(x: Pair, y: Pair) -> Pair:
+    (a, b), (c, d) = _doubled(*x), _doubled(*y)
+    re, im = mul(log((a, b)), (c, d))
+    power = [cast(p, x[0].dtype) for p in exp((re, im))]
+    from_zero = lang.eq(x[0], 0) & lang.eq(x[1], 0)
+    to_zero = lang.eq(y[0], 0) & lang.eq(y[1], 0)
+    at_zero = lang.where(lang.lt(0, y[0]), lang.lift(0, x[0]), lang.lift(float("nan"), x[0]))
+    re, im = lang.where(from_zero, at_zero, power[0]), lang.where(from_zero, at_zero, power[1])
+    return lang.where(to_zero, 1, re), lang.where(to_zero, 0, im)
+
+
+def eq(x: Pair, y: Pair) -> Node:
+    return lang.eq(x[0], y[0]) & lang.eq(x[1], y[1])
+
+
+def ne(x: Pair, y: Pair) -> Node:
+    return lang.ne(x[0], y[0]) | lang.ne(x[1], y[1])
+
+
+ROWS: dict[str, Callable[..., Any]] = {
+    "ADD": add, "SUB": sub, "NEG": neg, "MUL": mul, "DIV": div, "ABS": absolute, "SQRT": sqrt, "RSQRT": rsqrt, "EXP": exp,
+    "EXP2": exp2, "EXPM1": expm1, "LOG": log, "LOG2": _scaled_log(1 / math.log(2)), "LOG1P": log1p, "SIN": sin, "COS": cos,
+    "TAN": tan, "TANH": tanh, "ASIN": asin, "ACOS": acos, "ATAN": atan, "POW": pow_, "EQ": eq, "NE": ne,
+}  # fmt: skip
