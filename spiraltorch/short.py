@@ -111,7 +111,7 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
     row = op.row
     body = op.body
     floats = "f" in op.kinds and (row is None or "f" in ROWS[row].kinds)
-    allowed = {dtypes.float32, dtypes.float64} if floats else set()
+    allowed = {d for d in (dtypes.float32, dtypes.float64) if floats and (not op.acc or op.wide(d) is d)}
 
     def record(a: Tensor) -> Tensor | None:
         s = a._storage

@@ -184,6 +184,16 @@ def pow_(a: Value, b: Value) -> Node:
     return row("POW", *_same(a, b))
 
 
+def full_like(a: Node, value: Any) -> Node:
+    """``value`` in every place of ``a``'s shape, of its type."""
+    return graph.full(value, a.shape, a.dtype)
+
+
+def fma(a: Value, b: Value, c: Value) -> Node:
+    """``a * b + c`` rounded once."""
+    return row("FMA", a, b, c)
+
+
 def sign(a: Node) -> Node:
     """-1, 0 or 1, 0 for nan, as torch; of complex numbers the one of size 1 with their angle, or 0."""
     if a.dtype.kind == "c":

@@ -9,27 +9,35 @@ One module a family; :mod:`.registry` says what a record is, :mod:`.gradients` d
 
 from . import (
     activation,
+    arithmetic,
     assemble,
     attention,
+    bessel,
+    bits,
     compare,
     complex,
     conv,
     create,
     elementwise,
+    gamma,
     index,
     loss,
     matmul,
     norm,
     parts,
+    polynomials,
     random,
     rearrange,
     reduce,
     scatter,
+    selection,
+    special,
     view,
 )
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "assemble", "attention", "compare", "complex", "conv", "create", "elementwise", "index", "loss", "matmul",
-    "norm", "op", "parts", "random", "rearrange", "reduce", "scatter", "view",
+    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex",
+    "conv", "create", "elementwise", "gamma", "index", "loss", "matmul", "norm", "op", "parts", "polynomials",
+    "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
 ]  # fmt: skip

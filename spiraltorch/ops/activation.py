@@ -39,7 +39,8 @@ def _sigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * (out * (1 - out))]
 
 
-@op("sigmoid", operands=1, promote="float", kinds="fc", grad=_sigmoid_grad, saves="o", inplace=True,
+@op("sigmoid", operands=1, aliases=("special.expit",), promote="float", kinds="fc", grad=_sigmoid_grad, saves="o",
+    inplace=True,
     where=EVERYWHERE, samples=s.unary())  # fmt: skip
 def sigmoid(input: Node) -> Node:
     """``1 / (1 + exp(-input))``; integers give floats.  (torch.sigmoid)"""

@@ -20,7 +20,7 @@ from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import together
-from .registry import op
+from .registry import op, raise_dtype
 
 # -- limits ---------------------------------------------------------------------------------------
 
@@ -38,7 +38,7 @@ def _clamp_grad(g: Node, out: Node, input: Node, min: Any = None, max: Any = Non
     return grads
 
 
-@op("clamp", operands=3, promote="arith", grad=_clamp_grad, inplace=True, samples=s.more(
+@op("clamp", operands=3, aliases=("clip",), promote="arith", grad=_clamp_grad, inplace=True, samples=s.more(
     s.unary(min=-1, max=1), s.unary(min=0.5), s.unary(max=0),
     s.calls(s.call(s.T(2, 3), s.T(3), s.T(2, 1)), s.call(s.T(2, 3), None, s.T(3)),
     s.call(s.T(4), s.T(4), None))))  # fmt: skip
@@ -46,6 +46,8 @@ def clamp(input: Node, min: Any = None, max: Any = None) -> Node:
     """``min(max(input, min), max)``; either limit may be a number, a tensor or absent.  (torch.clamp)"""
     if min is None and max is None:
         raise SpiralError("torch.clamp: At least one of 'min' or 'max' must not be None")
+    if input.dtype is dtypes.bool_ and min is not None and max is not None:
+        raise_dtype(clamp, input.dtype)
     if min is not None:
         input = lang.maximum(input, min)
     return input if max is None else lang.minimum(input, max)
@@ -55,7 +57,7 @@ def _clamp_min_grad(g: Node, out: Node, input: Node, min: Node) -> list[Node | N
     return _clamp_grad(g, out, input, min)
 
 
-@op("clamp_min", operands=2, promote="arith", grad=_clamp_min_grad, inplace=True,
+@op("clamp_min", operands=2, numbers="second", promote="arith", grad=_clamp_min_grad, inplace=True,
     samples=s.more(s.unary(min=0.5), s.binary()))  # fmt: skip
 def clamp_min(input: Node, min: Node) -> Node:
     """``max(input, min)``.  (torch.clamp_min)"""
@@ -66,26 +68,31 @@ def _clamp_max_grad(g: Node, out: Node, input: Node, max: Node) -> list[Node | N
     return _clamp_grad(g, out, input, None, max)
 
 
-@op("clamp_max", operands=2, promote="arith", grad=_clamp_max_grad, inplace=True,
+@op("clamp_max", operands=2, numbers="second", promote="arith", grad=_clamp_max_grad, inplace=True,
     samples=s.more(s.unary(max=0.5), s.binary()))  # fmt: skip
 def clamp_max(input: Node, max: Node) -> Node:
     """``min(input, max)``.  (torch.clamp_max)"""
     return lang.minimum(input, max)
 
 
-@op("maximum", operands=2, promote="arith", row="MAX", samples=s.binary())
+@op("maximum", operands=2, numbers="none", promote="arith", row="MAX", samples=s.binary())
 def maximum(input: Node, other: Node) -> Node:
     """The larger of two elements, nan if one is; a tie shares the gradient.  (torch.maximum)"""
     return lang.maximum(input, other)
 
 
-@op("minimum", operands=2, promote="arith", row="MIN", samples=s.binary())
+@op("minimum", operands=2, numbers="none", promote="arith", row="MIN", samples=s.binary())
 def minimum(input: Node, other: Node) -> Node:
     """The smaller of two elements, nan if one is; a tie shares the gradient.  (torch.minimum)"""
     return lang.minimum(input, other)
 
 
 # -- comparisons ----------------------------------------------------------------------------------
+
+
+_WORDS = {
+    "ne": ("not_equal",), "lt": ("less",), "le": ("less_equal",), "gt": ("greater",), "ge": ("greater_equal",),
+}  # fmt: skip
 
 
 def _comparison(name: str, sign: str, row: str | None) -> None:
@@ -98,7 +105,7 @@ def _comparison(name: str, sign: str, row: str | None) -> None:
     body.__doc__ = f"``input {sign} other`` as bool, broadcast, compared in the common type.  (torch.{name})"
     kinds = "buifc" if name in ("eq", "ne") else "buif"
     op(name, operands=2, promote="arith", kinds=kinds, row=row, acc=False, differentiable=False, inplace=True,
-       samples=s.binary())(body)  # fmt: skip
+       numbers="second", aliases=_WORDS.get(name, ()), samples=s.binary())(body)  # fmt: skip
 
 
 for _name, _sign, _row in (("eq", "==", "EQ"), ("ne", "!=", "NE"), ("lt", "<", "LT"), ("le", "<=", "LE"),
@@ -143,7 +150,7 @@ def _logical(name: str, row: str, meaning: str) -> None:
 
     body.__name__ = name
     body.__doc__ = f"``{meaning}`` of two truth values (an element is true if not 0), broadcast.  (torch.{name})"
-    op(name, kinds="buifc", acc=False, differentiable=False, inplace=True, samples=s.binary())(body)
+    op(name, operands=2, kinds="buifc", acc=False, differentiable=False, inplace=True, numbers="none", samples=s.binary())(body)
 
 
 _logical("logical_and", "AND", "and")
@@ -164,7 +171,7 @@ def _bitwise(name: str, row: str, meaning: str) -> None:
     body.__name__ = name
     body.__doc__ = f"Bitwise *{meaning}* of integers or bools, broadcast.  (torch.{name})"
     op(name, operands=2, promote="arith", kinds="bui", row=row, differentiable=False, inplace=True,
-       samples=s.binary())(body)  # fmt: skip
+       numbers="both", samples=s.binary())(body)  # fmt: skip
 
 
 _bitwise("bitwise_and", "AND", "and")

@@ -74,7 +74,8 @@ def add(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     return _plus(input, _scaled(other, alpha))
 
 
-@op("sub", kinds="buifc", operands=2, promote="arith", row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))
+@op("sub", kinds="buifc", operands=2, promote="arith", aliases=("subtract",),
+    row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))  # fmt: skip
 def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     """``input - alpha * other``, broadcast, in the operands' common type; not for bool.  (torch.sub)"""
     if input.dtype is dtypes.bool_:
@@ -85,7 +86,8 @@ def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     return lang.row("SUB", input, _scaled(other, alpha))
 
 
-@op("mul", kinds="buifc", operands=2, promote="arith", row="MUL", inplace=True, samples=s.binary())
+@op("mul", kinds="buifc", operands=2, promote="arith", aliases=("multiply",),
+    row="MUL", inplace=True, samples=s.binary())  # fmt: skip
 def mul(input: Node, other: Node) -> Node:
     """``input * other``, broadcast, in the operands' common type; for bool it is *and*.  (torch.mul)"""
     return _times(input, other)
@@ -115,7 +117,7 @@ def floor_quotient(a: Node, b: Node) -> Node:
     return lang.floor(lang.where(lang.eq(b, 0), a / b, whole))  # FLOOR last: it stops the gradient
 
 
-@op("div", kinds="buifc", operands=2, promote="arith", row="DIV", inplace=True, samples=s.more(
+@op("div", kinds="buifc", operands=2, promote="arith", aliases=("divide",), row="DIV", inplace=True, samples=s.more(
     s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
     s.binary(second="positive", rounding_mode="trunc")))  # fmt: skip
 def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
@@ -149,13 +151,13 @@ def floor_divide(input: Node, other: Node) -> Node:
     return floor_quotient(input, other)
 
 
-@op("fmod", operands=2, promote="arith", row="REM", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+@op("fmod", operands=2, numbers="second", promote="arith", row="REM", kinds="uif", inplace=True, samples=s.binary(second="positive"))
 def fmod(input: Node, other: Node) -> Node:
     """``input - trunc(input / other) * other``: the rest has the sign of ``input``.  (torch.fmod)"""
     return lang.row("REM", input, other)
 
 
-@op("remainder", operands=2, promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+@op("remainder", operands=2, numbers="both", promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
 def remainder(input: Node, other: Node) -> Node:
     """``input - floor(input / other) * other``: the rest has the sign of ``other``.  (torch.remainder)"""
     rest = lang.row("REM", input, other)
@@ -187,7 +189,7 @@ def _int_power(base: Node, exponent: Node) -> Node:
     return lang.where(lang.lt(exponent, 0), negative, total) if exponent.dtype.is_signed else total
 
 
-@op("pow", kinds="buifc", operands=2, promote="arith", inplace=True, samples=s.more(
+@op("pow", kinds="buifc", operands=2, numbers="both", promote="arith", inplace=True, samples=s.more(
     s.binary("positive", "unit"),
     s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
     s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
@@ -226,6 +228,12 @@ _FLOAT_ROWS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "asin": ("arcsin",), "acos": ("arccos",), "atan": ("arctan",), "exp2": ("special.exp2",), "expm1": ("special.expm1",),
+    "log1p": ("special.log1p",), "erf": ("special.erf",),
+}  # fmt: skip
+
+
 def _float_row(name: str, meaning: str, fill: str) -> None:
     row = name.upper()
 
@@ -234,7 +242,8 @@ def _float_row(name: str, meaning: str, fill: str) -> None:
 
     body.__name__ = name
     body.__doc__ = f"{meaning[0].upper()}{meaning[1:]}, for each element; integers give floats.  (torch.{name})"
-    op(name, operands=1, promote="float", kinds=ROWS[row].kinds, row=row, inplace=True, samples=s.unary(fill))(body)
+    op(name, operands=1, promote="float", kinds=ROWS[row].kinds, row=row, inplace=True, aliases=_OTHER_NAMES.get(name, ()),
+       samples=s.unary(fill))(body)  # fmt: skip
 
 
 for _name, (_meaning, _fill) in _FLOAT_ROWS.items():
@@ -295,14 +304,15 @@ def _log10_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g / (input * math.log(10))]
 
 
-@op("log10", operands=1, promote="float", kinds="fc", grad=_log10_grad, inplace=True, samples=s.unary("positive"))
+@op("log10", operands=1, promote="float", kinds="fc", acc="double",
+    grad=_log10_grad, inplace=True, samples=s.unary("positive"))  # fmt: skip
 def log10(input: Node) -> Node:
     """Logarithm to base 10; exact for powers of ten.  (torch.log10)"""
     y = lang.log(input) * (1 / math.log(10))
     if input.dtype.kind == "c":
         return y
     whole = lang.round_(y)
-    near = lang.lt(lang.absolute(y - whole), lang.absolute(whole) * float(2.5 * np.finfo(input.dtype.np).eps))
+    near = lang.lt(lang.absolute(y - whole), lang.absolute(whole) * float(1.5 * np.finfo(input.dtype.np).eps))
     return lang.where(near, whole, y)
 
 
@@ -325,13 +335,15 @@ def square(input: Node) -> Node:
     return lang.row("MUL", input, input)
 
 
-@op("neg", operands=1, promote="arith", kinds="uifc", row="NEG", acc=False, inplace=True, samples=s.unary())
+@op("neg", operands=1, aliases=("negative",), promote="arith",
+    kinds="uifc", row="NEG", acc=False, inplace=True, samples=s.unary())  # fmt: skip
 def neg(input: Node) -> Node:
     """``-input``; unsigned integers wrap; not for bool.  (torch.neg)"""
     return lang.neg(input)
 
 
-@op("abs", operands=1, promote="arith", kinds="uifc", row="ABS", acc=False, inplace=True, samples=s.unary())
+@op("abs", operands=1, aliases=("absolute",), promote="arith",
+    kinds="uifc", row="ABS", acc=False, inplace=True, samples=s.unary())  # fmt: skip
 def abs_(input: Node) -> Node:
     """``|input|``; the gradient at 0 is 0.  (torch.abs)"""
     return lang.absolute(input)
@@ -352,7 +364,7 @@ def _rounding(name: str, meaning: str) -> None:
     body.__name__ = name
     body.__doc__ = f"{meaning}; integers stay as they are.  (torch.{name})"
     op(name, operands=1, promote="arith", kinds="uif", acc=False, grad=zero_gradient, saves="", inplace=True,
-       samples=s.unary())(body)  # fmt: skip
+       aliases=("fix",) if name == "trunc" else (), samples=s.unary())(body)  # fmt: skip
 
 
 _rounding("floor", "The largest integer not above each element")
@@ -360,7 +372,7 @@ _rounding("ceil", "The smallest integer not below each element")
 _rounding("trunc", "The integer part of each element")
 
 
-@op("round", operands=1, promote="arith", kinds="uif", grad=zero_gradient, saves="", inplace=True,
+@op("round", operands=1, aliases=("special.round",), promote="arith", kinds="uif", grad=zero_gradient, saves="", inplace=True,
     samples=s.more(s.unary(), s.unary(decimals=2), s.unary(decimals=-1)))  # fmt: skip
 def round_(input: Node, *, decimals: int = 0) -> Node:
     """Nearest integer, halves to even; or nearest multiple of ``10 ** -decimals``.  (torch.round)"""
@@ -383,13 +395,15 @@ def _logit_grad(g: Node, out: Node, input: Node, eps: float | None = None) -> li
     return [lang.where(lang.lt(input, eps) | lang.lt(1 - eps, input), 0, slope)]
 
 
-@op("logit", operands=1, promote="float", kinds="f", grad=_logit_grad, inplace=True,
+@op("logit", operands=1, aliases=("special.logit",), promote="float", kinds="f", grad=_logit_grad, inplace=True,
     samples=s.more(s.unary("open"), s.unary("open", eps=0.1)))  # fmt: skip
 def logit(input: Node, eps: float | None = None) -> Node:
     """``log(input / (1 - input))``, with ``input`` clamped to ``[eps, 1 - eps]`` when given.  (torch.logit)"""
     if eps is not None:
         input = lang.minimum(lang.maximum(input, eps), 1 - eps)
-    return lang.log(input / (1 - input))
+    odds = lang.log(input / (1 - input))
+    even = lang.log1p((input + input - 1) / (1 - input))  # near 1/2 the odds are near 1
+    return lang.where(lang.lt(lang.absolute(input - 0.5), 0.25), even, odds)
 
 
 @op("clone", kinds="buifc", acc=False, saves="", samples=s.unary())
@@ -429,7 +443,7 @@ def dtypes_limits(a: Node) -> Any:
 # -- two and three operands -----------------------------------------------------------------------
 
 
-@op("atan2", operands=2, promote="float", kinds="f", row="ATAN2", inplace=True, samples=s.binary())
+@op("atan2", operands=2, numbers="none", aliases=("arctan2",), promote="float", kinds="f", row="ATAN2", inplace=True, samples=s.binary())
 def atan2(input: Node, other: Node) -> Node:
     """The angle of the point (other, input), -pi to pi.  (torch.atan2)"""
     return lang.row("ATAN2", input, other)
@@ -439,7 +453,7 @@ def _hypot_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | Non
     return [g * (input / out), g * (other / out)]
 
 
-@op("hypot", operands=2, promote="arith", kinds="f", grad=_hypot_grad, saves="io", inplace=True, samples=s.binary())
+@op("hypot", operands=2, numbers="none", promote="arith", kinds="f", grad=_hypot_grad, saves="io", inplace=True, samples=s.binary())
 def hypot(input: Node, other: Node) -> Node:
     """``sqrt(input**2 + other**2)`` without overflow on the way.  (torch.hypot)"""
     x, y = lang.absolute(input), lang.absolute(other)
@@ -454,7 +468,7 @@ def _logaddexp_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node |
     return [g / (1 + lang.exp(other - input)), g / (1 + lang.exp(input - other))]
 
 
-@op("logaddexp", operands=2, promote="arith", kinds="f", grad=_logaddexp_grad, samples=s.binary())
+@op("logaddexp", operands=2, numbers="none", promote="arith", kinds="f", grad=_logaddexp_grad, samples=s.binary())
 def logaddexp(input: Node, other: Node) -> Node:
     """``log(exp(input) + exp(other))`` without overflow on the way.  (torch.logaddexp)"""
     large = lang.maximum(input, other)

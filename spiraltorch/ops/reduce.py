@@ -401,7 +401,7 @@ def _logsumexp_grad(g: Node, out: Node, input: Node, dim: Dims, keepdim: bool = 
     return [widened(g, input.shape, axes) * lang.exp(input - widened(out, input.shape, axes))]
 
 
-@op("logsumexp", operands=1, promote="float", kinds="f", grad=_logsumexp_grad, saves="io", samples=s.calls(
+@op("logsumexp", operands=1, aliases=("special.logsumexp",), promote="float", kinds="f", grad=_logsumexp_grad, saves="io", samples=s.calls(
     s.call(T(2, 3), 1), s.call(T(2, 3, 4), (0, 2), True), s.call(T(), 0), s.call(T(0), 0), s.call(T(2, 0), 0),
     s.value_only(T(2, 3, fill="special"), 0), s.value_only(T(5, 14, fill="special"), 0)))  # fmt: skip
 def logsumexp(input: Node, dim: Dims, keepdim: bool = False) -> Node:
@@ -438,7 +438,8 @@ _SOFTMAX = s.calls(
 )  # fmt: skip
 
 
-@op("softmax", acc=False, grad=_softmax_grad, saves="o", where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)
+@op("softmax", acc=False, aliases=("special.softmax",), grad=_softmax_grad, saves="o",
+    where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)  # fmt: skip
 def softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``exp(input) / sum(exp(input))`` along ``dim``, shifted by the largest element.  (torch.softmax)"""
     x, axis = _softmax_form("softmax", input, dim, dtype)
@@ -456,9 +457,8 @@ def _log_softmax_grad(
     return [up - lang.exp(y) * _row_sum(up, axis)]
 
 
-@op(
-    "log_softmax", acc=False, grad=_log_softmax_grad, saves="o", where=("", "Tensor", "nn.functional"), samples=_SOFTMAX
-)
+@op("log_softmax", acc=False, aliases=("special.log_softmax",), grad=_log_softmax_grad, saves="o",
+    where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)  # fmt: skip
 def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``input - log(sum(exp(input)))`` along ``dim``, shifted by the largest element.  (torch.log_softmax)"""
     x, axis = _softmax_form("log_softmax", input, dim, dtype)

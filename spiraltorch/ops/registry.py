@@ -37,7 +37,8 @@ class Op:
     """An operator's record.
 
     name: torch's.  body: its meaning on nodes.  promote: 'arith' (common type of the operands), 'float'
-    (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32.
+    (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32; 'double': compute
+    them and float32 in float64.
     row: the scalar row when the body, called with operands alone, is just that row (for the kinds the row has).
     grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.  Of complex
     arguments and results a rule sees the conjugates, so that ``g * f'(x)`` is right for them too.
@@ -48,6 +49,7 @@ class Op:
     kinds: of the promoted type, what is accepted ('buif'); complex arguments always need 'c'.  tolerance: relative error
     allowed against torch in float32.  differentiable: False where the result is a step function or no function of tensors.
     aliases: torch's other names of it, in the same namespaces and in place too; with a dot, in that namespace alone.
+    refuses: names of types that are not accepted although their kind is.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
     results of a call that has several.  out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
@@ -57,7 +59,7 @@ class Op:
     body: Callable[..., Any]
     operands: int = 0
     promote: str = ""
-    acc: bool = True
+    acc: bool | str = True
     row: str | None = None
     grad: Callable[..., Sequence[Node | None]] | None = None
     saves: str | tuple[str, ...] | None = None
@@ -70,6 +72,7 @@ class Op:
     differentiable: bool = True
     aliases: tuple[str, ...] = ()
     numbers: str | None = None
+    refuses: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     out: str = "cast"
     torch_name: str | None = None
@@ -91,15 +94,20 @@ class Op:
             if self.promote:
                 args, kwargs = self._operands_first(args, kwargs)
                 args = promote(self, args)
-            half = _half(self, [*args, *kwargs.values()])
-            if half is None or not self.acc:
+            narrow = _narrowest(self, [*args, *kwargs.values()])
+            if narrow is None or not self.acc:
                 return self.body(*args, **kwargs)
-            out = self.body(*_widen(args), **{k: _widen_one(v) for k, v in kwargs.items()})
-            return _narrow(out, half)
+            wide = self.wide(narrow)
+            out = self.body(*_widen(args, wide), **{k: _widen_one(v, wide) for k, v in kwargs.items()})
+            return _narrow(out, wide, narrow)
         except ValueError as e:
             if e.args and isinstance(e.args[0], int):
                 raise ShapeError(_broadcast_message(args, e.args[0])) from None
             raise
+
+    def wide(self, d: DType) -> DType:
+        """The type that a float is computed in."""
+        return dtypes.float64 if self.acc == "double" else d.acc
 
     def _operands_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Operands that were passed by name, put in their place, so that promotion sees them."""
@@ -122,9 +130,11 @@ class Op:
         if self.promote:
             args, kwargs = self._operands_first(args, kwargs)
             args = promote(self, args)
-        if self.acc:
-            args, g, outs = _widen(args), _widen(g), _widen(outs)
-            kwargs = {k: _widen_one(v) for k, v in kwargs.items()}
+        narrow = _narrowest(self, [*args, *kwargs.values(), *outs])
+        if narrow is not None and self.acc:
+            wide = self.wide(narrow)
+            args, g, outs = _widen(args, wide), _widen(g, wide), _widen(outs, wide)
+            kwargs = {k: _widen_one(v, wide) for k, v in kwargs.items()}
         kwargs = {k: kwargs[k] for k in sorted(kwargs, key=self.parameters.index)}
         if any([n.dtype.kind == "c" for n in (*before.values(), *outs)]):
             args, kwargs, outs = _conjugate(args), {k: _conjugate(v) for k, v in kwargs.items()}, _conjugate(outs)
@@ -202,23 +212,26 @@ def _flat(args: Sequence[Any]) -> list[Any]:
     return out
 
 
-def _half(record: Op, args: Sequence[Any]) -> DType | None:
-    """The 16-bit float among the arguments' types.  Raises where the record takes no complex numbers."""
-    half = None
+def _narrowest(record: Op, args: Sequence[Any]) -> DType | None:
+    """The first float among the arguments that is not computed in its own type.
+
+    Raises where the record takes no complex numbers.
+    """
+    found = None
     for a in _flat(args):
         if isinstance(a, Node):
             if a.dtype.kind == "c" and "c" not in record.kinds:
                 raise_dtype(record, a.dtype)
-            if a.dtype.kind == "f" and a.dtype.itemsize == 2 and half is None:
-                half = a.dtype
-    return half
+            if a.dtype.kind == "f" and found is None and record.wide(a.dtype) is not a.dtype:
+                found = a.dtype
+    return found
 
 
-def _widen_one(a: Any) -> Any:
+def _widen_one(a: Any, wide: DType) -> Any:
     if isinstance(a, Node):
-        return cast(a, a.dtype.acc)
+        return cast(a, wide) if a.dtype.kind == "f" and a.dtype.itemsize < wide.itemsize else a
     if isinstance(a, (list, tuple)) and any(isinstance(x, Node) for x in a):
-        return [_widen_one(x) for x in a]
+        return [_widen_one(x, wide) for x in a]
     return a
 
 
@@ -231,14 +244,14 @@ def _conjugate(a: Any) -> Any:
     return a
 
 
-def _widen(args: Sequence[Any]) -> list[Any]:
-    return [_widen_one(a) for a in args]
+def _widen(args: Sequence[Any], wide: DType) -> list[Any]:
+    return [_widen_one(a, wide) for a in args]
 
 
-def _narrow(out: Any, half: DType) -> Any:
+def _narrow(out: Any, wide: DType, narrow: DType) -> Any:
     if isinstance(out, (list, tuple)):
-        return type(out)([_narrow(o, half) for o in out])
-    return cast(out, half) if out.dtype is dtypes.float32 else out
+        return type(out)([_narrow(o, wide, narrow) for o in out])
+    return cast(out, narrow) if out.dtype is wide else out
 
 
 def result_type(operands: Sequence[Any]) -> DType:
@@ -279,7 +292,7 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
     common = result_type([a for a in operands if a is not None])
     if record.promote == "float" and common.category < FLOAT:
         common = dtypes.get_default_dtype()
-    if common.kind not in record.kinds:
+    if common.kind not in record.kinds or common.name in record.refuses:
         raise_dtype(record, common)
     out: list[Any] = []
     for a in operands:

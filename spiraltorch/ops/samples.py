@@ -35,7 +35,8 @@ class Sample:
 class T:
     """A tensor to draw: its shape, how it is filled, and its type (None: the one being sampled).
 
-    fill: 'normal', 'positive' (0.5 to 3), 'unit' (inside -1 to 1), 'open' (inside 0 to 1), 'special' (nan,
+    fill: 'normal', 'positive' (0.5 to 3), 'beyond' (1 to 4), 'finite' (as 'special', no nan or
+    infinity), 'unit' (inside -1 to 1), 'open' (inside 0 to 1), 'special' (nan,
     infinities, zeros, halves), 'distinct' (no two equal), 'index' (0 to ``high`` - 1), 'wrapped' (also from the
     end), 'ones', 'mask' (bool), 'simplex' (positive, sums to 1 along axis 1).
     """
@@ -71,6 +72,14 @@ def _positive(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> A
     return rng.uniform(0.5, 3, shape) if real else rng.integers(1, 6, shape)
 
 
+def _beyond(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> Any:
+    return rng.uniform(1.1, 4, shape) if real else rng.integers(1, 6, shape)
+
+
+def _finite(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> Any:
+    return np.resize(np.array([v for v in _SPECIAL if np.isfinite(v)]), shape)
+
+
 def _unit(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> Any:
     return rng.uniform(-0.9, 0.9, shape) if real else rng.integers(0, 2, shape)
 
@@ -103,7 +112,7 @@ def _simplex(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> An
 
 _FILLS: dict[str, Callable[[np.random.Generator, tuple[int, ...], bool], Any]] = {
     "normal": _normal, "positive": _positive, "unit": _unit, "open": _open, "special": _special,
-    "distinct": _distinct, "ones": _ones, "simplex": _simplex,
+    "beyond": _beyond, "finite": _finite, "distinct": _distinct, "ones": _ones, "simplex": _simplex,
 }  # fmt: skip
 
 

@@ -118,6 +118,8 @@ def torch_function(op: Op) -> Any:
         return ADAPTERS[name]
     if "nn.functional" in op.where:
         return getattr(F, name)
+    if op.where == ("special",):
+        return getattr(torch.special, name)
     return getattr(torch, name) if hasattr(torch, name) else getattr(torch.Tensor, name)
 
 

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 import spiraltorch as st
-from tests.ops.harness import close, from_torch
+from tests.ops.harness import RELATIVE, close, from_torch
 
 DTYPES = ("float32", "float64", "int64", "bool", "bfloat16", "float16")
 TOLERANCE = {"float32": 2e-5, "float64": 1e-7, "complex64": 2e-5, "complex128": 1e-7}
@@ -156,8 +156,8 @@ def describe(name: str, sample: Any) -> str:
 # -- comparing ------------------------------------------------------------------------------------------
 
 
-def compare(ours: Any, theirs: Any, random: bool = False) -> str | None:
-    """What differs between two results, or None."""
+def compare(ours: Any, theirs: Any, random: bool = False, relative: float = 0.0) -> str | None:
+    """What differs between two results by more than their type's tolerance (or ``relative``), or None."""
     if isinstance(theirs, torch.Tensor):
         if not isinstance(ours, st.Tensor):
             return f"a {type(ours).__name__} instead of a tensor"
@@ -168,7 +168,7 @@ def compare(ours: Any, theirs: Any, random: bool = False) -> str | None:
             return None
         got = np.asarray(ours.detach().numpy())
         try:
-            close("", got, want, TOLERANCE.get(ours.dtype.name, 2e-5))
+            close("", got, want, max(relative, TOLERANCE.get(ours.dtype.name, 2e-5)))
         except AssertionError as e:
             return " ".join(str(e).split())[:600]
         return None
@@ -178,7 +178,7 @@ def compare(ours: Any, theirs: Any, random: bool = False) -> str | None:
         for name in getattr(type(theirs), "__match_args__", ()):
             if not hasattr(ours, name):
                 return f"the result has no .{name}"
-        found = [compare(a, b, random) for a, b in zip(ours, theirs)]
+        found = [compare(a, b, random, relative) for a, b in zip(ours, theirs)]
         return next((f"[{i}] {f}" for i, f in enumerate(found) if f), None)
     if isinstance(theirs, torch.dtype):
         return None if ours is convert(theirs) else f"{ours} instead of {theirs}"
@@ -229,7 +229,7 @@ class Comparison:
             self.said.add(detail)
             self.note(kind, self.report.name, detail)
 
-    def agree(self, kind: str, call: str, want: Any, raised: Any, got: Any, error: Any) -> bool:
+    def agree(self, kind: str, call: str, want: Any, raised: Any, got: Any, error: Any, relative: float = 0.0) -> bool:
         """Whether both raised, or gave equal results; a difference is noted."""
         self.report.compared += 1
         if raised is not None:
@@ -244,7 +244,7 @@ class Comparison:
         if error is not None:
             self.note(f"{kind} raises", call, f"{type(error).__name__}: {str(error)[:300]}")
             return False
-        found = compare(got, want, self.random)
+        found = compare(got, want, self.random, relative)
         if found:
             self.note(kind, call, found)
         return found is None
@@ -328,13 +328,15 @@ class Comparison:
         plain, raised = outcome(lambda: self.theirs(*args, **kwargs))  # type: ignore[misc]
         if raised is not None or not leaves(plain):
             return
+        names = [str(t.dtype)[6:] for t in leaves((args, kwargs))]
+        loose = max([RELATIVE.get(n, TOLERANCE.get(n, 2e-5)) for n in names], default=0.0)  # that of what went in
         for change in (_as_is, _resized, _wider, _integer):
             target = change(plain)
             ours_target = convert(target)
             want, raised = outcome(lambda: self.theirs(*args, **kwargs, out=target))  # type: ignore[misc]
             first, named = convert((args, kwargs))
             got, error = outcome(lambda: look(self.ours(*first, **named, out=ours_target)))  # type: ignore[misc]
-            ok = self.agree(f"out={change.__name__}", call, want, raised, got, error)
+            ok = self.agree(f"out={change.__name__}", call, want, raised, got, error, loose)
             if ok and isinstance(want, torch.Tensor) and got is not ours_target:
                 self.note("out", call, "the result is not the tensor given as out")
 
