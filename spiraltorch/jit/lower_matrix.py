@@ -72,7 +72,7 @@ def matrix_axes(g: Group) -> Axes | None:
         forms[t] = out
     everything = [_flat_store(t, forms[t]) for t in g.stages[1:] or g.stages]
     for t in g.stages[1:]:
-        everything += [f.substitute(forms[t]) for f in t.forms()]
+        everything += [f.substitute(forms[t]) for f in t.forms]
     named = dict(enumerate(fine))
     batch = collapse([*everything, *_batch_forms(dot, parts[0], fine)], parts[0], named)
     m, n = (collapse(everything, part, named) for part in parts[1:])

@@ -8,6 +8,7 @@ In: groups, the program's outputs, and which inputs' memory an output may take o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +64,8 @@ class Planner:
                     if n not in again:
                         self.readers.setdefault(n, {})[g] = None
         self.alias: dict[Node, Node] = {}
+        self.taken: set[Node] = set()  # whose memory another value took over
+        self.times = Counter(self.outputs)
         self.edges: dict[Group, set[Group]] = {g: set() for g in groups}
         for g in groups:
             for s in g.stages:
@@ -85,16 +88,21 @@ class Planner:
             if home is not None and (any(g is not home for g in groups) or home.kind == "update"):
                 stored.add(n)
         self._drop_unread(stored)
+        self._find_needs()
         self.checked = [g for g in self.groups if any(s.may_fail for s in g.stages)]
         launches: dict[Group, list[Launch]] = {}
+        results: dict[Group, list[tuple[Node, int]]] = {}  # outputs that may take over an input's memory
+        for root, leaf in zip(self.outputs, self.donated):
+            if leaf is not None and root in self.home:
+                results.setdefault(self.home[root], []).append((root, leaf))
+        self.leaves = {n.arg: n for n in self.readers if n.op == "PARAM"}
         for g in self.groups:
             if g.kind == "update":
                 self._place_update(g)
         for g in self.groups:
+            for root, leaf in results.get(g, ()):
+                self._try_in_place(g, root, leaf)
             launches[g] = self._lower(g, stored)
-            for root, leaf in zip(self.outputs, self.donated):
-                if leaf is not None and self.home.get(root) is g:
-                    self._try_in_place(g, root, leaf, launches, stored)
         order = self._order()
         steps = self._merge([x for g in order for x in launches[g]])
         return self._assign(steps)
@@ -107,6 +115,9 @@ class Planner:
                 self.groups.remove(g)
                 for other in self.edges.values():
                     other.discard(g)
+                for s in g.stages:
+                    for n in [*[r.node for r in s.reads], *s.inputs]:
+                        self.readers.get(n, {}).pop(g, None)
 
     def _lower(self, g: Group, stored: set[Node]) -> list[Launch]:
         if g.kind == "call":
@@ -119,35 +130,52 @@ class Planner:
 
     # -- in place ----------------------------------------------------------------------------------------
 
+    def _find_needs(self) -> None:
+        """Of each group, everything it waits for, as bits: many questions are asked, and few edges added."""
+        self.bit = {g: 1 << k for k, g in enumerate(self.groups)}
+        self.needs: dict[Group, int] = {}
+        self.users: dict[Group, list[Group]] = {g: [] for g in self.groups}
+        for g in self._order():
+            needs = 0
+            for p in self.edges[g]:
+                needs |= self.needs[p] | self.bit[p]
+                self.users[p].append(g)
+            self.needs[g] = needs
+
     def _depends(self, g: Group, on: Group) -> bool:
-        stack, seen = [g], set()
+        return g is on or bool(self.needs[g] & self.bit[on])
+
+    def _wait(self, g: Group, others: Sequence[Group]) -> None:
+        """Run ``others`` before ``g``."""
+        gained = 0
+        for h in others:
+            if h not in self.edges[g]:
+                self.edges[g].add(h)
+                self.users[h].append(g)
+                gained |= self.needs[h] | self.bit[h]
+        stack = [g]
         while stack:
             k = stack.pop()
-            if k is on:
-                return True
-            if k not in seen:
-                seen.add(k)
-                stack.extend(self.edges[k])
-        return False
+            if gained & ~self.needs[k]:
+                self.needs[k] |= gained
+                stack.extend(self.users[k])
 
     def _overwrite(self, g: Group, old: Node) -> bool:
         """Order every other reader of ``old`` before ``g``; False where one needs what g makes."""
         others = [h for h in self.readers.get(old, ()) if h is not g]
+        if _is_leaf(old):  # a failed check must leave the program's inputs as they were
+            others += [h for h in self.checked if h is not g]
         if any(self._depends(h, g) for h in others):
             return False
-        self.edges[g].update(others)
-        for h in self.checked:  # a failed check must leave the program's inputs as they were
-            if h is not g and _is_leaf(old):
-                if self._depends(h, g):
-                    return False
-                self.edges[g].add(h)
+        self._wait(g, others)
         return True
 
-    def _try_in_place(self, g: Group, root: Node, leaf: int, launches: dict[Group, list[Launch]], stored: set[Node]) -> None:
-        old = next((n for n in self.readers if n.op == "PARAM" and n.arg == leaf), None)
-        if root in self.alias or g.kind in ("call", "update") or self.outputs.count(root) > 1:
+    def _try_in_place(self, g: Group, root: Node, leaf: int) -> None:
+        """Let output ``root`` take over the memory of the input ``leaf``."""
+        old = self.leaves.get(leaf)
+        if root in self.alias or g.kind in ("call", "update") or self.times[root] > 1:
             return
-        if old is None or old.dtype is not root.dtype or old.size != root.size or old in self.alias.values():
+        if old is None or old.dtype is not root.dtype or old.size != root.size or old in self.taken:
             return
         if any(s.checks for s in g.stages):
             return
@@ -155,7 +183,7 @@ class Planner:
             return
         if self._overwrite(g, old):
             self.alias[root] = old
-            launches[g] = self._lower(g, stored)
+            self.taken.add(old)
 
     def _place_update(self, g: Group) -> None:
         """Let an UPDATE write into its base's memory when it is the last to look at it."""
@@ -170,6 +198,7 @@ class Planner:
         reads_itself = any(self.memory_of(r.node) is self.memory_of(base) for r in s.reads)
         if not reads_itself and not s.checks and self._overwrite(g, base):
             self.alias[s.node] = base
+            self.taken.add(base)
 
     def _update_base(self, g: Group) -> list[Launch]:
         """What must be in an UPDATE's memory before its region is written."""
@@ -315,9 +344,13 @@ class Planner:
                     first.setdefault(m, k)
                     last[m] = k
         arena = Arena()
+        starting: dict[int, list[Node]] = {}
         expiring: dict[int, list[Node]] = {}
+        for m, k in first.items():
+            if m not in memory and not _is_leaf(m):
+                starting.setdefault(k, []).append(m)
         for k in range(len(steps)):
-            for m in [m for m, f in first.items() if f == k and m not in memory and not _is_leaf(m)]:
+            for m in starting.get(k, ()):
                 memory[m] = ("temp", arena.take(m.nbytes))
                 expiring.setdefault(last[m], []).append(m)
             for m in expiring.get(k, ()):

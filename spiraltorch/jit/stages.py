@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, flatten
@@ -50,7 +51,7 @@ class Read:
     guards: tuple[Guard, ...] = ()
     flat: bool = False  # index is one form: the flat position
 
-    @property
+    @cached_property
     def position(self) -> Affine:
         """Flat position in the node's memory."""
         return self.index[0] if self.flat else flatten(self.index, self.node.shape)
@@ -109,8 +110,9 @@ class Stage:
             return find(self.node.arg[0]).fails
         return bool(self.checks) or self.node.op == "SCATTER"
 
+    @cached_property
     def forms(self) -> list[Affine]:
-        """Every index form of the stage: where it reads, stores, and asks for its position."""
+        """Every index form of the finished stage: where it reads, stores, and asks for its position."""
         out = [r.position for r in self.reads] + [f for r in self.reads for f, _, _ in r.guards]
         if self.expr is not None:
             out += [n.arg for n in toposort([self.expr]) if n.op == "AT"]
@@ -127,7 +129,7 @@ class Stage:
         computed inside its loop.
         """
         inside = 1
-        forms = self.forms()
+        forms = self.forms
         for a, b in zip(reversed(atoms[:-1]), reversed(atoms[1:])):
             inside *= self.atoms[b]
             if inside not in breaks and any(f.coef(a) != f.coef(b) * self.atoms[b] for f in forms):

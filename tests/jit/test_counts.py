@@ -188,3 +188,34 @@ def test_epilogue_that_asks_for_its_position():
     a, b = rng.standard_normal((2, 3, 5)).astype("f"), rng.standard_normal((5, 4)).astype("f")
     out = st.compile(lambda a, b: st.tril(a @ b, -1) * 2)(st.tensor(a), st.tensor(b))
     np.testing.assert_allclose(out.numpy(), np.tril(a @ b, -1) * 2, rtol=1e-5)
+
+
+def test_an_operand_that_stands_still_along_some_batch_axes():
+    """Batch axes that the result walks as one stay apart where an expanded operand does not."""
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 3, 4, 5)).astype("f"), rng.standard_normal((2, 1, 5, 6)).astype("f")
+    f = st.compile(lambda a, b: a @ b.expand(2, 3, 5, 6))
+    assert f.lower(st.tensor(a), st.tensor(b)).launches == 1
+    np.testing.assert_allclose(f(st.tensor(a), st.tensor(b)).numpy(), a @ b, rtol=1e-5)
+
+
+def test_each_group_is_lowered_once(monkeypatch):
+    """Finding out what may be written in place costs no second lowering."""
+    from spiraltorch.jit import plan
+
+    seen = []
+    lower = plan.Planner._lower
+    monkeypatch.setattr(plan.Planner, "_lower", lambda self, g, stored: seen.append(g) or lower(self, g, stored))
+    model = st.nn.Sequential(*[st.nn.Linear(3, 3) for _ in range(4)])
+    optimizer = st.optim.Adam(model.parameters())
+
+    @st.compile
+    def step(x):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    step(st.randn(2, 3))
+    assert seen and len(seen) == len(set(seen))

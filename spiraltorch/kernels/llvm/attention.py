@@ -17,7 +17,8 @@ bits do not depend on threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 from ...dtypes import float32
 from ...ir.node import Node, make, toposort
@@ -25,6 +26,7 @@ from ...runtime.native import SCRATCH_BYTES
 from . import math, rows
 from .gemm_pack import along
 from .micro import micro_kernel, multiply_add
+from .points import iota
 from .routine import Routine
 from .rows import Unit, number
 from .target import Target
@@ -46,11 +48,11 @@ NOTHING = number(float("-inf"), float32)
 
 def _heights(target: Target) -> tuple[int, ...]:
     """Rows of the micro-kernels, which are one or two vectors wide: half of the registers are sums."""
-    return (8, 4, 2, 1) if target.vector_bits == 512 or not target.is_x86 else (4, 2, 1)
+    return (8, 2, 1) if target.vector_bits == 512 or not target.is_x86 else (4, 1)
 
 
 def _product(unit: Unit, lanes: int, layout: str) -> str:
-    """``C[m][n] (+)= A[m, k] B[k][n]`` by micro-kernels; n is a multiple of the lanes."""
+    """``C[m][n] (+)= A[m, k] B[k][n]`` by micro-kernels; n is a multiple of the lanes, and of two vectors across."""
     params = (
         "i64 %m", "i64 %n", "i64 %k", "ptr %a", "i64 %lda", "ptr %b", "i64 %ldb", "ptr %c", "i64 %ldc", "i1 %add",
     )  # fmt: skip
@@ -71,15 +73,16 @@ def _product(unit: Unit, lanes: int, layout: str) -> str:
         whole = f.let(f"and i64 %m, {-heights[0]}")
         with f.loop(0, whole, heights[0]) as i:
             tile(i, heights[0])
-        for h in heights[1:]:
-            with f.when(f.test("ne", f.let(f"and i64 %m, {h}"), 0)):
-                tile(f.let(f"and i64 %m, {-2 * h}"), h)
+        for taller, h in zip(heights, heights[1:]):
+            with f.loop(f.let(f"and i64 %m, {-taller}"), f.let(f"and i64 %m, {-h}"), h) as i:
+                tile(i, h)
 
     pairs = f.let(f"and i64 %n, {-2 * lanes}")
     with f.loop(0, pairs, 2 * lanes) as j:
         rows_of(j, 2)
-    with f.when(f.test("ne", pairs, "%n")):
-        rows_of(pairs, 1)
+    if layout == "along":
+        with f.when(f.test("ne", pairs, "%n")):
+            rows_of(pairs, 1)
     f.do("ret void")
     return f.text()
 
@@ -92,7 +95,6 @@ class _Writer(Routine):
         self.lanes = unit.target.vector_bits // 32
         self.ty = f"<{self.lanes} x float>"
         self.causal = causal
-        self.columns = range(0, QUERIES, self.lanes)
         self.operands = operands
         self.base = {o: self.load("ptr", self.at("i64", "%args", i)) for i, o in enumerate((*operands, "result"))}
         first = len(operands) + 1
@@ -187,32 +189,41 @@ class _Writer(Routine):
         with self.loop(0, end, KEYS) as k0:
             walk(k0, self.min(self.sub(end, k0), KEYS))
 
-    def each(self, keys: str, body: Callable[[str, int, str], None]) -> None:
-        """``body(key, column, position in the scores)``."""
-        with self.loop(0, keys) as i:
-            for c in self.columns:
+    @contextmanager
+    def columns(self) -> Iterator[tuple[str, str]]:
+        """Two vectors of a block's queries at a time: where they begin."""
+        with self.loop(0, QUERIES, 2 * self.lanes) as c:
+            yield c, self.add(c, self.lanes)
+
+    def each(self, columns: Sequence[str], count: str, body: Callable[[str, str, str], None]) -> None:
+        """``body(row, column, position)`` for the rows of a transposed block."""
+        with self.loop(0, count) as i:
+            for c in columns:
                 body(i, c, self.add(self.mul(i, QUERIES), c))
 
-    def scaled(self, first: str, k0: str, keys: str, bias: str | None, body: Callable[[int, str, str], None]) -> None:
+    def scaled(
+        self, columns: Sequence[str], first: str, k0: str, keys: str, bias: str | None, body: Callable[[str, str, str], None]
+    ) -> None:
         """``body(column, position, score)`` with the score scaled and masked."""
         if not self.causal:
-            return self._scaled(first, k0, keys, bias, body, False)
+            return self._scaled(columns, first, k0, keys, bias, body, False)
         crossing = self.test("sgt", self.add(k0, keys), self.add(first, 1))
         with self.when(crossing):
-            self._scaled(first, k0, keys, bias, body, True)
+            self._scaled(columns, first, k0, keys, bias, body, True)
         with self.when(self.let(f"xor i1 {crossing}, true")):
-            self._scaled(first, k0, keys, bias, body, False)
+            self._scaled(columns, first, k0, keys, bias, body, False)
 
     def _scaled(
-        self, first: str, k0: str, keys: str, bias: str | None, body: Callable[[int, str, str], None], crossing: bool
-    ) -> None:
+        self, columns: Sequence[str], first: str, k0: str, keys: str, bias: str | None,
+        body: Callable[[str, str, str], None], crossing: bool,
+    ) -> None:  # fmt: skip
         wide = f"<{self.lanes} x i64>"
         steps = {}
-        for c in self.columns if crossing or bias is not None else ():
-            counted = "<" + ", ".join([f"i64 {c + t}" for t in range(self.lanes)]) + ">"
-            steps[c] = self.let(f"add {wide} {rows.splat(self, first, 'i64', self.lanes)}, {counted}")
+        for c in columns if crossing or bias is not None else ():
+            counted = f"<{iota('i64', self.lanes)[1:-1]}>"
+            steps[c] = self.let(f"add {wide} {rows.splat(self, self.add(first, c), 'i64', self.lanes)}, {counted}")
 
-        def one(i: str, c: int, at: str) -> None:
+        def one(i: str, c: str, at: str) -> None:
             s = self.op("fmul", self.get("scores", at), self.scale)
             key = self.add(k0, i)
             if bias is not None:
@@ -229,7 +240,7 @@ class _Writer(Routine):
                 s = self.select(seen, s, number(float("-inf"), float32, self.lanes))
             body(c, at, s)
 
-        self.each(keys, one)
+        self.each(columns, keys, one)
 
 
 class _Forward(_Writer):
@@ -244,7 +255,7 @@ class _Forward(_Writer):
             self.first = self.mul(block, QUERIES)
             self.count = self.min(self.sub(n["queries"], self.first), QUERIES)
             self.take("q", self.head("q", batch, head), self.layout["q"][ROW_STRIDE], self.first, n["features"])
-            for c in self.columns:
+            with self.loop(0, QUERIES, self.lanes) as c:
                 self.put(number(float("-inf"), float32, self.lanes), "top", c)
                 self.put("zeroinitializer", "total", c)
             self.k, self.v = (self.head(o, batch, shared) for o in "kv")
@@ -261,17 +272,25 @@ class _Forward(_Writer):
         lines = [self.layout[o][ROW_STRIDE] for o in "kv"]
         scores = area["scores"]
         self.product("along", (keys, QUERIES, n["features"]), k, lines[0], area["q"], QUERIES, scores, QUERIES, "false")
-        tops = {c: self.var(self.ty, self.get("top", c)) for c in self.columns}
+        with self.columns() as columns:
+            self._softmax(columns, k0, keys)
+        with self.when(again):
+            self._times("alpha")
+        self.product("across", (n["values"], QUERIES, keys), v, lines[1], scores, QUERIES, area["sums"], QUERIES, again)
 
-        def highest(c: int, at: str, s: str) -> None:
+    def _softmax(self, columns: Sequence[str], k0: str, keys: str) -> None:
+        """The scores of some queries become exponentials, under a maximum and a sum that go on from block to block."""
+        tops = {c: self.var(self.ty, self.get("top", c)) for c in columns}
+
+        def highest(c: str, at: str, s: str) -> None:
             self.put(s, "scores", at)
             top = self.load(self.ty, tops[c])
             more = self.let(f"fcmp ogt {self.ty} {s}, {top}")
             self.store(self.ty, self.select(more, s, top), tops[c])
 
-        self.scaled(self.first, k0, keys, self.bias, highest)
+        self.scaled(columns, self.first, k0, keys, self.bias, highest)
         safe, totals = {}, {}
-        for c in self.columns:
+        for c in columns:
             top = self.load(self.ty, tops[c])
             safe[c] = self._finite(top)
             alpha = self.function(math.exp, self.op("fsub", self.get("top", c), safe[c]))
@@ -279,33 +298,32 @@ class _Forward(_Writer):
             self.put(top, "top", c)
             totals[c] = self.var(self.ty, self.op("fmul", self.get("total", c), alpha))
 
-        def exponential(i: str, c: int, at: str) -> None:
+        def exponential(i: str, c: str, at: str) -> None:
             e = self.function(math.exp, self.op("fsub", self.get("scores", at), safe[c]))
             self.put(e, "scores", at)
             self.store(self.ty, self.op("fadd", self.load(self.ty, totals[c]), e), totals[c])
 
-        self.each(keys, exponential)
-        for c in self.columns:
+        self.each(columns, keys, exponential)
+        for c in columns:
             self.put(self.load(self.ty, totals[c]), "total", c)
-        with self.when(again):
-            self._times("alpha")
-        self.product("across", (n["values"], QUERIES, keys), v, lines[1], scores, QUERIES, area["sums"], QUERIES, again)
 
     def _finite(self, top: str) -> str:
         none = self.let(f"fcmp oeq {self.ty} {top}, {number(float('-inf'), float32, self.lanes)}")
         return self.select(none, "zeroinitializer", top)
 
     def _times(self, factors: str) -> None:
-        each = {c: self.get(factors, c) for c in self.columns}
-        with self.loop(0, self.n["values"]) as d:
-            for c in self.columns:
-                at = self.add(self.mul(d, QUERIES), c)
-                self.put(self.op("fmul", self.get("sums", at), each[c]), "sums", at)
+        with self.columns() as columns:
+            factor = {c: self.get(factors, c) for c in columns}
+
+            def times(d: str, c: str, at: str) -> None:
+                self.put(self.op("fmul", self.get("sums", at), factor[c]), "sums", at)
+
+            self.each(columns, self.n["values"], times)
 
     def _finish(self, batch: str, head: str, bh: str) -> None:
         n = self.n
         one = number(1.0, float32, self.lanes)
-        for c in self.columns:
+        with self.loop(0, QUERIES, self.lanes) as c:
             total = self.get("total", c)
             none = self.let(f"fcmp oeq {self.ty} {total}, zeroinitializer")
             total = self.select(none, one, total)
@@ -376,17 +394,17 @@ class _Backward(_Writer):
         with self.loop(0, QUERIES) as j:
             value = self.load("float", self.at("float", sums, self.min(self.add(self.first, j), last)))
             self.store("float", value, self.at("float", self.area["lse"], j))
-        deltas = {c: self.var(self.ty, "zeroinitializer") for c in self.columns}
-        for c in self.columns:
-            self.store(self.ty, "zeroinitializer", deltas[c])
-        with self.loop(0, n["values"]) as d:
-            for c in self.columns:
-                at = self.add(self.mul(d, QUERIES), c)
+        with self.columns() as columns:
+            deltas = {c: self.var(self.ty, "zeroinitializer") for c in columns}
+
+            def add(d: str, c: str, at: str) -> None:
                 old = self.load(self.ty, deltas[c])
                 more = multiply_add(self, float32, self.lanes, self.get("out", at), self.get("up", at), old)
                 self.store(self.ty, more, deltas[c])
-        for c in self.columns:
-            self.put(self.load(self.ty, deltas[c]), "delta", c)
+
+            self.each(columns, n["values"], add)
+            for c in columns:
+                self.put(self.load(self.ty, deltas[c]), "delta", c)
 
     def _keys(self, k0: str, keys: str) -> None:
         n, area = self.n, self.area
@@ -395,15 +413,16 @@ class _Backward(_Writer):
         p, ds, e, d = area["scores"], area["ds"], n["features"], n["values"]
         self.product("along", (keys, QUERIES, e), k, line["k"], area["q"], QUERIES, p, QUERIES, "false")
         self.product("along", (keys, QUERIES, d), v, line["v"], area["up"], QUERIES, ds, QUERIES, "false")
-        lse, delta = ({c: self.get(a, c) for c in self.columns} for a in ("lse", "delta"))
+        with self.columns() as columns:
+            lse, delta = ({c: self.get(a, c) for c in columns} for a in ("lse", "delta"))
 
-        def weigh(c: int, at: str, s: str) -> None:
-            weight = self.function(math.exp, self.op("fsub", s, lse[c]))
-            self.put(weight, "scores", at)
-            slope = self.op("fmul", weight, self.op("fsub", self.get("ds", at), delta[c]))
-            self.put(self.op("fmul", slope, self.scale), "ds", at)
+            def weigh(c: str, at: str, s: str) -> None:
+                weight = self.function(math.exp, self.op("fsub", s, lse[c]))
+                self.put(weight, "scores", at)
+                slope = self.op("fmul", weight, self.op("fsub", self.get("ds", at), delta[c]))
+                self.put(self.op("fmul", slope, self.scale), "ds", at)
 
-        self.scaled(self.first, k0, keys, self.bias, weigh)
+            self.scaled(columns, self.first, k0, keys, self.bias, weigh)
         to = {o: self.at("float", self.to[o], self.mul(k0, self.line[o])) for o in "kv"}
         self.product("along", (keys, d, self.count), p, QUERIES, self.up, line["up"], to["v"], self.line["v"], "true")
         self.product("along", (keys, e, self.count), ds, QUERIES, self.q, line["q"], to["k"], self.line["k"], "true")
@@ -421,7 +440,7 @@ def emit(target: Target, name: str, forward: bool, causal: bool, biased: bool) -
         micro_kernel(unit, float32, lanes, f"{layout}_{h}x{v}", h, v, layout)
         for layout in ("along", "across")
         for h in _heights(target)
-        for v in (1, 2)
+        for v in ((1, 2) if layout == "along" else (2,))
     ]
     functions += [_product(unit, lanes, layout) for layout in ("along", "across")]
     functions += [along(unit, float32, float32, "transpose", "internal"), writer.write()]
