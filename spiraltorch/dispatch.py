@@ -19,7 +19,7 @@ from .ir.node import Node
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
 from .outs import Long, with_out, write_result
-from .short import SHORT, short_binary, short_unary
+from .short import NUMBERS, SHORT, short_binary, short_number, short_unary
 from .storage import computed_at_once, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
@@ -247,23 +247,25 @@ def _operand(value: Any) -> bool:
 
 
 def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
-    short = short_binary(op) if op.row is not None and op.promote == "arith" else None
+    plain = op.row is not None and op.promote == "arith"
+    short = short_binary(op) if plain and not reflected else None
+    number = short_number(op, reflected) if plain else None
 
-    def forward(self: Tensor, other: Any) -> Any:
-        if type(other) in SHORT and short is not None:
-            t = short(self, other)
+    def apply(self: Tensor, other: Any) -> Any:
+        kind = type(other)
+        if kind in SHORT:
+            t = short(self, other) if short is not None else None
+            if t is not None:
+                return t
+        elif kind in NUMBERS:
+            t = number(self, other) if number is not None else None
             if t is not None:
                 return t
         elif not _operand(other):
             return NotImplemented
-        return call(op, (self, other))
+        return call(op, (other, self) if reflected else (self, other))
 
-    def backward(self: Tensor, other: Any) -> Any:
-        if not _operand(other):
-            return NotImplemented
-        return call(op, (other, self))
-
-    return backward if reflected else forward
+    return apply
 
 
 def install(namespaces: dict[str, dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""The short way from a call to a recorded node: tensors of one type and shape, no options.
+"""The short way from a call to a recorded node: tensors of one type and shape, or one and a number, no options.
 
 Recording is what eager mode costs, so what would be five small functions is written out here. Each
 recorder answers None when the call needs the long way (:func:`spiraltorch.dispatch.call`): other
@@ -15,7 +15,7 @@ from typing import Any
 from . import dtypes
 from .config import config
 from .errors import _PACKAGE, user_origin
-from .ir.node import Node
+from .ir.node import Node, const
 from .ir.prims import ROWS
 from .ops.registry import Op
 from .storage import Storage, computed_at_once, queue
@@ -24,6 +24,7 @@ from .tensor import Tensor, attach
 
 #: classes whose calls may take the short way; nn.Parameter adds itself
 SHORT: set[type] = {Tensor}
+NUMBERS = frozenset((float, int))
 
 _NO_KW: dict[str, Any] = {}
 _TWO, _ONE = (Hole(0), Hole(1)), (Hole(0),)
@@ -101,6 +102,30 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
             attach(OpCall(op, _TWO, _NO_KW), (a, b), (t,))
         if s.exposed or r.exposed:
             computed_at_once((a, b), (t,))
+        return t
+
+    return record
+
+
+def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | None]:
+    """Recorder of a scalar row over a tensor of a wide float type and a Python int or float, or the reverse."""
+    row = op.row
+    assert row is not None
+    is_bool = ROWS[row].result == "bool"
+    allowed = {dtypes.float32, dtypes.float64} if "f" in op.kinds and "f" in ROWS[row].kinds else set()
+
+    def record(a: Tensor, value: float) -> Tensor | None:
+        s = a._storage
+        x = a._read() if a._steps else s.node
+        d = x.dtype
+        if d not in allowed:
+            return None
+        c = const(value, d, False)
+        t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
+        if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
+            attach(OpCall(op, (value, _ONE[0]) if reflected else (_ONE[0], value), _NO_KW), (a,), (t,))
+        if s.exposed:
+            computed_at_once((a,), (t,))
         return t
 
     return record

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import spiraltorch as st
 from spiraltorch import dtypes
 from spiraltorch.dtypes import DType
 from spiraltorch.ir import graph
@@ -140,8 +141,6 @@ def test_a_changed_number_is_the_same_program() -> None:
 @pytest.mark.parametrize("name", [n for n, o in OPS.items() if o.row is not None])
 def test_the_short_path_of_recording_says_the_same(name: str) -> None:
     """Rows over tensors of one type and shape are recorded without promotion: the node must be the record's."""
-    import spiraltorch as st
-
     op = OPS[name]
     for d in TYPES:
         tensors = [st.tensor([1, 1, 1], dtype=d) for _ in range(op.operands)]
@@ -153,3 +152,25 @@ def test_the_short_path_of_recording_says_the_same(name: str) -> None:
             continue
         got = getattr(tensors[0], name)(*tensors[1:])._read()
         assert interned(got) is want, f"{name} of {d.name}"
+
+
+DUNDERS = ("add", "sub", "mul", "div", "fmod", "eq", "ne", "lt", "le", "gt", "ge")
+
+
+@pytest.mark.parametrize("name", DUNDERS)
+@pytest.mark.parametrize("value", [2, 0.3, -1.0, float("nan"), True, 1e300])
+def test_the_short_path_of_numbers_says_the_same(name: str, value: Any) -> None:
+    from spiraltorch.dispatch import _dunder
+
+    op = OPS[name]
+    for d in TYPES:
+        t = st.tensor([1, 1, 1], dtype=d)
+        for reflected in (False, True):
+            try:
+                want = op.apply([value, t._read()] if reflected else [t._read(), value], {})
+            except REFUSALS as e:
+                with pytest.raises(type(e)):
+                    _dunder(op, reflected)(t, value)
+                continue
+            got = _dunder(op, reflected)(t, value)._read()
+            assert interned(got) is want, f"{name} of {d.name}, reflected {reflected}"
