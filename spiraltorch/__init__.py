@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import types as _types
 
-from . import autograd, errors, memory, nn, optim, utils
+from . import autograd, cuda, errors, memory, nn, optim, utils
 from . import function as _function
 from .autograd import (
     enable_grad,

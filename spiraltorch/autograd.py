@@ -133,7 +133,7 @@ def _default_grad(t: Tensor) -> Tensor:
         raise SpiralError(f"grad can be implicitly created only for scalar outputs, got shape {list(t.shape)}")
     if t.dtype.is_complex:
         raise SpiralError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}")
-    return from_node(graph.full(1, tuple(t.shape), t.dtype))
+    return from_node(graph.full(1, tuple(t.shape), t.dtype), t.device)
 
 
 def _start(tensors: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[tuple[Any, Tensor]]:
@@ -154,6 +154,8 @@ def _start(tensors: Sequence[Tensor], grads: Sequence[Tensor | None]) -> list[tu
                 "For complex Tensors, both grad_output and output are required to have the same dtype. Mismatch in "
                 f"dtype: grad_output[0] has a dtype of {g.dtype} and output[0] has a dtype of {t.dtype}."
             )
+        elif g._storage.device is not t._storage.device:
+            raise SpiralError(f"invalid gradient at index 0 - expected device {t.device} but got {g.device}")
         starts.append((edge, g))
     return starts
 
@@ -288,7 +290,7 @@ def _owned(g: Tensor, create_graph: bool) -> Tensor:
     """A gradient that somebody else may hold, in memory of its own."""
     from .tensor import from_node
 
-    return g.clone() if create_graph else from_node(g._read())  # type: ignore[attr-defined, no-any-return]
+    return g.clone() if create_graph else from_node(g._read(), g.device)  # type: ignore[attr-defined, no-any-return]
 
 
 def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
@@ -345,7 +347,7 @@ def grad(
     for t in wanted:
         g = results.get(_key(edge_of(t)))
         if g is None and materialize_grads:
-            g = from_node(graph.full(0, tuple(t.shape), t.dtype))
+            g = from_node(graph.full(0, tuple(t.shape), t.dtype), t.device)
         elif g is None and not allow_unused:
             raise SpiralError(
                 "One of the differentiated Tensors appears to not have been used in the graph. "

@@ -1,17 +1,19 @@
 """Settings, read once from the environment and changeable at run time.
 
-===============  ==========================================================================
-ST_NUM_THREADS   threads that kernels use (default: the CPUs this process may run on)
-ST_CPU           'llvm' (default), 'numba' (plain loops) or 'reference' (NumPy interpreter)
-ST_GEMM          'generated' (default), or 'blas': matrix products through SciPy's BLAS
-ST_LOG           comma-separated channels: recompile, fuse, kernels, source, launch
-ST_DUMP          folder that gets every program's graph, kernels and source as text
-ST_CACHE_DIR     folder of compiled kernels (default: the user's cache folder)
-ST_VERIFY        1: check every graph and kernel between passes
-ST_QUEUE_NODES   pending operations after which eager mode computes them when a loop comes round (default 1024),
-                 and 16 times as many at the latest
-ST_QUEUE_BYTES   bytes of pending results before eager mode computes them (default 1 GiB)
-===============  ==========================================================================
+================  ==========================================================================
+ST_NUM_THREADS    threads that kernels use (default: the CPUs this process may run on)
+ST_CPU            'llvm' (default), 'numba' (plain loops) or 'reference' (NumPy interpreter)
+ST_GEMM           'generated' (default), or 'blas': matrix products through SciPy's BLAS
+ST_LOG            comma-separated channels: recompile, fuse, kernels, source, launch
+ST_DUMP           folder that gets every program's graph, kernels and source as text
+ST_CACHE_DIR      folder of compiled kernels (default: the user's cache folder)
+ST_VERIFY         1: check every graph and kernel between passes
+ST_QUEUE_NODES    pending operations after which eager mode computes them when a loop comes round (default 1024),
+                  and 16 times as many at the latest
+ST_QUEUE_BYTES    bytes of pending results before eager mode computes them (default 1 GiB)
+ST_SIMULATE_CUDA  number of CUDA devices to simulate, for tests on machines without one: host memory in the role of
+                  theirs, kernels run by Triton's interpreter (default 0: real devices)
+================  ==========================================================================
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Config:
     verify: bool = field(default_factory=lambda: os.environ.get("ST_VERIFY", "") == "1")
     queue_nodes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_NODES", 1024)))
     queue_bytes: int = field(default_factory=lambda: int(os.environ.get("ST_QUEUE_BYTES", 1 << 30)))
+    simulate_cuda: int = field(default_factory=lambda: int(os.environ.get("ST_SIMULATE_CUDA", 0)))
 
 
 config = Config()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
-from .device import CPU, device
+from .device import CPU, device, place
 from .dtypes import DType
 from .errors import SpiralError
 from .ir import graph
@@ -22,13 +22,17 @@ from .storage import Storage, check_room, queue
 from .tensor import Size, Tensor, from_node, tensor_over
 
 
-def over_array(a: np.ndarray) -> Tensor:
-    """A tensor over memory of its own that holds the values of a C-contiguous array."""
+def over_array(a: np.ndarray, where: device = CPU) -> Tensor:
+    """A tensor over memory of its own on ``where`` that holds the values of a C-contiguous array."""
     d = dtypes.from_numpy_dtype(a.dtype)
     b = buffers.allocate(a.nbytes)
     if a.size:
         buffers.as_numpy(b, a.dtype, a.shape)[...] = a
-    return from_node(graph.buffer(b, tuple(a.shape), d))
+    if where is not CPU:
+        from .runtime.devices import copied
+
+        b = copied(b, where, a.nbytes)
+    return from_node(graph.buffer(b, tuple(a.shape), d), where)
 
 
 def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
@@ -155,10 +159,14 @@ def _steps_to(array: np.ndarray, root: np.ndarray) -> list[Any] | None:
 
 
 def from_dlpack(other: Any) -> Tensor:
-    """A tensor over the memory of any object with ``__dlpack__`` on the CPU, without a copy.
+    """A tensor over the memory of any object with ``__dlpack__``, without a copy, on the device where it is.
 
     bfloat16 tensors of torch come through as well.
     """
+    if hasattr(other, "__dlpack_device__") and other.__dlpack_device__()[0] != 1:
+        from .transfer import import_device
+
+        return import_device(other)
     name = getattr(getattr(other, "dtype", None), "__str__", lambda: "")()
     if name.endswith("bfloat16") and hasattr(other, "view") and not isinstance(other, np.ndarray):
         import sys
@@ -171,9 +179,9 @@ def from_dlpack(other: Any) -> Tensor:
     return from_numpy(a)
 
 
-def rebuild_tensor(values: np.ndarray, dtype: str, requires_grad: bool, kind: type) -> Tensor:
-    """What pickle calls to make a tensor again."""
-    t = over_array(np.ascontiguousarray(values).reshape(values.shape))
+def rebuild_tensor(values: np.ndarray, dtype: str, requires_grad: bool, kind: type, where: str = "cpu") -> Tensor:
+    """What pickle calls to make a tensor again, on the device it was on."""
+    t = over_array(np.ascontiguousarray(values).reshape(values.shape), place(where))
     t.__class__ = kind
     t._requires_grad = requires_grad
     return t
@@ -224,7 +232,7 @@ def made(node: Any, where: Any = None, requires_grad: bool = False) -> Tensor:
     from .dispatch import _mark
 
     check_room(node)
-    t = from_node(node, CPU if where is None else device(where))
+    t = from_node(node, CPU if where is None else place(where))
     _mark(node)
     return t.requires_grad_() if requires_grad else t
 
@@ -271,7 +279,7 @@ zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1
 
 def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """A tensor of the shape and type of ``input`` filled with a number (torch.full_like)."""
-    return full(tuple(input.shape), fill_value, dtype=dtype or input.dtype, **kwargs)
+    return full(tuple(input.shape), fill_value, **{"dtype": dtype or input.dtype, "device": input.device, **kwargs})
 
 
 def arange(
@@ -316,12 +324,12 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
     for a in args:
         if isinstance(a, DType):
             dtype = a
-        elif isinstance(a, (str, Device)):
-            device = a
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a.device
         elif isinstance(a, bool):
             copy = copy or False
+        elif a is None or isinstance(a, (str, Device, int)):
+            device = a
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
     order = getattr(options.get("memory_format"), "order", ())
@@ -336,10 +344,12 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
         from .dispatch import call
 
         out = call(OPS["clone"], (self,))
-    if device is not None and Device(device) != out.device:
-        from .runtime.transfer import move
+    if device is not None:
+        where = place(device)
+        if where is not out._storage.device:
+            from .transfer import move
 
-        out = move(out, Device(device))
+            out = move(out, where)
     return out.contiguous(memory_format=options["memory_format"]) if order else out
 
 

@@ -1,4 +1,7 @@
-"""Where tensors live: ``device("cpu")``, ``device("cuda", 0)`` (CUDA and ROCm)."""
+"""Where tensors live: ``device("cpu")``, ``device("cuda", 0)`` (CUDA and ROCm).
+
+A tensor's own device is one of few objects that :func:`place` gives, so that two of them are compared with ``is``.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class device:
             index = type.index
         elif ":" in name:
             name, _, number = name.partition(":")
+            if not number.isdigit():
+                raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
         if name not in _TYPES:
             raise RuntimeError(f"Expected one of {', '.join(_TYPES)} device type at start of device string: {name}")
@@ -43,3 +48,19 @@ class device:
 
 
 CPU = device("cpu")
+
+
+def place(where: device | str | int | None) -> device:
+    """The device that a tensor asked for as ``where`` lives on, always the same object: None is the CPU, a number
+    a GPU, and "cuda" the current GPU.
+
+    Raises RuntimeError when there is no such device.
+    """
+    if where is None or where is CPU:
+        return CPU
+    wanted = device("cuda", where) if isinstance(where, int) else device(where)
+    if wanted.type == "cpu":
+        return CPU
+    from .runtime.devices import driver  # torch is loaded when a device is first asked for
+
+    return driver(wanted).where

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .arguments import bind
+from .device import CPU, device
 from .errors import SpiralError, user_origin
 from .ir import graph
 from .ir.node import Node
@@ -54,8 +55,10 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     if kwargs:
         pairs = {k: _nodes(v, tensors) for k, v in kwargs.items()}
         node_kwargs, kw_template = {k: p[0] for k, p in pairs.items()}, {k: p[1] for k, p in pairs.items()}
+    where = _device(tensors)
+    if where is None:
+        return _call_apart(op, args, kwargs, tensors)
     out = op.apply(node_args, node_kwargs)
-    where = _device(op, tensors)
     if isinstance(out, Node):
         result: Any = from_node(out, where)
         outs = [result]
@@ -82,24 +85,29 @@ def _mark(n: Node) -> None:
         n.origin = user_origin(3)
 
 
-def _device(op: Op, tensors: Sequence[Tensor]) -> Any:
+def _device(tensors: Sequence[Tensor]) -> device | None:
+    """Where all tensors are; None when they are not in one place."""
     if not tensors:
-        from .device import CPU
-
         return CPU
     first = tensors[0]._storage.device
-    for t in tensors[1:]:
-        d = t._storage.device
-        if d is not first and d != first:
-            if not t._read().shape and d.type == "cpu":
-                continue
-            if not tensors[0]._read().shape and first.type == "cpu":
-                first = d
-                continue
-            raise SpiralError(
-                f"Expected all tensors to be on the same device, but {op.name} got {first} and {d}; use .to({str(first)!r})"
-            )
+    for t in tensors:
+        if t._storage.device is not first:
+            return None
     return first
+
+
+def _call_apart(op: Op, args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Tensor]) -> Any:
+    """The call with numbers of the host (0-d tensors) brought to the device of the others, as torch does."""
+    from .transfer import meet, number_on
+
+    where = meet(tensors)
+
+    def brought(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value if value._storage.device is where else number_on(value, where)
+        return type(value)([brought(v) for v in value]) if type(value) in (list, tuple) else value
+
+    return call(op, [brought(a) for a in args], {k: brought(v) for k, v in kwargs.items()})
 
 
 def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:

@@ -26,6 +26,7 @@ import numpy as np
 
 from . import dtypes
 from .autograd import enable_grad, grad, no_grad
+from .device import CPU
 from .errors import SpiralError, VersionError, user_origin
 from .ir import graph
 from .tape import Call, GradFn, _modified, mode
@@ -126,7 +127,8 @@ class _FunctionStep(GradFn):
         given = list(grads)
         if ctx.materialize_grads:
             shapes = [(tuple(shape), dtype) for _, _, shape, dtype in self.outs]
-            given = [from_node(graph.full(0, *s)) if g is None else g for g, s in zip(given, shapes)]
+            where = next((g.device for g in given if g is not None), CPU)
+            given = [from_node(graph.full(0, *s), where) if g is None else g for g, s in zip(given, shapes)]
         ctx._step = self  # only meanwhile: a lasting reference would be a cycle
         try:
             found = self.function.backward(ctx, *given)
@@ -303,7 +305,7 @@ def _numerical(func: Callable[..., Any], inputs: Sequence[Any], which: int, eps:
             moved = start.copy()
             moved[i] += step
             args = list(inputs)
-            args[which] = _tensor_of(moved.view(np.complex128) if x.dtype.is_complex else moved, x.dtype, x.shape)
+            args[which] = _tensor_of(moved.view(np.complex128) if x.dtype.is_complex else moved, x)
             with no_grad():
                 sides.append([np.array(o._values(), np.float64).reshape(-1) for o in _outputs(func, args)])
         columns.append([(up - down) / (2 * eps) for up, down in zip(*sides)])
@@ -311,10 +313,11 @@ def _numerical(func: Callable[..., Any], inputs: Sequence[Any], which: int, eps:
     return [np.stack([c[k] for c in columns]) for k in range(count)]
 
 
-def _tensor_of(values: np.ndarray, dtype: dtypes.DType, shape: Sequence[int]) -> Tensor:
+def _tensor_of(values: np.ndarray, like: Tensor) -> Tensor:
+    """``values`` as a tensor of the type and shape of ``like``, on its device."""
     from .creation import over_array
 
-    return over_array(np.ascontiguousarray(values.astype(dtype.np)).reshape(shape))
+    return over_array(np.ascontiguousarray(values.astype(like.dtype.np)).reshape(like.shape), like.device)
 
 
 def _analytical(output: Tensor, x: Tensor) -> np.ndarray:
@@ -325,7 +328,7 @@ def _analytical(output: Tensor, x: Tensor) -> np.ndarray:
         seed = np.zeros(output.numel())
         seed[i] = 1
         (g,) = grad(
-            output, x, _tensor_of(seed, output.dtype, output.shape), retain_graph=True, allow_unused=True
+            output, x, _tensor_of(seed, output), retain_graph=True, allow_unused=True
         )
         rows.append(np.zeros(count) if g is None else _reals(g._values()))
     return np.stack(rows, 1) if rows else np.zeros((count, 0))
@@ -403,7 +406,7 @@ def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = Non
         grad_outputs = []
         for o in _outputs(func, inputs, parts=False):
             seed = draw.standard_normal(o.numel() * (1 + o.dtype.is_complex))
-            grad_outputs.append(_tensor_of(seed.view(np.complex128) if o.dtype.is_complex else seed, o.dtype, o.shape))
+            grad_outputs.append(_tensor_of(seed.view(np.complex128) if o.dtype.is_complex else seed, o))
     seeds = [
         g.detach().requires_grad_() for g in ([grad_outputs] if isinstance(grad_outputs, Tensor) else grad_outputs)
     ]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import dtypes
+from .device import CPU
 from .dispatch import call, view_of, write_result
 from .errors import ShapeError, SpiralError
 from .ir import graph
@@ -157,11 +158,18 @@ def _index_tensor(i: Any) -> Tensor:
     return t
 
 
+def _on(x: Tensor, indices: list[Any]) -> list[Any]:
+    """Indices of the host may be used on a device; those of another device may not (torch)."""
+    where = x._storage.device
+    return [i.to(where) if i is not None and i._storage.device is CPU and where is not CPU else i for i in indices]
+
+
 def getitem(x: Tensor, index: Any) -> Tensor:
     steps, advanced = parse(x, index)
     view = view_of(x, steps, "slice") if steps or advanced is None else x
     if advanced is None:
         return view
+    advanced = _on(x, advanced)
     return call(OPS["index_tensors"], (view, advanced))  # type: ignore[no-any-return]
 
 
@@ -175,12 +183,13 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         from .creation import tensor
 
         value = tensor(value, dtype=x.dtype)
+    value = value.to(x._storage.device)
     if value.dtype is not x.dtype:
         if value.dtype.is_complex and not x.dtype.is_complex:
             raise SpiralError(f"value of type {value.dtype.name} can't be written to a tensor of type {x.dtype.name}")
         value = value.to(x.dtype)
     if advanced is not None:
-        result = call(OPS["index_put"], (view, advanced, value))
+        result = call(OPS["index_put"], (view, _on(x, advanced), value))
         write_result(view, result, "index_put_")
         return
     while value.ndim > view.ndim and value.shape[0] == 1:

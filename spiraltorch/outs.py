@@ -34,7 +34,11 @@ def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
 
 
 def refuse_cast(result: Tensor, target: Tensor, name: str) -> None:
-    """Raise RuntimeError when numbers of ``result``'s category can't be stored in ``target``."""
+    """Raise RuntimeError when numbers of ``result``'s category, or of its device, can't be stored in ``target``."""
+    if result._storage.device is not target._storage.device:
+        from .transfer import apart
+
+        raise apart(target.device, result.device)
     if result.dtype.category > target.dtype.category:
         raise SpiralError(
             f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name} (in {name})"

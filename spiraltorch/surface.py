@@ -59,6 +59,10 @@ def equal(input: Tensor, other: Tensor) -> bool:
 
 def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> bool:
     """``|input - other| <= atol + rtol * |other|`` everywhere (torch.allclose)."""
+    if input.device is not other.device:
+        from .transfer import apart
+
+        raise apart(input.device, other.device)
     return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
 
 
@@ -131,7 +135,7 @@ def _fill(self: Tensor, value: Any) -> Any:
     if isinstance(value, Tensor):
         if value.ndim:
             raise SpiralError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
-        return value.to(self.dtype).expand(tuple(self.shape))
+        return value.to(self.device, self.dtype).expand(tuple(self.shape))
     return graph.full(value, tuple(self.shape), self.dtype)
 
 
@@ -145,7 +149,7 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
     if mode.enabled:
         refuse_leaf_write(self)
-    src = as_tensor(src)
+    src = as_tensor(src, device=self.device)
     if src.dtype is not self.dtype:
         src = src.to(self.dtype)
     if tuple(src.shape) != tuple(self.shape):

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from .device import CPU
 from .dtypes import DType
 from .errors import Origin, SpiralError, VersionError, describe_origin
 from .ir import graph
@@ -287,7 +288,8 @@ class GradFn:
         for n in nodes:  # a gradient comes from the line whose operation it differentiates
             if n is not None and n.origin is None:
                 n.origin = self.origin
-        return [None if n is None or e is None else from_node(n) for n, e in zip(nodes, self.edges)]
+        where = next((g._storage.device for g in grads if g is not None), CPU)
+        return [None if n is None or e is None else from_node(n, where) for n, e in zip(nodes, self.edges)]
 
     def free(self) -> None:
         self.saved = [None] * len(self.saved)

@@ -125,6 +125,9 @@ class Tensor:
     def _buffer(self) -> Any:
         """The computed memory of the whole cell."""
         cell = self._storage
+        trace = queue.trace
+        if trace is not None and cell not in trace.literals:
+            trace.interrupted()
         if cell.pending or cell.error is not None:
             realize([cell])
         return cell.node.arg
@@ -239,6 +242,10 @@ class Tensor:
         if value is not None:
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
+            if value._storage.device is not self._storage.device:
+                raise SpiralError(
+                    f"assigned grad has data located on a different device: the tensor is on {self.device}, the gradient on {value.device}"
+                )
             if tuple(value.shape) != tuple(self.shape):
                 raise SpiralError(
                     f"assigned grad has data of a different size: the tensor is {list(self.shape)}, the gradient {list(value.shape)}"
@@ -304,7 +311,7 @@ class Tensor:
     @data.setter
     def data(self, value: Tensor) -> None:
         cell = self._storage
-        if value.dtype is not self.dtype or value.shape != self.shape:
+        if value.dtype is not self.dtype or value.shape != self.shape or value._storage.device is not cell.device:
             self._storage = Storage(value._read(), value.device)
             self._steps = ()
             return
@@ -313,7 +320,16 @@ class Tensor:
     # -- values ------------------------------------------------------------------------------------
 
     def numpy(self, *, force: bool = False) -> np.ndarray:
-        """A NumPy array over the same memory.  Raises RuntimeError when the tensor requires grad."""
+        """A NumPy array over the same memory; with ``force`` a copy where that cannot be.
+
+        Raises RuntimeError when the tensor requires grad, TypeError when it is on a device.
+        """
+        if self._storage.device is not CPU:
+            if force:
+                return self.detach().cpu().numpy()
+            raise TypeError(
+                f"can't convert {self.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first."
+            )
         if self.requires_grad and not force:
             raise SpiralError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
         strides, offset = self._layout()
@@ -343,7 +359,7 @@ class Tensor:
         buffer = self._buffer()
         dtype = self._storage.node.dtype
         native = _NATIVE.get(dtype)
-        if native is not None:
+        if native is not None and buffer.device is CPU:
             offset = self._layout()[1] * dtype.itemsize if self._steps else 0
             return native.from_address(buffer.ptr + offset).value
         v = self._values().reshape(())
@@ -416,10 +432,18 @@ class Tensor:
         setitem(self, index, value)
 
     def __dlpack__(self, *, stream: Any = None, **kwargs: Any) -> Any:
+        if self._storage.device is not CPU:
+            from .transfer import export
+
+            return export(self, stream, kwargs)
         return self.detach().numpy().__dlpack__(**{k: v for k, v in kwargs.items() if v is not None})
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        return (1, 0)
+        if self._storage.device is CPU:
+            return (1, 0)
+        from .transfer import dlpack_device
+
+        return dlpack_device(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if self._history() is not None:
@@ -431,7 +455,7 @@ class Tensor:
     def __reduce_ex__(self, protocol: Any) -> Any:
         from .creation import rebuild_tensor
 
-        return rebuild_tensor, (np.array(self._values()), self.dtype.name, self._requires_grad, type(self))
+        return rebuild_tensor, (np.array(self._values()), self.dtype.name, self._requires_grad, type(self), str(self.device))
 
     # -- conversion --------------------------------------------------------------------------------
 
@@ -444,8 +468,9 @@ class Tensor:
     def cpu(self) -> Tensor:
         return self.to(CPU)
 
-    def cuda(self, index: int | None = None) -> Tensor:
-        return self.to(device("cuda", index))
+    def cuda(self, device: Any = None) -> Tensor:
+        """On a GPU: the current one, or ``device`` (a number, name or device)."""
+        return self.to("cuda" if device is None else device)
 
     def type_as(self, other: Tensor) -> Tensor:
         return self.to(other.dtype)
@@ -489,7 +514,8 @@ def tensor_over(cell: Storage, steps: Sequence[Step]) -> Tensor:
 
 def record_call(call: Call, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Run a call on tensors and put it on the tape if an input requires grad."""
-    outs = [from_node(n) for n in call.forward([t._read() for t in inputs])]
+    where = inputs[0]._storage.device if inputs else CPU
+    outs = [from_node(n, where) for n in call.forward([t._read() for t in inputs])]
     attach(call, inputs, outs)
     return outs
 

@@ -29,7 +29,7 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
         tracked = True
     if tracked and self._steps:
         base = _base(self)
-        step = GradFn(WriteCall(self._steps), [base, source if source is not None else from_node(value)], [base])
+        step = GradFn(WriteCall(self._steps), [base, source if source is not None else from_node(value, cell.device)], [base])
     cell.set(write_through(cell.node, self._steps, value))
     if tracked:
         if step is not None:

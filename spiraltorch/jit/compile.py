@@ -9,7 +9,6 @@ guards, binds buffers, makes one native call and swaps the new buffers in; it ru
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import threading
@@ -20,7 +19,7 @@ from sys import getrefcount as refcount
 from typing import Any
 
 from ..config import config, log
-from ..device import CPU
+from ..device import CPU, device
 from ..ir.node import Node
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
@@ -75,6 +74,7 @@ class Entry:
     differentiable: Any = None
     scalars: list[Any] = field(default_factory=list)
     types: list[Any] = field(default_factory=list)
+    where: device = CPU
     single: bool = False  # the result is one tensor
 
 
@@ -129,7 +129,7 @@ class CompiledFunction:
             if isinstance(a, Tensor):
                 tensors.append(a)
                 n = a._storage.node
-                key.append((n.shape, n.dtype, a._steps, a._requires_grad, a._fn is None))
+                key.append((n.shape, n.dtype, a._steps, a._requires_grad, a._fn is None, a._storage.device.index))
             elif isinstance(a, STATIC):
                 key.append((a.__class__, a))
             else:
@@ -168,7 +168,7 @@ class CompiledFunction:
         types = []
         for t in tensors[first:]:
             n = t._storage.node
-            types.append((n.shape, n.dtype, t._steps, t._requires_grad, t._fn is None))
+            types.append((n.shape, n.dtype, t._steps, t._requires_grad, t._fn is None, t._storage.device.index))
         return shape, tuple(types)
 
     def _replay(self, e: Entry, tensors: list[Tensor]) -> Any:
@@ -217,7 +217,7 @@ class CompiledFunction:
             b = outs[j]
             if b is not cell.buffer:
                 if cell.exposed and cell.shared:
-                    ctypes.memmove(cell.buffer.ptr, b.ptr, b.nbytes)
+                    cell.buffer.overwrite(b, b.nbytes)
                 else:
                     n = Node()
                     n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), b, None, None
@@ -234,7 +234,7 @@ class CompiledFunction:
                 n = Node()
                 n.op, n.src, n.arg, n.origin, n._digest = "BUFFER", (), b, None, None
                 n.shape, n.dtype = types[j]
-                cell.node, cell.buffer, cell.version, cell.device = n, b, 0, CPU
+                cell.node, cell.buffer, cell.version, cell.device = n, b, 0, e.where
                 cell.history, cell.history_version, cell.error, cell.exposed = None, 0, None, False
                 b.cell = weakref.ref(cell)
         for leaf, out in e.grads:
@@ -389,11 +389,16 @@ class Capture:
             if t._storage.pending:
                 self.cells.setdefault(t._storage, len(self.cells))
         self.differentiable = partition(self)
+        self.where = next((c.device for c in self.cells), CPU)
         self.new_cells = [c for c in self.cells if c not in trace.writes]
         self.escaped = self._escaped()
 
     def _escaped(self) -> str:
-        """Why a replay could not do what the function did: it left values where the trace cannot see."""
+        """Why a replay could not do what the function did: it left values where the trace cannot see, or two programs
+        would be needed."""
+        if any(c.device is not self.where for c in self.cells):
+            found = sorted({str(c.device) for c in self.cells})
+            return f"computes values on more than one device ({', '.join(found)})"
         alive = [c for c in queue.pending() if c not in self.cells]
         if alive:
             import gc
@@ -413,7 +418,7 @@ class Capture:
     def program(self) -> Program:
         """Passes and code for the roots; remembers the canonical form."""
         roots = [c.node for c in self.cells]
-        self.form = canonical(roots)
+        self.form = canonical(roots, self.where)
         slots = {n.arg: i for i, n in enumerate(self.form.leaves)}
         donated = [slots.get(c.buffer) if self.is_state(c) and c.buffer is not None else None for c in self.cells]
         seen: set[int] = set()
@@ -423,7 +428,7 @@ class Capture:
             elif d is not None:
                 seen.add(d)
         inputs = [(n.shape, n.dtype) for n in self.form.leaves]
-        return build(self.form.roots(roots), donated, inputs, self.form.scalar_types)
+        return build(self.form.roots(roots), donated, inputs, self.form.scalar_types, self.where)
 
     def finish(self, args: Any, kwargs: Any) -> Entry:
         trace = self.trace
@@ -456,7 +461,7 @@ class Capture:
         entry = Entry(
             watched, program, bindings, [_host_word(*h) for h in trace.host], writes, grads, self.template, outputs,
             [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured | watched.known),
-            None, self.form.scalars, types, self.template[0] == "t",
+            None, self.form.scalars, types, self.where, self.template[0] == "t",
         )  # fmt: skip
         program.bake(self.form.scalars)
         uses = [o.cell for o in [*outputs, *[g for _, g in grads if g is not None]]]
@@ -478,7 +483,7 @@ class Capture:
                 outs = program.run(leaves, self.form.scalars)
                 for (cell, _), out in zip(self.cells.items(), outs):
                     if cell.shared and out is not cell.buffer:
-                        ctypes.memmove(cell.buffer.ptr, out.ptr, out.nbytes)
+                        cell.buffer.overwrite(out, out.nbytes)
                         out = cell.buffer
                     cell.settle(out)
         except ProgramFailed as e:

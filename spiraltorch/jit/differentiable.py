@@ -114,7 +114,8 @@ def partition(capture: Capture) -> Differentiable | None:
     before = queue.trace
     queue.trace = capture.trace
     try:
-        grads = run_engine(roots, [from_node(h) for h in holes], retain_graph=False, create_graph=False, wanted=leaves)
+        starts = [from_node(h, t.device) for h, t in zip(holes, roots)]
+        grads = run_engine(roots, starts, retain_graph=False, create_graph=False, wanted=leaves)
     finally:
         queue.trace = before
     from ..autograd import _key
@@ -141,6 +142,7 @@ def _save(d: Differentiable, capture: Capture) -> list[tuple[Node, Storage]]:
     for n in order:
         if n in holes or any(s in late for s in n.src):
             late.add(n)
+    where = capture.results[d.outs[0]].device
     wanted: dict[Node, None] = {}
     stack = [s for n in order if n in late for s in n.src if s not in late]
     seen: set[Node] = set()
@@ -157,7 +159,7 @@ def _save(d: Differentiable, capture: Capture) -> list[tuple[Node, Storage]]:
             wanted[n] = None
     saved = []
     for n in wanted:
-        t = from_node(n)
+        t = from_node(n, where)
         capture.cells.setdefault(t._storage, len(capture.cells))
         saved.append((n, t._storage))
     return saved

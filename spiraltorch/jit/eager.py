@@ -7,7 +7,6 @@ second step of a training loop runs the program of the first.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..config import config, log
+from ..device import CPU, device
 from ..dtypes import DType
 from ..errors import Origin, VerifyError
 from ..ir import graph
@@ -33,9 +33,11 @@ _programs: OrderedDict[Any, Program] = OrderedDict()
 
 @dataclass
 class Canonical:
-    """A graph as structure and data: ``key`` is equal for equal structure; leaves and scalars differ."""
+    """A graph as structure and data: ``key`` is equal for equal structure; leaves and scalars differ.  ``where`` it
+    is computed."""
 
     key: Any
+    where: device
     order: list[Node]
     leaves: list[Node]
     scalars: list[Any]
@@ -66,11 +68,12 @@ class Canonical:
         return [memo[n] for n in nodes]
 
 
-def canonical(roots: Sequence[Node]) -> Canonical:
+def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
     """Number the nodes; the key says everything but which buffers and which lifted numbers.
 
     Every look at a value comes through here, so the topological order and the key are made in one walk.  The key is
-    flat: a row says how many operands it has, and its shape follows from theirs.
+    flat: a row says how many operands it has, and its shape follows from theirs.  Raises RuntimeError when a leaf is
+    on another device; one on the CPU may be an operand anywhere.
     """
     ids: dict[Node, int] = {}
     key: list[Any] = []
@@ -109,6 +112,10 @@ def canonical(roots: Sequence[Node]) -> Canonical:
         elif op == "BUFFER":
             key += 0, n.shape, n.dtype
             leaves.append(n)
+            if n.arg.device is not where and n.arg.device is not CPU:
+                from ..transfer import apart
+
+                raise apart(n.arg.device, where)
         elif op == "CONST" and not n.arg.static:
             key += 1, n.dtype
             scalars.append(n.arg.value)
@@ -116,8 +123,8 @@ def canonical(roots: Sequence[Node]) -> Canonical:
         else:
             key += op, n.arg, n.shape, n.dtype, len(src), *places
         ids[n] = len(ids)
-    key += -1, config.cpu, config.gemm, *[ids[r] for r in roots]
-    return Canonical(tuple(key), list(ids), leaves, scalars, types)
+    key += -1, config.cpu, config.gemm, where.index, *[ids[r] for r in roots]
+    return Canonical(tuple(key), where, list(ids), leaves, scalars, types)
 
 
 def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | None]) -> Program:
@@ -127,7 +134,7 @@ def find_program(c: Canonical, roots: Sequence[Node], donated: Sequence[int | No
     if program is not None:
         _programs.move_to_end(key)
         return program
-    program = build(c.roots(roots), donated, [(n.shape, n.dtype) for n in c.leaves], c.scalar_types)
+    program = build(c.roots(roots), donated, [(n.shape, n.dtype) for n in c.leaves], c.scalar_types, c.where)
     _programs[key] = program
     if len(_programs) > MOST_PROGRAMS:
         _programs.popitem(last=False)
@@ -168,8 +175,14 @@ def compute(cells: Sequence[Storage]) -> None:
     cells = [c for c in cells if c.pending and c.error is None]
     if not cells:
         return
+    where = cells[0].device
+    elsewhere = [c for c in cells if c.device is not where]
+    if elsewhere:  # a program belongs to one device
+        compute([c for c in cells if c.device is where])
+        compute(elsewhere)
+        return
     roots = [c.node for c in cells]
-    form = canonical(roots)
+    form = canonical(roots, where)
     donated = may_overwrite(cells, form)
     program = find_program(form, roots, donated)
     if "launch" in config.log:
@@ -188,7 +201,7 @@ def compute(cells: Sequence[Storage]) -> None:
 def _run(program: Program, inputs: list[Any], scalars: Sequence[Any], cells: Sequence[Storage]) -> None:
     for cell, out in zip(cells, program.run(inputs, scalars)):
         if cell.buffer is not None and out is not cell.buffer and cell.shared:
-            ctypes.memmove(cell.buffer.ptr, out.ptr, cell.node.nbytes)
+            cell.buffer.overwrite(out, cell.node.nbytes)
             out = cell.buffer
         cell.settle(out)
 
@@ -215,7 +228,7 @@ def _blame(form: Canonical, failed: ProgramFailed) -> tuple[set[Node], Exception
     """
     where = origins(form.order)
     for n in form.order:
-        error = _failure(n, where[n])
+        error = _failure(n, where[n], form.where)
         if error is not None:
             break
     else:
@@ -227,27 +240,27 @@ def _blame(form: Canonical, failed: ProgramFailed) -> tuple[set[Node], Exception
     return bad, error
 
 
-def _failure(n: Node, origin: Origin | None) -> Exception | None:
+def _failure(n: Node, origin: Origin | None, where: device) -> Exception | None:
     """The error of one operation, whose operands are good."""
     from ..kernels.library.routine import evaluate, find
 
     if n.op in ("GATHER", "SCATTER"):
-        index = _value(n.src[1])
+        index = _value(n.src[1], where)
         if index.size and (index.min() < 0 or index.max() >= indexed_size(n)):
             return CheckFailed(n, origin)
     if n.op == "CALL" and find(n.arg[0]).fails:
         try:
-            evaluate(n, [_value(s) for s in n.src])
+            evaluate(n, [_value(s, where) for s in n.src])
         except Exception as e:
             return located(e, origin)
     return None
 
 
-def _value(n: Node) -> np.ndarray:
+def _value(n: Node, where: device) -> np.ndarray:
     """A node's value."""
     b = n.arg
     if n.op != "BUFFER":
-        form = canonical([n])
+        form = canonical([n], where)
         (b,) = find_program(form, [n], [None]).run([leaf.arg for leaf in form.leaves], form.scalars)
     return b.view(n.dtype.np, n.shape)  # type: ignore[no-any-return]
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..config import config, log
+from ..device import CPU, device
 from ..dtypes import DType
 from ..errors import Origin, SpiralError, describe_origin
 from ..ir.kernel import Gemm, Kernel
@@ -165,19 +166,23 @@ class Program:
             self.positions = self.positions[: len(self.sources)]
 
     def _failed(self, done: int, status: int) -> Exception:
-        from ..kernels.library.host import take_error
-
         for step in reversed(self.lowered.steps[:done]):
             for x in step.launches:
                 if status in x.checks:
-                    n = x.checks[status]
-                    error = take_error() if n.op == "CALL" else None
-                    if isinstance(error, Exception):
-                        return RoutineFailed(error, self.origins.get(n))
-                    if error is not None:  # KeyboardInterrupt
-                        raise error
-                    return CheckFailed(n, self.origins.get(n))
+                    return self.failure(x, status)
         return CheckFailed(None, None)
+
+    def failure(self, x: Launch, status: int) -> Exception:
+        """The error of the launch that wrote this status."""
+        from ..kernels.library.host import take_error
+
+        n = x.checks[status]
+        error = take_error() if n.op == "CALL" else None
+        if isinstance(error, Exception):
+            return RoutineFailed(error, self.origins.get(n))
+        if error is not None:  # KeyboardInterrupt
+            raise error
+        return CheckFailed(n, self.origins.get(n))
 
     def __post_init__(self) -> None:
         self.out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
@@ -249,16 +254,24 @@ def work_of(x: Launch) -> int:
     return sum(n.size for n in x.outs)
 
 
-def build(roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType]) -> Program:
-    """Passes, code generation and the plan's table for a canonical graph."""
+def build(
+    roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType], where: device = CPU
+) -> Program:
+    """Passes, code generation and the plan's table for a canonical graph that is computed on ``where``."""
     start = time.perf_counter()
     lowered = lower(roots, donated)
     schedule = lowered.schedule
-    program = Program(
+    if where is CPU:
+        kind = Program
+    else:
+        from .device_program import DeviceProgram as kind  # type: ignore[no-redef]
+    program = kind(
         lowered, list(inputs), list(scalar_types), [(r.shape, r.dtype) for r in roots], schedule.taken, schedule.arena
     )
     program.origins = {n: n.origin for step in schedule.steps for x in step.launches for n in x.checks.values()}
-    if config.cpu != "reference":
+    if where is not CPU:
+        program.link(where)  # type: ignore[attr-defined]
+    elif config.cpu != "reference":
         _link(program)
     program.compile_seconds = time.perf_counter() - start
     counters["programs"] += 1

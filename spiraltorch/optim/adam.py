@@ -54,7 +54,7 @@ class Adam(Optimizer):
         })  # fmt: skip
 
     def start(self, p: Tensor, group: Group) -> dict[str, Tensor]:
-        state = {"step": self.scalar(0.0), "exp_avg": self.zeros(p), "exp_avg_sq": self.zeros(p)}
+        state = {"step": self.scalar(0.0, p), "exp_avg": self.zeros(p), "exp_avg_sq": self.zeros(p)}
         if group["amsgrad"]:
             state["max_exp_avg_sq"] = self.zeros(p)
         return state

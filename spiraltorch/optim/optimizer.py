@@ -180,13 +180,13 @@ class Optimizer:
     def zeros(like: Tensor) -> Tensor:
         """State of a parameter's shape and type, in memory that outlives a trace."""
         with untraced():
-            return over_array(np.zeros(tuple(like.shape), like.dtype.np))
+            return over_array(np.zeros(tuple(like.shape), like.dtype.np), like.device)
 
     @staticmethod
-    def scalar(value: float) -> Tensor:
-        """State of one float32 number, in memory that outlives a trace."""
+    def scalar(value: float, like: Tensor) -> Tensor:
+        """State of one float32 number, on its parameter's device, in memory that outlives a trace."""
         with untraced():
-            return over_array(np.array(value, np.float32))
+            return over_array(np.array(value, np.float32), like.device)
 
     # -- state dicts -----------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ def _taken(value: Any, p: Tensor | None, key: str) -> Any:
         return tensor(float(value)) if key == "step" and isinstance(value, (int, float)) else value
     dtype = p.dtype if p is not None and key != "step" and p.is_floating_point() else found.dtype
     with untraced():
-        return tensor(found.detach()._values().astype(dtype.np))
+        return tensor(found.detach()._values().astype(dtype.np), device=p.device if p is not None else None)
 
 
 def check(condition: bool, what: str, value: Any) -> None:

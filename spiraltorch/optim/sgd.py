@@ -53,7 +53,7 @@ class SGD(Optimizer):
             return {}
         state = {"momentum_buffer": self.zeros(p)}
         if group["dampening"] != 0:
-            state["fresh"] = self.scalar(1.0)  # the first gradient is not dampened
+            state["fresh"] = self.scalar(1.0, p)  # the first gradient is not dampened
         return state
 
     def numbers(self, group: Group) -> _Numbers:

@@ -11,6 +11,7 @@ of the machine's memory.  Memory of others (a NumPy array, a DLPack capsule) is 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 import weakref
@@ -169,6 +170,10 @@ class Buffer:
     def view(self, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
         """A private array over the start of the memory."""
         return as_numpy(self, dtype, shape)
+
+    def overwrite(self, other: Buffer, nbytes: int) -> None:
+        """Overwrite the start of the memory with that of a buffer on the same device."""
+        ctypes.memmove(self.ptr, other.ptr, nbytes)
 
     @property
     def __array_interface__(self) -> dict[str, Any]:

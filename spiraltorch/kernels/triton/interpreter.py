@@ -43,12 +43,12 @@ class _HostExecutor(stock.GridExecutor):
 class _Pointer:
     """An address and an element type, which is all that a kernel needs of a tensor."""
 
-    def __init__(self, array: np.ndarray[Any, Any], dtype: DType) -> None:
-        self.array = array
+    def __init__(self, address: int, dtype: DType) -> None:
+        self.address = address
         self.dtype = tl.int8 if dtype is bool_ else getattr(tl, dtype.name)
 
     def data_ptr(self) -> int:
-        return int(self.array.ctypes.data)
+        return self.address
 
 
 # ---------------------------------------------------------------- libdevice
@@ -148,17 +148,34 @@ def interpret(
     tile: Tile | GemmTile | None = None,
 ) -> None:
     """Run every program over flat host arrays, one per param; outputs are written in place."""
+    interpret_at(k, [int(a.ctypes.data) for a in arrays], ints, scalars, tile)
+
+
+_rewritten: dict[tuple[str, Tile | GemmTile], tuple[Any, Any]] = {}  # what the interpreter made of a kernel's text
+
+
+def interpret_at(
+    k: Kernel | Gemm,
+    addresses: Sequence[int],
+    ints: Sequence[int],
+    scalars: Sequence[Any] = (),
+    tile: Tile | GemmTile | None = None,
+) -> None:
+    """The same over addresses of host memory: what a simulated device launches."""
     tile = tile or plan(k, ints)
     count = programs(k, tile, ints)
     if count == 0:
         return
-    fn = function(source(k, tile), k.key, libdevice=_LIBDEVICE).fn
-    wrapped = stock.InterpretedFunction(fn)
-    pointers = [_Pointer(a, p.dtype) for a, p in zip(arrays, k.params)]
+    key = (k.key, tile)
+    if key not in _rewritten:
+        wrapped = stock.InterpretedFunction(function(source(k, tile), k.key, libdevice=_LIBDEVICE).fn)
+        _rewritten[key] = wrapped.rewrite(), wrapped.arg_names
+    fn, arg_names = _rewritten[key]
+    pointers = [_Pointer(a, p.dtype) for a, p in zip(addresses, k.params)]
     numbers = [host_scalar(value, d) for value, d in zip(scalars, k.scalars)]
     blocks = constants(tile)
     with _repaired(), np.errstate(all="ignore"):
-        run = _HostExecutor(wrapped.rewrite(), wrapped.arg_names, (count,))
+        run = _HostExecutor(fn, arg_names, (count,))
         run(*pointers, *[int(i) for i in ints], *numbers, **blocks)
 
 
