@@ -303,6 +303,22 @@ def test_literals_are_fresh_every_time():
     assert [f(st.ones(2)).tolist() for _ in range(3)] == [[2.0, 3.0]] * 3
 
 
+def test_looking_at_an_argument_is_seen():
+    @st.compile
+    def f(x):
+        return x * 2 if x.item() > 0 else x * 3
+
+    with pytest.warns(UserWarning, match="looks at a tensor's value"):
+        assert f(st.tensor(1.0)).item() == 2
+    assert f(st.tensor(-1.0)).item() == -3
+
+    @st.compile(fullgraph=True)
+    def g(x):
+        return x * st.tensor([2.0, 4.0])[1].item()
+
+    assert g(st.tensor(3.0)).item() == 12, "what the function makes of constants is a constant"
+
+
 def test_data_dependent_python_falls_back_with_one_warning():
     @st.compile
     def f(x):
