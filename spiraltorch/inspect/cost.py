@@ -42,7 +42,13 @@ def launch_cost(x: Launch) -> Cost:
         return _kernel(x, x.kernel)
     if isinstance(x.kernel, Gemm):
         return _gemm(x, x.kernel)
-    return Cost(sum(n.nbytes for n in x.reads), sum(n.nbytes for n in x.outs))
+    flops = 0
+    if "." in x.kernel.name:
+        from ..kernels.library.routine import find
+
+        count_flops = find(x.kernel.name).flops
+        flops = 0 if count_flops is None else count_flops(x.kernel, x.ints)
+    return Cost(sum(n.nbytes for n in x.reads), sum(n.nbytes for n in x.outs), flops)
 
 
 def total(lowered: Lowered) -> Cost:

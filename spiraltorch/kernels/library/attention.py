@@ -22,6 +22,32 @@ def _sizes(n: Any) -> list[int]:
     return [q[0], q[1], k[1], q[2], k[2], q[3], v[3], struct.unpack("<I", struct.pack("<f", scale))[0]]
 
 
+def _shapes(k: Any, sizes: Sequence[int]) -> list[tuple[int, ...]]:
+    """Of the operands, from their number and the sizes; a bias may be the same for a batch or all heads."""
+    b, h, own, length, keys, e, d = sizes[:7]
+    shapes: list[tuple[int, ...]] = [(b, h, length, e), (b, own, keys, e), (b, own, keys, d)]
+    if len(k.params) in (5, 7):
+        shapes.append((b, h, keys, length))
+    if len(k.params) >= 6:
+        shapes += [(b, h, length, d), (b * h * length * (d + 1),)]
+    return shapes
+
+
+def _pairs(k: Any, sizes: Sequence[int]) -> int:
+    """Pairs of a query and a key that it looks at."""
+    b, h, _, length, keys = sizes[:5]
+    seen = min(length, keys)
+    return b * h * (seen * (seen + 1) // 2 + (length - seen) * keys if k.static[0] else length * keys)
+
+
+def _forward_flops(k: Any, sizes: Sequence[int]) -> int:
+    return 2 * (sizes[5] + sizes[6]) * _pairs(k, sizes)
+
+
+def _backward_flops(k: Any, sizes: Sequence[int]) -> int:
+    return (6 * sizes[5] + 4 * sizes[6]) * _pairs(k, sizes)
+
+
 def _forward_tasks(k: Any, sizes: Sequence[int]) -> tuple[int, int]:
     """A task: a block of queries of a head."""
     return sizes[0] * sizes[1] * -(-sizes[3] // tiles.QUERIES), 1
@@ -40,5 +66,11 @@ def _emit_backward(k: Any, target: Any, name: str) -> str:
     return tiles.emit(target, name, False, k.static[0], len(k.params) == 7)
 
 
-forward = composite("attention.forward", strided=True, sizes=_sizes, emit=_emit_forward, tasks=_forward_tasks)(forward_body)
-backward = composite("attention.backward", strided=True, sizes=_sizes, emit=_emit_backward, tasks=_backward_tasks)(backward_body)
+forward = composite(
+    "attention.forward", strided=True, sizes=_sizes, emit=_emit_forward, tasks=_forward_tasks, shapes=_shapes,
+    flops=_forward_flops,
+)(forward_body)  # fmt: skip
+backward = composite(
+    "attention.backward", strided=True, sizes=_sizes, emit=_emit_backward, tasks=_backward_tasks, shapes=_shapes,
+    flops=_backward_flops,
+)(backward_body)  # fmt: skip

@@ -32,7 +32,8 @@ class Routine:
     operand, the element where it starts and the stride of each axis (0 where the size is 1).
     loops: ``(kernel) -> function(*flat arrays, *sizes, lo, hi)`` for Numba.  emit: ``(kernel, target, name) -> LLVM
     text`` of ``void name(i64* args, i64 lo, i64 hi, i8* scratch)``.  tasks: ``(kernel, sizes) -> (tasks, tasks a
-    thread takes at a time)``.
+    thread takes at a time)``.  shapes: ``(kernel, sizes) -> shapes of the operands``, by which the reference
+    interpreter runs the definition where there are no loops.  flops: ``(kernel, sizes) -> operations``, for profiles.
     """
 
     name: str
@@ -44,6 +45,8 @@ class Routine:
     loops: Callable[[Any], Callable[..., None]] | None = None
     emit: Callable[[Any, Any, str], str] | None = None
     tasks: Callable[[Any, Sequence[int]], tuple[int, int]] | None = None
+    shapes: Callable[[Any, Sequence[int]], list[tuple[int, ...]]] | None = None
+    flops: Callable[[Any, Sequence[int]], int] | None = None
 
     @property
     def native(self) -> bool:
