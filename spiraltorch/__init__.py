@@ -13,14 +13,19 @@ from __future__ import annotations
 import types as _types
 
 from . import autograd, cuda, errors, memory, nn, optim, utils
+from . import derivatives as _derivatives
 from . import function as _function
 from .autograd import (
     enable_grad,
     inference_mode,
+    is_anomaly_check_nan_enabled,
+    is_anomaly_enabled,
     is_grad_enabled,
+    is_inference_mode_enabled,
     no_grad,
     set_grad_enabled,
 )
+from .autograd import set_detect_anomaly as set_anomaly_enabled
 from .complexes import *
 from .complexes import install_methods as _install_complex
 from .config import config, set_log
@@ -98,6 +103,7 @@ from .tensor import Size, Tensor
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))
 autograd.function = _function  # type: ignore[attr-defined]
+autograd.functional = _derivatives  # type: ignore[attr-defined]
 
 __version__ = "0.1.0"
 
@@ -106,3 +112,12 @@ special = _types.ModuleType("spiraltorch.special", "Special functions (torch.spe
 _install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "special": vars(special)})
 _install_methods(globals())
 _install_complex()
+
+
+def __getattr__(name: str) -> _types.ModuleType:
+    """``st.library`` is loaded when it is first asked for."""
+    if name == "library":
+        import importlib
+
+        return importlib.import_module(".library", __name__)
+    raise AttributeError(f"module 'spiraltorch' has no attribute {name!r}")

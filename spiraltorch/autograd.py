@@ -14,10 +14,13 @@ from __future__ import annotations
 import functools
 import heapq
 import inspect
+import threading
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .errors import SpiralError
+from .dtypes import FLOAT
+from .errors import SpiralError, describe_origin
 from .ir import graph
 from .storage import queue
 from .tape import GradFn, edge_of, mode
@@ -104,6 +107,25 @@ class inference_mode(_Setting):
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)
 
+    def __enter__(self) -> None:
+        super().__enter__()
+        _inference.depth += not self.enabled
+
+    def __exit__(self, *exc: Any) -> None:
+        super().__exit__()
+        _inference.depth -= not self.enabled
+
+
+class _Inference(threading.local):
+    depth = 0
+
+
+_inference = _Inference()
+
+
+def is_inference_mode_enabled() -> bool:
+    return _inference.depth > 0
+
 
 class set_grad_enabled(_Setting):
     """Plain call, context manager and decorator that switches recording for backward (torch.set_grad_enabled)."""
@@ -121,6 +143,66 @@ class set_grad_enabled(_Setting):
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.__exit__()
         return super().__call__(function)
+
+
+class _Anomaly(threading.local):
+    enabled = False
+    check_nan = True
+
+
+_anomaly = _Anomaly()
+
+
+class set_detect_anomaly:
+    """Plain call and context manager: backward names the forward line of a step that fails or gives nan
+    (torch.autograd.set_detect_anomaly).  Looks at every gradient, so it is slow."""
+
+    def __init__(self, mode: bool, check_nan: bool = True) -> None:
+        self._before = _anomaly.enabled, _anomaly.check_nan
+        _anomaly.enabled, _anomaly.check_nan = mode, check_nan
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: Any) -> None:
+        _anomaly.enabled, _anomaly.check_nan = self._before
+
+
+class detect_anomaly:
+    """:func:`set_detect_anomaly` inside a ``with`` block (torch.autograd.detect_anomaly)."""
+
+    def __init__(self, check_nan: bool = True) -> None:
+        self.check_nan = check_nan
+
+    def __enter__(self) -> None:
+        self._inner = set_detect_anomaly(True, self.check_nan)
+
+    def __exit__(self, *exc: Any) -> None:
+        self._inner.__exit__()
+
+
+def is_anomaly_enabled() -> bool:
+    return _anomaly.enabled
+
+
+def is_anomaly_check_nan_enabled() -> bool:
+    return _anomaly.check_nan
+
+
+def _watched(fn: GradFn, slots: Sequence[Tensor | None], create_graph: bool) -> list[Tensor | None]:
+    """``fn.backward`` in anomaly mode.  Raises RuntimeError that names the forward line where nan comes up."""
+    where = describe_origin(fn.origin)
+    forward = f" The forward call was at {where}." if where else ""
+    try:
+        parts = fn.backward(slots, create_graph)
+    except Exception as e:
+        warnings.warn(f"Error detected in {fn.name()}.{forward}", stacklevel=2)
+        raise e
+    if _anomaly.check_nan:
+        for k, g in enumerate(parts):
+            if g is not None and g.dtype.category >= FLOAT and bool(g.ne(g).any()):
+                raise SpiralError(f"Function '{fn.name()}' returned nan values in its {k}th output.{forward}")
+    return parts
 
 
 # -- the engine -----------------------------------------------------------------------------------
@@ -216,7 +298,8 @@ def run_engine(
                         t.grad = g if t.grad is None else add_grads(t.grad, g)
             if needed is not None and fn not in needed:
                 continue
-            for edge, part in zip(fn.edges, fn.backward(slots, create_graph)):
+            parts = _watched(fn, slots, create_graph) if _anomaly.enabled else fn.backward(slots, create_graph)
+            for edge, part in zip(fn.edges, parts):
                 if part is not None:
                     send(edge, part)
             if not retain_graph:
@@ -284,6 +367,8 @@ def backward(
         if leaf._hooks or any([g is given for given in grads]):
             g = _owned(g, create_graph)
         _accumulate(leaf, g, create_graph)
+        for hook in list(leaf.__dict__.get("_accumulated", {}).values()):
+            hook(leaf)
 
 
 def _owned(g: Tensor, create_graph: bool) -> Tensor:

@@ -276,24 +276,29 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
     return apply
 
 
+def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
+    """Make one record's functions: into ``namespaces`` by name ('' is ``st``) and onto Tensor."""
+    compute = function(op)
+    many = op.view is not None or op.name in LISTS
+    writing = inplace(op) if op.inplace else None
+    for name in (op.name, *op.aliases):
+        place, _, bare = name.rpartition(".")  # "special.psi" is a name in that namespace alone
+        for where in (place,) if place else op.where:
+            space = namespaces.get(where)
+            if where == "Tensor":
+                setattr(Tensor, bare, compute)
+            elif space is not None and bare not in space:  # else it is written out there
+                space[bare] = compute if many else function(op, call_out)
+        if writing is not None and not place:
+            setattr(Tensor, name + "_", writing)
+            if "nn.functional" in op.where:
+                namespaces["nn.functional"][name + "_"] = writing
+
+
 def install(namespaces: dict[str, dict[str, Any]]) -> None:
-    """Make every record's functions: into ``namespaces`` by name ('' is ``st``) and onto Tensor."""
+    """Make every record's functions, and Python's operators."""
     for op in OPS.values():
-        compute = function(op)
-        many = op.view is not None or op.name in LISTS
-        writing = inplace(op) if op.inplace else None
-        for name in (op.name, *op.aliases):
-            place, _, bare = name.rpartition(".")  # "special.psi" is a name in that namespace alone
-            for where in (place,) if place else op.where:
-                space = namespaces.get(where)
-                if where == "Tensor":
-                    setattr(Tensor, bare, compute)
-                elif space is not None and bare not in space:  # else it is written out there
-                    space[bare] = compute if many else function(op, call_out)
-            if writing is not None and not place:
-                setattr(Tensor, name + "_", writing)
-                if "nn.functional" in op.where:
-                    namespaces["nn.functional"][name + "_"] = writing
+        install_op(op, namespaces)
     for dunder, name in _DUNDERS.items():
         setattr(Tensor, f"__{dunder}__", _dunder(OPS[name], False))
         setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], True))

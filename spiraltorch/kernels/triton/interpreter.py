@@ -184,3 +184,15 @@ def host_scalar(value: Any, d: DType) -> Any:
     carried = d.acc if d.is_floating_point or d.bits >= 32 else int32
     name = getattr(tl, carried.name)
     return tl.tensor(stock.TensorHandle(np.array([value], carried.np), name), name)
+
+
+def run_function(
+    fn: Callable[..., Any], grid: tuple[int, ...], arrays: Sequence[np.ndarray[Any, Any]], ints: Sequence[int],
+    constants: dict[str, Any],
+) -> None:  # fmt: skip
+    """Run a user's ``@triton.jit`` function (its Python function) over host arrays, then ints, then named constants."""
+    wrapped = stock.InterpretedFunction(fn)
+    pointers = [_Pointer(a, from_numpy_dtype(a.dtype)) for a in arrays]
+    with _repaired(), np.errstate(all="ignore"):
+        run = _HostExecutor(wrapped.rewrite(), wrapped.arg_names, grid)
+        run(*pointers, *[int(i) for i in ints], **constants)
