@@ -462,6 +462,25 @@ def test_two_devices_in_one_function_are_not_compiled():
     assert a.tolist() == [2, 2] and b.tolist() == [3, 3] and b.device.type == "cuda"
 
 
+def test_gradients_that_cross_devices_are_not_compiled():
+    x, scale = st.randn(3, requires_grad=True), st.tensor(2.0, requires_grad=True)
+    f = st.compile(lambda x, scale: (x.cuda() * scale).sum())
+    with pytest.warns(UserWarning, match="sends gradients from one device to another"):
+        f(x, scale).backward()
+    f(x, scale).backward()
+    assert x.grad.tolist() == [4, 4, 4] and x.grad.device.type == scale.grad.device.type == "cpu"
+    close(scale.grad, 2 * x.detach().sum())
+    with st.no_grad():
+        assert f(x, scale).device.type == "cuda" and f.compilations == 1, "without gradients it is one program"
+
+
+def test_programs_of_devices_can_be_read():
+    c = st.ones(3, device="cuda")
+    assert "1 launch" in str(st.explain(c * 2 + 1))
+    shown = st.compile(lambda x: x.softmax(-1)).lower(c)
+    assert shown.launches == 1 and "PARAM 0" in shown.graph
+
+
 def test_a_compiled_check_leaves_the_state_alone():
     state = st.zeros(3, device="cuda")
 

@@ -117,7 +117,7 @@ def _of_tensor(t: Tensor) -> Lowered:
     node = t._storage.node
     if node.op == "BUFFER":
         raise ValueError("the tensor already has its value; explain it before it is looked at, or use f.lower(...)")
-    return lower(canonical([node]).roots([node]), [None])
+    return lower(canonical([node], t.device).roots([node]), [None])
 
 
 def _report(step: Step, number: dict[int, int], lines: tuple[str, ...]) -> LaunchReport:

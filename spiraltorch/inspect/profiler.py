@@ -156,7 +156,10 @@ def _timed(function: Callable[..., Any], *args: Any) -> float:
 
 
 def profile() -> Profile:
-    """Time every launch inside the ``with`` block; print the result afterwards."""
+    """Time every launch on the CPU inside the ``with`` block; print the result afterwards.
+
+    Launches on devices are not timed: the host does not wait for them.
+    """
     return Profile()
 
 

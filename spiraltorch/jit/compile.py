@@ -27,7 +27,7 @@ from ..storage import Storage, queue, realize
 from ..tape import mode
 from ..tensor import Tensor, tensor_over
 from . import guards as guarding
-from .differentiable import CompiledCall, consumed, partition
+from .differentiable import CompiledCall, consumed, crosses, partition
 from .eager import canonical
 from .program import Program, ProgramFailed, build
 from .structure import STATIC, Output, describe, flatten, rebuild
@@ -388,7 +388,8 @@ class Capture:
         for t in self.results:
             if t._storage.pending:
                 self.cells.setdefault(t._storage, len(self.cells))
-        self.differentiable = partition(self)
+        self.crosses = mode.enabled and crosses(self.results)
+        self.differentiable = None if self.crosses else partition(self)
         self.where = next((c.device for c in self.cells), CPU)
         self.new_cells = [c for c in self.cells if c not in trace.writes]
         self.escaped = self._escaped()
@@ -396,6 +397,8 @@ class Capture:
     def _escaped(self) -> str:
         """Why a replay could not do what the function did: it left values where the trace cannot see, or two programs
         would be needed."""
+        if self.crosses:
+            return "sends gradients from one device to another"
         if any(c.device is not self.where for c in self.cells):
             found = sorted({str(c.device) for c in self.cells})
             return f"computes values on more than one device ({', '.join(found)})"

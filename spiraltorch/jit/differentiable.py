@@ -8,7 +8,7 @@ backward graph is recorded like everything else, so it is found again by structu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import run_engine
@@ -84,18 +84,28 @@ class Differentiable:
             o._fn, o._index, o._seen = fn, k, o._storage.version
 
 
-def consumed(fn: GradFn) -> bool:
-    """Whether backward has gone through here: something that this step or one before it saved is freed."""
-    seen: set[GradFn] = set()
+def _steps(fn: GradFn) -> Iterator[GradFn]:
+    """The step and all before it."""
+    seen = {fn}
     stack = [fn]
     while stack:
         f = stack.pop()
-        if f.freed:
-            return True
-        if f not in seen:
-            seen.add(f)
-            stack.extend([e[0] for e in f.edges if isinstance(e, tuple)])
-    return False
+        yield f
+        before = {e[0] for e in f.edges if isinstance(e, tuple)} - seen
+        seen |= before
+        stack.extend(before)
+
+
+def consumed(fn: GradFn) -> bool:
+    """Whether backward has gone through here: something that this step or one before it saved is freed."""
+    return any(f.freed for f in _steps(fn))
+
+
+def crosses(results: Sequence[Tensor]) -> bool:
+    """Whether a gradient of ``results`` goes from one device to another, which no one program can do."""
+    from ..transfer import ToCopy
+
+    return any(getattr(f, "function", None) is ToCopy for t in results if t._fn is not None for f in _steps(t._fn))
 
 
 def partition(capture: Capture) -> Differentiable | None:
