@@ -192,7 +192,7 @@ def run_function(
 ) -> None:  # fmt: skip
     """Run a user's ``@triton.jit`` function (its Python function) over host arrays, then ints, then named constants."""
     wrapped = stock.InterpretedFunction(fn)
-    pointers = [_Pointer(a, from_numpy_dtype(a.dtype)) for a in arrays]
+    pointers = [_Pointer(int(a.ctypes.data), from_numpy_dtype(a.dtype)) for a in arrays]
     with _repaired(), np.errstate(all="ignore"):
         run = _HostExecutor(wrapped.rewrite(), wrapped.arg_names, grid)
         run(*pointers, *[int(i) for i in ints], **constants)
