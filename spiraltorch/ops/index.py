@@ -65,7 +65,7 @@ def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
     return graph.reshape(input, input.shape or (1,)), graph.reshape(index, index.shape or (1,)), axis
 
 
-@op("gather", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
+@op("gather", out="exact", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
     s.call(T(4, 3), 0, T(2, 3, fill="index", high=4)), s.call(T(4, 3), -1, T(4, 5, fill="index", high=3)),
     s.call(T(4, 3, 2), 1, T(3, 2, 1, fill="index", high=3)), s.call(T(5), 0, T(7, fill="index", high=5)),
     s.call(T(), 0, T(fill="index", high=1)),
@@ -113,7 +113,7 @@ _SCATTER = s.calls(
 )  # fmt: skip
 
 
-@op("scatter_add", kinds="buifc", saves=("index",), inplace=True, samples=_SCATTER)
+@op("scatter_add", out="exact", kinds="buifc", saves=("index",), inplace=True, samples=_SCATTER)
 def scatter_add(input: Node, dim: int, index: Node, src: Node) -> Node:
     """``input`` with ``src[i][j]`` added at ``[index[i][j]][j]`` for ``dim`` 0, and so on, in order.
     (torch.scatter_add)"""
@@ -128,7 +128,7 @@ def _one_each(*shape: int) -> T:
 _PUT_HOW = {None: "set", "add": "add", "multiply": "mul"}
 
 
-@op("scatter", kinds="buifc", inplace=True, samples=s.calls(
+@op("scatter", out="exact", kinds="buifc", inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, _one_each(1, 3), T(1, 3)), s.call(T(4, 3), 0, _one_each(1, 2), 2.0),
     s.call(T(5), 0, _one_each(1), T(1)), s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), 1),
     s.call(T(4, 3), 1, T(4, 5, fill="index", high=3), value=2),
@@ -146,7 +146,7 @@ def scatter(
     return _scattered("scatter", input, dim, index, value if src is None else src, _PUT_HOW[reduce])
 
 
-@op("index_select", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
+@op("index_select", out="exact", kinds="buifc", saves=("index",), acc=False, samples=s.calls(
     s.call(T(4, 3), 0, T(5, fill="index", high=4)), s.call(T(4, 3, 2), -2, T(2, fill="index", high=3)),
     s.call(T(4), 0, T(fill="index", high=4)),
     s.call(T(4, 3), 1, T(0, fill="index", high=3)), s.call(T(), 0, T(1, fill="index", high=1))))  # fmt: skip
@@ -160,7 +160,7 @@ def index_select(input: Node, dim: int, index: Node) -> Node:
     return out if input.shape else graph.reshape(out, ())
 
 
-@op("index_add", kinds="buifc", saves=("index",), inplace=True, samples=s.calls(
+@op("index_add", out="exact", kinds="buifc", saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(5, fill="index", high=4), T(5, 3)),
     s.call(T(4, 3), -1, T(2, fill="index", high=3), T(4, 2), alpha=2),
     s.call(T(4), 0, T(0, fill="index", high=4), T(0))))  # fmt: skip

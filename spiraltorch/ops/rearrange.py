@@ -148,6 +148,10 @@ def _pairs(shifts: Any, dims: Any, rank: int) -> list[tuple[int, int]]:
 
 
 def _rolled(input: Node, shifts: Any, dims: Any, way: int) -> Node:
+    if not isinstance(shifts, int) and not len(shifts):
+        raise ShapeError("`shifts` required")
+    if not input.shape and dims not in (None, ()):
+        raise IndexError("Dimension specified as 0 but tensor has no dimensions")
     if dims in (None, ()) and (isinstance(shifts, int) or len(shifts) == 1):
         flat = graph.reshape(input, (input.size,))
         return graph.reshape(_rolled(flat, shifts, (0,), way), input.shape)

@@ -26,7 +26,7 @@ from . import samples as s
 from .elementwise import number
 from .index import _positions as integer_positions
 from .index import flat_position
-from .registry import op, wrap_dim
+from .registry import OPS, op, raise_dtype, wrap_dim
 
 T = s.T
 
@@ -79,7 +79,7 @@ def _all_reductions(*args: Any) -> list[Any]:
     return [s.call(*args, how, include_self=own) for how in hows for own in (True, False)]
 
 
-@op("scatter_reduce", inplace=True, samples=s.calls(
+@op("scatter_reduce", out="exact", inplace=True, samples=s.calls(
     *_all_reductions(T(4, 3), 0, T(5, 3, fill="index", high=4), T(5, 3)),
     s.call(T(4, 3), -1, T(2, 4, fill="index", high=3), T(3, 5), "prod"),
     s.call(T(), 0, T(fill="index", high=1), T(), "amax"), s.call(T(4), 0, T(0, fill="index", high=4), T(0), "sum")))  # fmt: skip
@@ -129,7 +129,7 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     return x, cast(graph.reshape(index, (index.size,)), dtypes.int64), values, axis
 
 
-@op("index_reduce", inplace=True, samples=s.calls(
+@op("index_reduce", out="exact", inplace=True, samples=s.calls(
     *[s.call(T(4, 3), 0, T(6, fill="index", high=4), T(6, 3), how, include_self=own)
       for how in ("prod", "mean", "amax", "amin") for own in (True, False)],
     s.call(T(2, 4), 1, T(3, fill="index", high=4), T(2, 3), "amin")))  # fmt: skip
@@ -137,11 +137,13 @@ def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, 
     """``input`` with the k-th slice of ``source`` folded (prod, mean, amax, amin) into slice ``index[k]`` of ``dim``.
     (torch.index_reduce)"""
     _checked_how("index_reduce", reduce, ("prod", "mean", "amax", "amin"))
+    if input.dtype is dtypes.bool_:
+        raise_dtype(OPS["index_reduce"], input.dtype)
     x, at, values, axis = _slices("index_reduce", input, dim, index, source)
     return graph.reshape(folded(x, at, values, axis, reduce, include_self), input.shape)
 
 
-@op("index_copy", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("index_copy", out="exact", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(1, fill="index", high=4), T(1, 3)), s.call(T(2, 4), -1, T(1, fill="index", high=4), T(2, 1)),
     s.call(T(4), 0, T(fill="index", high=4), T()), s.call(T(), 0, T(1, fill="index", high=1), T(1)),
     s.call(T(4, 3), 0, T(0, fill="index", high=4), T(0, 3))))  # fmt: skip
@@ -189,7 +191,7 @@ def _flat(name: str, input: Node, index: Node) -> Node:
     return lang.where(lang.lt(at, 0), at + input.size, at)
 
 
-@op("take", acc=False, saves=("index",), samples=s.calls(
+@op("take", out="exact", acc=False, saves=("index",), samples=s.calls(
     s.call(T(4, 3), T(2, 2, fill="wrapped", high=12)), s.call(T(5), T(fill="index", high=5)),
     s.call(T(), T(3, fill="index", high=1)), s.call(T(4, 3), T(0, fill="index", high=3))))  # fmt: skip
 def take(input: Node, index: Node) -> Node:
