@@ -10,7 +10,6 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from ...ops.attention import backward_body, forward_body
 from ..llvm import attention as tiles
 from .routine import composite
 
@@ -66,11 +65,23 @@ def _emit_backward(k: Any, target: Any, name: str) -> str:
     return tiles.emit(target, name, False, k.static[0], len(k.params) == 7)
 
 
-forward = composite(
+@composite(
     "attention.forward", strided=True, sizes=_sizes, emit=_emit_forward, tasks=_forward_tasks, shapes=_shapes,
     flops=_forward_flops,
-)(forward_body)  # fmt: skip
-backward = composite(
+)  # fmt: skip
+def forward(options: Any, *operands: Any) -> Any:
+    """Outputs as (batch, query, head, feature), then logarithms of the sums of the exponentials."""
+    from ...ops.attention import forward_body  # operators are above kernels
+
+    return forward_body(options, *operands)
+
+
+@composite(
     "attention.backward", strided=True, sizes=_sizes, emit=_emit_backward, tasks=_backward_tasks, shapes=_shapes,
     flops=_backward_flops,
-)(backward_body)  # fmt: skip
+)  # fmt: skip
+def backward(options: Any, *operands: Any) -> Any:
+    """The gradients of queries, keys and values as (batch, position, head, feature), one after the other."""
+    from ...ops.attention import backward_body
+
+    return backward_body(options, *operands)
