@@ -79,6 +79,7 @@ from .dtypes import (
 )
 from .dtypes import float_ as float
 from .dtypes import int_ as int
+from .errors import LinAlgError as _LinAlgError
 from .factories import *
 from .inspect import explain, profile
 from .jit.compile import compile, eager
@@ -96,6 +97,8 @@ from .random import Generator, default_generator, get_rng_state, initial_seed, m
 from .sampling import *
 from .serialize import load, save
 from .shapes import *
+from .spectra import *
+from .spectra import install_methods as _install_spectra
 from .surface import *
 from .surface import install_methods as _install_methods
 from .switches import *
@@ -109,10 +112,13 @@ autograd.functional = _derivatives  # type: ignore[attr-defined]
 __version__ = "0.1.0"
 
 linalg = _types.ModuleType("spiraltorch.linalg", "Linear algebra (torch.linalg).")
+linalg.LinAlgError = _LinAlgError  # type: ignore[attr-defined]
+fft = _types.ModuleType("spiraltorch.fft", "Discrete Fourier transforms (torch.fft).")
 special = _types.ModuleType("spiraltorch.special", "Special functions (torch.special).")
-_install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "special": vars(special)})
+_install({"": globals(), "nn.functional": vars(nn.functional), "linalg": vars(linalg), "fft": vars(fft), "special": vars(special)})
 _install_methods(globals())
 _install_complex()
+_install_spectra(fft)
 
 
 def __getattr__(name: str) -> _types.ModuleType:

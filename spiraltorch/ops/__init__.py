@@ -19,8 +19,12 @@ from . import (
     conv,
     create,
     elementwise,
+    fft,
     gamma,
     index,
+    linalg,
+    linalg_norms,
+    linalg_solve,
     loss,
     matmul,
     norm,
@@ -37,7 +41,7 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex",
-    "conv", "create", "elementwise", "gamma", "index", "loss", "matmul", "norm", "op", "parts", "polynomials",
-    "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
+    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex", "conv",
+    "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss", "matmul",
+    "norm", "op", "parts", "polynomials", "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
 ]  # fmt: skip

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from typing import Any
 
@@ -116,6 +117,8 @@ def torch_function(op: Op) -> Any:
     name = op.torch_name or op.name
     if name in ADAPTERS:
         return ADAPTERS[name]
+    if "." in name:
+        return operator.attrgetter(name)(torch)
     if "nn.functional" in op.where:
         return getattr(F, name)
     if op.where == ("special",):

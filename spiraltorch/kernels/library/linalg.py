@@ -1,0 +1,376 @@
+"""Linear algebra by LAPACK: what the CALLs of :mod:`spiraltorch.ops.linalg` mean on arrays.
+
+In: arrays of matrices in their last two axes, float or complex, batched in front.  Out: one array; several results are
+packed, each flattened per matrix, one after the other along the last axis.  A matrix that cannot be factored raises
+:class:`~spiraltorch.errors.LinAlgError`, or says so in an ``info`` number at the end of the packed result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ...errors import LinAlgError
+from .routine import routine
+
+Array = np.ndarray
+
+
+def packed(*parts: Array) -> Array:
+    """Each array's matrices (or vectors, given as (..., n, 1)) flattened, side by side."""
+    dtype = np.result_type(*parts)
+    return np.concatenate([p.reshape(*p.shape[:-2], p.shape[-2] * p.shape[-1]).astype(dtype, copy=False) for p in parts], -1)
+
+
+def column(a: Array) -> Array:
+    return a[..., None]
+
+
+def each(f: Callable[..., Sequence[Array]], *arrays: Array) -> list[Array]:
+    """``f`` on every matrix of the batch; the stacks of its results."""
+    batch = arrays[0].shape[:-2]
+    flat = [a.reshape(-1, *a.shape[-2:]) for a in arrays]
+    rows = [f(*ms) for ms in zip(*flat)]
+    return [np.stack(c).reshape(*batch, *c[0].shape) for c in zip(*rows)]
+
+
+def _lapack(name: str, a: Array) -> Any:
+    from scipy.linalg import get_lapack_funcs
+
+    return get_lapack_funcs((name,), (a,))[0]
+
+
+def _named(batch: tuple[int, ...], at: int) -> str:
+    return f"(Batch element {at}): " if batch else ""
+
+
+def _first_bad(info: Array) -> int:
+    return int(np.flatnonzero(info.reshape(-1))[0])
+
+
+# -- factorizations -----------------------------------------------------------------------------------
+
+
+def _potrf(a: Array) -> tuple[Array, Array]:
+    """(lower factor, first leading minor that is not positive or 0) for each matrix."""
+
+    def one(m: Array) -> tuple[Array, Array]:
+        c, info = _lapack("potrf", m)(m, lower=1, clean=1)
+        return c, np.array([[info]])
+
+    c, info = each(one, a)
+    return c, info[..., 0, 0]
+
+
+@routine("linalg.cholesky", fails=True)
+def cholesky(static: Any, a: Array) -> Array:
+    c, info = _potrf(a)
+    if info.any():
+        k = _first_bad(info)
+        raise LinAlgError(
+            f"linalg.cholesky: {_named(a.shape[:-2], k)}The factorization could not be completed because the input is not "
+            f"positive-definite (the leading minor of order {int(info.reshape(-1)[k])} is not positive-definite)."
+        )
+    return c
+
+
+@routine("linalg.cholesky_ex")
+def cholesky_ex(static: Any, a: Array) -> Array:
+    c, info = _potrf(a)
+    return packed(c, info[..., None, None].astype(c.dtype))
+
+
+def _getrf(a: Array) -> tuple[Array, Array, Array]:
+    """(LU, pivots from 1, row of the first zero pivot or 0) for each matrix."""
+
+    def one(m: Array) -> tuple[Array, Array, Array]:
+        lu, pivots, info = _lapack("getrf", m)(m)
+        return lu, pivots[:, None] + 1, np.array([[info]])
+
+    return tuple(each(one, a))  # type: ignore[return-value]
+
+
+def _order(pivots: Array, rows: int) -> Array:
+    """The permutation that the row exchanges ``pivots`` make: row i of the result is row order[i]."""
+    order = list(range(rows))
+    for i, p in enumerate(pivots.astype(int).tolist()):
+        order[i], order[p - 1] = order[p - 1], order[i]
+    return np.array(order)
+
+
+@routine("linalg.lu_factor")
+def lu_factor(static: Any, a: Array) -> Array:
+    """LU, pivots, the permutation and info, packed."""
+    lu, pivots, info = _getrf(a)
+    (order,) = each(lambda p: [_order(p[:, 0], a.shape[-2])[:, None]], pivots)
+    return packed(lu, pivots.astype(lu.dtype), order.astype(lu.dtype), info.astype(lu.dtype))
+
+
+@routine("linalg.lu_order")
+def lu_order(static: Any, pivots: Array) -> Array:
+    """The permutation of (.., rows) that pivots (.., k) say."""
+    (rows,) = static
+    flat = pivots.reshape(-1, pivots.shape[-1])
+    return np.stack([_order(p, rows) for p in flat]).reshape(*pivots.shape[:-1], rows).astype(pivots.dtype)
+
+
+@routine("linalg.qr")
+def qr(static: Any, a: Array) -> Array:
+    (mode,) = static
+    return packed(*np.linalg.qr(a, mode=mode))
+
+
+@routine("linalg.geqrf")
+def geqrf(static: Any, a: Array) -> Array:
+    """The reflectors below R, and their factors, packed."""
+
+    def one(m: Array) -> tuple[Array, Array]:
+        out, tau, *_ = _lapack("geqrf", m)(m)
+        return out, tau[:, None]
+
+    return packed(*each(one, a))
+
+
+def _svd_failed(name: str) -> LinAlgError:
+    return LinAlgError(
+        f"linalg.{name}: The algorithm failed to converge because the input matrix contained non-finite values or is "
+        "ill-conditioned"
+    )
+
+
+@routine("linalg.svd", fails=True)
+def svd(static: Any, a: Array) -> Array:
+    (full,) = static
+    try:
+        u, s, vh = np.linalg.svd(a, full_matrices=full)
+    except np.linalg.LinAlgError:
+        raise _svd_failed("svd") from None
+    if not np.isfinite(s).all() and not np.isfinite(a).all():
+        raise _svd_failed("svd")
+    return packed(u, column(s), vh)
+
+
+@routine("linalg.svdvals", fails=True)
+def svdvals(static: Any, a: Array) -> Array:
+    if not np.isfinite(a).all():
+        raise _svd_failed("svd")
+    try:
+        return np.linalg.svd(a, compute_uv=False)
+    except np.linalg.LinAlgError:
+        raise _svd_failed("svd") from None
+
+
+@routine("linalg.eigh", fails=True)
+def eigh(static: Any, a: Array) -> Array:
+    (uplo,) = static
+    if not np.isfinite(a).all():
+        raise _svd_failed("eigh")
+    try:
+        w, v = np.linalg.eigh(a, UPLO=uplo)
+    except np.linalg.LinAlgError:
+        raise _svd_failed("eigh") from None
+    return packed(column(w), v)
+
+
+@routine("linalg.eigvalsh", fails=True)
+def eigvalsh(static: Any, a: Array) -> Array:
+    (uplo,) = static
+    if not np.isfinite(a).all():
+        raise _svd_failed("eigh")
+    return np.linalg.eigvalsh(a, UPLO=uplo)
+
+
+def _refuse_infinite(a: Array) -> None:
+    if not np.isfinite(a).all():
+        raise LinAlgError("torch.linalg.eig: input tensor should not contain infs or NaNs.")
+
+
+@routine("linalg.eig", fails=True)
+def eig(static: Any, a: Array) -> Array:
+    _refuse_infinite(a)
+    w, v = np.linalg.eig(a)
+    return packed(column(w), v)
+
+
+@routine("linalg.eigvals", fails=True)
+def eigvals(static: Any, a: Array) -> Array:
+    _refuse_infinite(a)
+    return np.linalg.eigvals(a)
+
+
+@routine("linalg.ldl_factor")
+def ldl_factor(static: Any, a: Array) -> Array:
+    """LD, pivots and info, packed; of Hermitian matrices where static says so."""
+    (hermitian,) = static
+    name = "hetrf" if hermitian and a.dtype.kind == "c" else "sytrf"
+
+    def one(m: Array) -> tuple[Array, Array, Array]:
+        ld, pivots, info = _lapack(name, m)(m, lower=1)
+        return np.tril(ld), np.asarray(pivots)[:, None], np.array([[info]])
+
+    ld, pivots, info = each(one, a)
+    return packed(ld, pivots.astype(ld.dtype), info.astype(ld.dtype))
+
+
+# -- solving ------------------------------------------------------------------------------------------
+
+
+def _singular(name: str, a: Array, info: Array, what: str) -> LinAlgError:
+    k = _first_bad(info)
+    at = int(info.reshape(-1)[k])
+    return LinAlgError(
+        f"{name}: {_named(a.shape[:-2], k)}{what} because the input matrix is singular (the diagonal element {at} is zero)."
+    )
+
+
+def _inverse(a: Array) -> tuple[Array, Array]:
+    def one(m: Array) -> tuple[Array, Array]:
+        lu, pivots, info = _lapack("getrf", m)(m)
+        if info:
+            return np.full_like(m, np.nan), np.array([[info]])
+        out, _ = _lapack("getri", m)(lu, pivots)
+        return out, np.array([[0]])
+
+    out, info = each(one, a)
+    return out, info[..., 0, 0]
+
+
+@routine("linalg.inv", fails=True)
+def inv(static: Any, a: Array) -> Array:
+    out, info = _inverse(a)
+    if info.any():
+        raise _singular("linalg.inv", a, info, "The inversion could not be completed")
+    return out
+
+
+@routine("linalg.inv_ex")
+def inv_ex(static: Any, a: Array) -> Array:
+    out, info = _inverse(a)
+    return packed(out, info[..., None, None].astype(out.dtype))
+
+
+@routine("linalg.inverse_or_nan")
+def inverse_or_nan(static: Any, a: Array) -> Array:
+    return _inverse(a)[0]
+
+
+def _solved(a: Array, b: Array) -> tuple[Array, Array]:
+    def one(m: Array, r: Array) -> tuple[Array, Array]:
+        _, _, x, info = _lapack("gesv", m)(m, r)
+        return x, np.array([[info]])
+
+    x, info = each(one, a, b)
+    return x, info[..., 0, 0]
+
+
+@routine("linalg.solve", fails=True)
+def solve(static: Any, a: Array, b: Array) -> Array:
+    x, info = _solved(a, b)
+    if info.any():
+        raise _singular("torch.linalg.solve", a, info, "The solver failed")
+    return x
+
+
+@routine("linalg.solve_ex")
+def solve_ex(static: Any, a: Array, b: Array) -> Array:
+    x, info = _solved(a, b)
+    return packed(x, info[..., None, None].astype(x.dtype))
+
+
+@routine("linalg.solve_triangular")
+def solve_triangular(static: Any, a: Array, b: Array) -> Array:
+    """``X`` of ``A X = B``; a zero on the diagonal gives infinities."""
+    upper, unit = static
+    from scipy.linalg import get_blas_funcs
+
+    def one(m: Array, r: Array) -> tuple[Array]:
+        trsm = get_blas_funcs(("trsm",), (m, r))[0]
+        return (np.ascontiguousarray(trsm(1.0, m, r, lower=not upper, diag=unit)),)
+
+    return each(one, a, b)[0]
+
+
+@routine("linalg.ldl_solve")
+def ldl_solve(static: Any, ld: Array, pivots: Array, b: Array) -> Array:
+    (hermitian,) = static
+    name = "hetrs" if hermitian and ld.dtype.kind == "c" else "sytrs"
+
+    def one(m: Array, p: Array, r: Array) -> tuple[Array]:
+        x, _ = _lapack(name, m)(m, p[:, 0].astype(np.int32), r, lower=1)
+        return (x,)
+
+    return each(one, ld, pivots[..., None], b)[0]
+
+
+@routine("linalg.lstsq", fails=True)
+def lstsq(static: Any, a: Array, b: Array) -> Array:
+    """Solution, rank and singular values, packed."""
+    rcond, driver = static
+    from scipy.linalg import lstsq as scipy_lstsq
+
+    k = min(a.shape[-2:])
+
+    def one(m: Array, r: Array) -> tuple[Array, ...]:
+        if driver == "gels":
+            x = np.linalg.pinv(m) @ r if m.shape[0] < m.shape[1] else scipy_lstsq(m, r, lapack_driver="gelsd")[0]
+            return x, np.array([[k]]), np.zeros((k, 1))
+        x, _, rank, s = scipy_lstsq(m, r, cond=rcond, lapack_driver=driver)
+        return x, np.array([[rank]]), np.zeros((k, 1)) if s is None else s[:, None]
+
+    x, rank, s = each(one, a, b)
+    return packed(x, rank.astype(x.dtype), s.astype(x.dtype))
+
+
+@routine("linalg.pinv", fails=True)
+def pinv(static: Any, a: Array, cutoffs: Array) -> Array:
+    """By singular values (or eigenvalues of Hermitian matrices) above max(atol, rtol * largest); cutoffs (.., 2)."""
+    (hermitian,) = static
+    if not np.isfinite(a).all():
+        raise _svd_failed("eigh" if hermitian else "svd")
+    if hermitian:
+        w, v = np.linalg.eigh(a)
+        size, left, right, value = np.abs(w), v, np.conj(np.swapaxes(v, -1, -2)), w
+    else:
+        u, s, vh = np.linalg.svd(a, full_matrices=False)
+        size, value = s, s
+        left, right = np.conj(np.swapaxes(vh, -1, -2)), np.conj(np.swapaxes(u, -1, -2))
+    least = np.maximum(cutoffs[..., 0], cutoffs[..., 1] * size.max(-1, initial=0))
+    keep = size > least[..., None]
+    factor = np.where(keep, 1 / np.where(keep, value, 1), 0)
+    return (left * factor[..., None, :]) @ right
+
+
+# -- functions of matrices ------------------------------------------------------------------------------
+
+
+@routine("linalg.det")
+def det(static: Any, a: Array) -> Array:
+    return np.asarray(np.linalg.det(a))
+
+
+@routine("linalg.slogdet")
+def slogdet(static: Any, a: Array) -> Array:
+    """Sign and logarithm of the size, (.., 2)."""
+    sign, size = np.linalg.slogdet(a)
+    return np.stack([sign, size.astype(sign.dtype)], -1)
+
+
+@routine("linalg.cofactor")
+def cofactor(static: Any, a: Array) -> Array:
+    """The derivative of the determinant, ``conj(det A) A^-H``, by singular values: also of singular matrices."""
+    u, s, vh = np.linalg.svd(a)
+    n = s.shape[-1]
+    wide = np.broadcast_to(s[..., None, :], (*s.shape, n)).copy()
+    wide[..., np.arange(n), np.arange(n)] = 1
+    others = wide.prod(-1)
+    phase = np.conj(np.linalg.det(u) * np.linalg.det(vh))
+    return phase[..., None, None] * ((u * others[..., None, :].astype(u.dtype)) @ vh)
+
+
+@routine("linalg.matrix_exp")
+def matrix_exp(static: Any, a: Array) -> Array:
+    from scipy.linalg import expm
+
+    return np.asarray(expm(a))
