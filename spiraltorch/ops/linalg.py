@@ -288,7 +288,7 @@ def _svd(a: Node, full: bool) -> tuple[Node, Node, Node]:
     if not a.size:
         batch = a.shape[:-2]
         u, v = (eye((*batch, *shapes[i]), a.dtype) for i in (0, 2))
-        return u, graph.full(0, (*batch, 0), a.dtype.to_real()), v
+        return u, graph.full(0, (*batch, *shapes[1]), a.dtype.to_real()), v
     u, sizes, vh = call_packed("linalg.svd", a, shapes, full)
     return u, lang.real(sizes), vh
 

@@ -36,11 +36,6 @@ def solve_triangular(a: Node, b: Node, upper: bool, unit: bool = False) -> Node:
     return graph.call("linalg.solve_triangular", (a, b), b.shape, b.dtype, upper, unit)
 
 
-def half_diagonal(a: Node) -> Node:
-    """The lower triangle with half its diagonal."""
-    return with_diagonal(tril(a), diagonal(a) * 0.5)
-
-
 def hermitian(a: Node) -> Node:
     return (a + h(a)) * 0.5
 
@@ -107,7 +102,8 @@ def _slogdet(n: Node, g: Node, out: Node) -> Grads:
 
 def _cholesky_rule(low: Node, g: Node) -> Node:
     inv = h(solve_triangular(low, eye(low.shape, low.dtype), False))
-    return hermitian(mm(inv, half_diagonal(mm(h(low), tril(g))), h(inv)))
+    inner = mm(h(low), tril(g))
+    return mm(inv, (tril(inner) + h(tril(inner, -1))) * 0.5, h(inv))
 
 
 @routine_gradient("linalg.cholesky")
