@@ -13,9 +13,11 @@ In: a :class:`~spiraltorch.jit.program.Lowered` or one kernel.  Out: text.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from ..config import config
 from ..ir.kernel import Gemm, Kernel
 from ..ir.node import Node
 from ..ir.text import format_graph
+from ..runtime.buffers import size_class
 from . import cost
 
 if TYPE_CHECKING:
@@ -111,6 +114,24 @@ def sources_text(lowered: Lowered, spelling: str = "numba") -> Text:
     return Text("\n\n".join(source(k, spelling) for k in lowered.kernels))
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Bytes as the allocator rounds them.  inputs: arguments and captured state.  results: outputs with memory of
+    their own (others take over an input's).  temporaries: the arena."""
+
+    inputs: int
+    results: int
+    temporaries: int
+
+    @property
+    def peak(self) -> int:
+        return self.inputs + self.results + self.temporaries
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{cost.readable(n)} {name}" for name, n in vars(self).items())
+        return f"{cost.readable(self.peak)} at the peak: {parts}"
+
+
 class Inspection:
     """What ``f.lower(...)`` returns: each pass' result, to be printed.
 
@@ -146,6 +167,13 @@ class Inspection:
     @property
     def launches(self) -> int:
         return len(self.lowered.steps)
+
+    def memory(self) -> Memory:
+        """What a run will hold, in bytes, before running it."""
+        schedule = self.lowered.schedule
+        fresh = [n for n, taken in zip(self.compiled.out_bytes, schedule.taken) if taken is None]
+        inputs = [math.prod(shape) * dtype.itemsize for shape, dtype in self.compiled.inputs]
+        return Memory(*[sum(map(size_class, found)) for found in (inputs, fresh, [schedule.arena] if schedule.arena else [])])
 
     def __repr__(self) -> str:
         total = cost.total(self.lowered)
@@ -192,4 +220,4 @@ def dump(lowered: Lowered, folder: str | os.PathLike[str] | None = None) -> Path
     return target
 
 
-__all__ = ["Inspection", "Text", "dump", "kernels_text", "plan_text", "source", "sources_text", "write_text"]
+__all__ = ["Inspection", "Memory", "Text", "dump", "kernels_text", "plan_text", "source", "sources_text", "write_text"]

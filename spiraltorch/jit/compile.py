@@ -96,8 +96,9 @@ class CompiledFunction:
 
     _unwatched = True  # its counters are no reason to compile again
 
-    def __init__(self, function: Callable[..., Any], fullgraph: bool = False) -> None:
+    def __init__(self, function: Callable[..., Any], fullgraph: bool = False, memory_budget: int | None = None) -> None:
         functools.update_wrapper(self, function)
+        self._memory_budget = memory_budget
         self._function = function
         self._fullgraph = fullgraph
         self._entries: dict[Any, list[Entry]] = {}
@@ -111,7 +112,7 @@ class CompiledFunction:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         if instance is None:
             return self
-        bound = CompiledFunction(self._function.__get__(instance, owner), self._fullgraph)
+        bound = CompiledFunction(self._function.__get__(instance, owner), self._fullgraph, self._memory_budget)
         try:
             instance.__dict__[self._function.__name__] = bound
         except (AttributeError, TypeError):
@@ -431,7 +432,7 @@ class Capture:
             elif d is not None:
                 seen.add(d)
         inputs = [(n.shape, n.dtype) for n in self.form.leaves]
-        return build(self.form.roots(roots), donated, inputs, self.form.scalar_types, self.where)
+        return build(self.form.roots(roots), donated, inputs, self.form.scalar_types, self.where, self.owner._memory_budget)
 
     def finish(self, args: Any, kwargs: Any) -> Entry:
         trace = self.trace
@@ -504,27 +505,31 @@ class Capture:
         return Output(-1, (), t)
 
 
-def compile(function: Callable[..., Any] | None = None, *, fullgraph: bool = False, **options: Any) -> Any:
+def compile(
+    function: Callable[..., Any] | None = None, *, fullgraph: bool = False, memory_budget: int | None = None, **options: Any
+) -> Any:
     """Compile a function, a method or a Module (torch.compile).
 
     The first call with arguments of a new structure traces and compiles (milliseconds); later calls
     replay one native program.  New lengths reuse the kernels.  Python that looks at a tensor's value
     makes the call run operation by operation, with one warning; ``fullgraph=True`` raises
-    :class:`~spiraltorch.errors.CompileError` instead.  ``mode``, ``dynamic``, ``backend`` are accepted for
+    :class:`~spiraltorch.errors.CompileError` instead.  ``memory_budget`` is how many bytes a call should allocate at
+    most (temporaries and results): values are then computed again rather than kept, with the same bits; see
+    ``f.lower(...).memory()``.  ``mode``, ``dynamic``, ``backend`` are accepted for
     torch's sake and ignored.  Raises TypeError for options that do not exist.
     """
     unknown = set(options) - {"mode", "dynamic", "backend", "options", "disable"}
     if unknown:
         raise TypeError(f"compile() got unexpected options {sorted(unknown)}")
     if function is None:
-        return functools.partial(compile, fullgraph=fullgraph, **options)
+        return functools.partial(compile, fullgraph=fullgraph, memory_budget=memory_budget, **options)
     if options.get("disable"):
         return function
     if hasattr(function, "forward") and hasattr(function, "named_parameters"):
         from ..nn.compiled import compile_module
 
-        return compile_module(function, fullgraph)
-    return CompiledFunction(function, fullgraph)
+        return compile_module(function, fullgraph, memory_budget)
+    return CompiledFunction(function, fullgraph, memory_budget)
 
 
 __all__ = ["CompiledCall", "CompiledFunction", "Entry", "compile", "eager"]

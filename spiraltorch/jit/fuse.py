@@ -18,6 +18,7 @@ from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, radix
 from ..ir.node import Node
 from .lower_matrix import matrix_axes
 from .places import Group, Place, atoms_at, refine
+from .remat import is_again
 from .stages import Read, Stage
 
 MOST_READS = 24  # parameters of one kernel
@@ -89,6 +90,8 @@ class Fusion:
         """Where ``s`` goes in ``g``, or why it cannot."""
         if g.kind in ("call", "update"):
             return f"a {g.kind} is a launch of its own"
+        if is_again(s.node):
+            return "it is computed again, to save memory, when it is read"
         if len(g.stages) >= MOST_STAGES:
             return f"the kernel has {MOST_STAGES} values already"
         if len(set(g.leaves) | {r.node for r in s.reads}) > MOST_READS:

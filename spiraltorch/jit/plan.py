@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..ir.index import flatten
-from ..ir.kernel import Gemm, Kernel
+from ..ir.kernel import Gemm
 from ..ir.node import Node
 from .lower import Launch, Library, lower_group
 from .lower_library import lower_call
 from .lower_matrix import lower_dot
+from .order import ordered_steps
 from .places import Group
 from .rules import is_one
 from .stages import Stage, _fill, _is_leaf, peel
@@ -104,7 +105,7 @@ class Planner:
                 self._try_in_place(g, root, leaf)
             launches[g] = self._lower(g, stored)
         order = self._order()
-        steps = self._merge([x for g in order for x in launches[g]])
+        steps = [Step(x) for x in ordered_steps([x for g in order for x in launches[g]], self.memory_of, self.outputs)]
         return self._assign(steps)
 
     def _drop_unread(self, stored: set[Node]) -> None:
@@ -270,55 +271,6 @@ class Planner:
             stack.extend([(d, False) for d in sorted(self.edges[g] - done, key=lambda d: -position[d])])
         return out
 
-    def _merge(self, launches: Sequence[Launch]) -> list[Step]:
-        """Independent launches of one kernel become one step: optimizers, bias gradients."""
-        writers: dict[Node, list[int]] = {}
-        reads: dict[Node, list[int]] = {}
-        after: list[set[int]] = [set() for _ in launches]
-        before: list[set[int]] = [set() for _ in launches]
-        for k, x in enumerate(launches):
-            deps: set[int] = set()
-            for n in x.reads:
-                deps.update(writers.get(self.memory_of(n), ()))
-            for n in x.outs:
-                deps.update(reads.get(self.memory_of(n), ()))
-                deps.update([w for w in writers.get(self.memory_of(n), ()) if not _apart(x, launches[w])])
-            for n in x.reads:
-                reads.setdefault(self.memory_of(n), []).append(k)
-            for n in x.outs:
-                m = self.memory_of(n)
-                # Writers of other parts of the same array stay: who reads the array waits for all.
-                writers[m] = [w for w in writers.get(m, ()) if _apart(x, launches[w])] + [k]
-                reads[m] = []
-            deps.discard(k)
-            before[k] = deps
-            for d in deps:
-                after[d].add(k)
-        # As late as possible: what only the end needs meets at the end.
-        late = [0] * len(launches)
-        for k in range(len(launches) - 1, -1, -1):
-            late[k] = min([late[j] - 1 for j in after[k]], default=0)
-        sets: dict[Any, list[int]] = {}
-        for k, x in enumerate(launches):
-            mergeable = isinstance(x.kernel, Kernel) and not x.checks
-            sets.setdefault((x.kernel.key, late[k], tuple(x.scalars)) if mergeable else k, []).append(k)
-        home = {k: key for key, members in sets.items() for k in members}
-        done: set[Any] = set()
-        steps: list[Step] = []
-        stack: list[tuple[Any, bool]] = [(home[k], False) for k in range(len(launches) - 1, -1, -1)]
-        while stack:
-            key, ready = stack.pop()
-            if key in done:
-                continue
-            if ready:
-                done.add(key)
-                steps.append(Step([launches[k] for k in sets[key]]))
-                continue
-            stack.append((key, True))
-            need = {home[d] for k in sets[key] for d in before[k]} - done - {key}
-            stack.extend([(d, False) for d in sorted(need, key=lambda d: -sets[d][0])])
-        return steps
-
     # -- memory ------------------------------------------------------------------------------------------
 
     def _assign(self, steps: list[Step]) -> Schedule:
@@ -363,16 +315,6 @@ class Planner:
             if m in memory:
                 memory[n] = memory[m]
         return Schedule(steps, memory, arena.size, outs, taken, list(self.outputs))
-
-
-def _apart(a: Launch, b: Launch) -> bool:
-    """Whether two launches write regions of one array that do not meet (parts of a concatenation)."""
-    if a.group is None or b.group is None or a.group.kind != "update" or b.group.kind != "update":
-        return False
-    if not isinstance(a.origins[-1].arg, tuple) or len(a.origins) != 1 or len(b.origins) != 1:
-        return False
-    regions = zip(a.origins[0].arg, b.origins[0].arg)
-    return any(p[1] <= q[0] or q[1] <= p[0] for p, q in regions)
 
 
 class Arena:

@@ -28,6 +28,7 @@ from .lower import Launch, Library
 from .lower_matrix import Table
 from .plan import Schedule, Step, plan
 from .realify import realify
+from .remat import fit
 from .rules import simplify
 from .stages import _is_leaf, build_stages, peel
 
@@ -60,8 +61,8 @@ class Lowered:
         return list({s.kernel.key: s.kernel for s in self.steps}.values())
 
 
-def lower(roots: Sequence[Node], donated: Sequence[int | None]) -> Lowered:
-    """All passes up to the schedule; compiles nothing."""
+def lower(roots: Sequence[Node], donated: Sequence[int | None], budget: int | None = None) -> Lowered:
+    """All passes up to the schedule; compiles nothing.  With a ``budget``, values are computed again to save memory."""
     from ..ir.node import make
 
     graph = list(roots)
@@ -79,14 +80,20 @@ def lower(roots: Sequence[Node], donated: Sequence[int | None]) -> Lowered:
         from ..ir.verify import verify_graph
 
         verify_graph(simple)
-    groups = fuse(build_stages(simple))
-    schedule = plan(groups, simple, donated)
+    lowered = _scheduled(graph, simple, donated)
+    if budget is not None:
+        lowered = fit(lowered, budget, lambda changed: _scheduled(graph, list(changed), donated))
     if config.verify:
         from ..ir.verify import verify_kernel
 
-        for step in schedule.steps:
+        for step in lowered.steps:
             verify_kernel(step.kernel)
-    return Lowered(graph, simple, groups, schedule)
+    return lowered
+
+
+def _scheduled(graph: list[Node], simple: list[Node], donated: Sequence[int | None]) -> Lowered:
+    groups = fuse(build_stages(simple))
+    return Lowered(graph, simple, groups, plan(groups, simple, donated))
 
 
 @dataclass
@@ -255,11 +262,12 @@ def work_of(x: Launch) -> int:
 
 
 def build(
-    roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType], where: device = CPU
-) -> Program:
+    roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType], where: device = CPU,
+    budget: int | None = None,
+) -> Program:  # fmt: skip
     """Passes, code generation and the plan's table for a canonical graph that is computed on ``where``."""
     start = time.perf_counter()
-    lowered = lower(roots, donated)
+    lowered = lower(roots, donated, budget)
     schedule = lowered.schedule
     if where is CPU:
         kind = Program

@@ -13,11 +13,11 @@ from typing import Any
 from ..jit.compile import CompiledFunction
 
 
-def compile_module(module: Any, fullgraph: bool = False) -> Any:
+def compile_module(module: Any, fullgraph: bool = False, memory_budget: int | None = None) -> Any:
     """The same module object; calling it runs the compiled forward.  Parameters, state and names are its own.
 
     Copies and pickles of it are compiled anew.
     """
     forward = type(module).forward.__get__(module)
-    module.__dict__.update(forward=CompiledFunction(forward, fullgraph), _compiled=fullgraph)
+    module.__dict__.update(forward=CompiledFunction(forward, fullgraph, memory_budget), _compiled=(fullgraph, memory_budget))
     return module

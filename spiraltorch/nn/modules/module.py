@@ -335,7 +335,7 @@ class Module:
         if "_compiled" in state:
             from ..compiled import compile_module
 
-            compile_module(self, state["_compiled"])
+            compile_module(self, *state["_compiled"])
 
     # -- changing all of it --------------------------------------------------------------------------
 
