@@ -167,6 +167,12 @@ def size_squared(a: Node) -> Node:
     return a * a if a.dtype.kind != "c" else real(a) * real(a) + imag(a) * imag(a)
 
 
+def root(a: Node) -> Node:
+    """Square root with gradient 0 at 0: the subgradient of a norm that torch takes."""
+    zero = eq(a, 0)
+    return where(zero, 0, sqrt(where(zero, 1, a)))
+
+
 def scaled(a: Node, factor: Node) -> Node:
     """``a * factor`` for a real factor: of a complex number each part is multiplied."""
     return a * factor if a.dtype.kind != "c" else complex_(real(a) * factor, imag(a) * factor)

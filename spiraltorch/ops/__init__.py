@@ -30,6 +30,7 @@ from . import (
     norm,
     parts,
     polynomials,
+    products,
     random,
     rearrange,
     reduce,
@@ -43,5 +44,5 @@ from .registry import OPS, Op, op
 __all__ = [
     "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex", "conv",
     "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss", "matmul",
-    "norm", "op", "parts", "polynomials", "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
+    "norm", "op", "parts", "polynomials", "products", "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
 ]  # fmt: skip

@@ -244,6 +244,13 @@ def lu_factor_ex(A: Node, *, pivot: bool = True, check_errors: bool = False) -> 
     return lu, pivots, info
 
 
+@op("lu", kinds=KINDS, acc=False, samples=_ANY)
+def old_lu(A: Node, pivot: bool = True, get_infos: bool = False) -> tuple[Node, ...]:
+    """linalg.lu_factor, with infos where they are asked for.  (torch.lu)"""
+    lu, pivots, _, info = _factor("linalg.lu_factor_ex", A, pivot)
+    return (lu, pivots, info) if get_infos else (lu, pivots)
+
+
 def unpacked(lu: Node) -> tuple[Node, Node]:
     """(L, U) of a packed factorization."""
     m, n = lu.shape[-2:]

@@ -261,7 +261,7 @@ def vander(x: Node, *, N: int | None = None) -> Node:
     from .rearrange import joined
 
     if not x.shape:
-        raise ShapeError("x should be at least 1-dimensional")
+        x = graph.reshape(x, (1,))
     if N is not None and N <= 1:
         raise SpiralError(f"N must be greater than 1, not {N}")
     if x.dtype.kind == "b":

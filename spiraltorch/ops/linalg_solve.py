@@ -341,6 +341,8 @@ def tensorsolve(A: Node, B: Node, dims: Sequence[int] | None = None) -> Node:
 def _ldl(name: str, a: Node, is_hermitian: bool) -> tuple[Node, Node, Node]:
     matrices(name, a, square=True)
     n = a.shape[-1]
+    if not a.size:
+        return a, graph.full(0, a.shape[:-1], dtypes.int32), graph.full(0, a.shape[:-2], dtypes.int32)
     ld, pivots, info = call_packed("linalg.ldl_factor", a, [(n, n), (n,), (1,)], bool(is_hermitian))
     return ld, info_of(pivots), whole(info_of(info))
 

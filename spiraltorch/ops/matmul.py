@@ -63,7 +63,7 @@ def _without(a: Node, labels: Labels, gone: Labels) -> tuple[Node, list[Hashable
     return (fold("add", a, axes) if axes else a), [x for x in labels if x not in gone]
 
 
-def _same_type(name: str, *operands: Node) -> None:
+def same_type(name: str, *operands: Node) -> None:
     first = operands[0].dtype
     for o in operands[1:]:
         if o.dtype is not first:
@@ -119,7 +119,7 @@ _MATMUL = s.calls(
 @op("matmul", kinds="buifc", acc=False, samples=_MATMUL)
 def matmul(input: Node, other: Node) -> Node:
     """Matrix product over the last axes, batches broadcast; vectors lose their axis.  (torch.matmul)"""
-    _same_type("matmul", input, other)
+    same_type("matmul", input, other)
     if not input.shape or not other.shape:
         raise ShapeError(
             f"both arguments to matmul need to be at least 1D, but they are {len(input.shape)}D and {len(other.shape)}D"
@@ -127,25 +127,25 @@ def matmul(input: Node, other: Node) -> Node:
     return product(input, other)
 
 
-def _of_ranks(name: str, ranks: str, *operands: Node) -> None:
+def of_ranks(name: str, ranks: str, *operands: Node) -> None:
     words = {"1": "vector", "2": "matrix", "3": "3D tensor"}
     for k, (o, r) in enumerate(zip(operands, ranks)):
         if len(o.shape) != int(r):
             raise ShapeError(f"{name}: argument {k + 1} must be a {words[r]} ({r}-D), got shape {list(o.shape)}")
-    _same_type(name, *operands)
+    same_type(name, *operands)
 
 
 @op("mm", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3, 4)), s.call(T(2, 0), T(0, 3))))
 def mm(input: Node, mat2: Node) -> Node:
     """Product of two matrices.  (torch.mm)"""
-    _of_ranks("mm", "22", input, mat2)
+    of_ranks("mm", "22", input, mat2)
     return product(input, mat2)
 
 
 @op("bmm", kinds="buifc", acc=False, samples=s.calls(s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(0, 2, 3), T(0, 3, 4))))
 def bmm(input: Node, mat2: Node) -> Node:
     """Products of two batches of matrices.  (torch.bmm)"""
-    _of_ranks("bmm", "33", input, mat2)
+    of_ranks("bmm", "33", input, mat2)
     if mat2.shape[:2] != (input.shape[0], input.shape[2]):
         raise ShapeError(
             f"Expected size for first two dimensions of batch2 tensor to be: [{input.shape[0]}, {input.shape[2]}] "
@@ -157,18 +157,19 @@ def bmm(input: Node, mat2: Node) -> Node:
 @op("mv", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3))))
 def mv(input: Node, vec: Node) -> Node:
     """Product of a matrix and a vector.  (torch.mv)"""
-    _of_ranks("mv", "21", input, vec)
+    of_ranks("mv", "21", input, vec)
     return product(input, vec)
 
 
 @op("dot", kinds="buifc", acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0))))
 def dot(input: Node, tensor: Node) -> Node:
     """Sum of products of two vectors.  (torch.dot)"""
-    _of_ranks("dot", "11", input, tensor)
+    of_ranks("dot", "11", input, tensor)
     return product(input, tensor)
 
 
-@op("outer", kinds="buifc", operands=2, promote="arith", acc=False, samples=s.calls(s.call(T(2), T(3)), s.call(T(0), T(3))))
+@op("outer", kinds="buifc", operands=2, promote="arith", acc=False, aliases=("ger",),
+    samples=s.calls(s.call(T(2), T(3)), s.call(T(0), T(3))))  # fmt: skip
 def outer(input: Node, vec2: Node) -> Node:
     """All products of an element of ``input`` and one of ``vec2``.  (torch.outer)"""
     if len(input.shape) != 1 or len(vec2.shape) != 1:
@@ -184,7 +185,7 @@ def outer(input: Node, vec2: Node) -> Node:
     s.call(T(2, 3), T(3)), s.call(T(2, 3), T(3), T())))  # fmt: skip
 def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
     """``input @ weight.T + bias``: input [..., in], weight [out, in], bias [out].  (torch.nn.functional.linear)"""
-    _same_type("linear", *[n for n in (input, weight, bias) if n is not None])
+    same_type("linear", *[n for n in (input, weight, bias) if n is not None])
     if not input.shape or len(weight.shape) not in (1, 2):
         raise ShapeError(
             "linear: weight must be 1-D or 2-D and input at least 1-D, got "
@@ -202,7 +203,7 @@ def linear(input: Node, weight: Node, bias: Node | None = None) -> Node:
     return out if bias is None else out + bias
 
 
-def _scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
+def scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
     if lang.shapes_broadcast([input.shape, product.shape]) != product.shape:
         raise ShapeError(
             f"The expanded size of the tensor must match: {list(input.shape)} does not expand to {list(product.shape)}"
@@ -213,24 +214,24 @@ def _scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
     return (input if beta == 1 else input * number(beta, input)) + product
 
 
-@op("addmm", kinds="buifc", saves=("mat1", "mat2"), acc=False, samples=s.calls(
+@op("addmm", kinds="buifc", saves=("mat1", "mat2"), acc=False, inplace=True, samples=s.calls(
     s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3),
     s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
 def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (mat1 @ mat2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addmm)"""
-    _of_ranks("addmm", "22", mat1, mat2)
-    _same_type("addmm", mat1, input)
-    return _scaled_sum(input, product(mat1, mat2), beta, alpha)
+    of_ranks("addmm", "22", mat1, mat2)
+    same_type("addmm", mat1, input)
+    return scaled_sum(input, product(mat1, mat2), beta, alpha)
 
 
-@op("baddbmm", kinds="buifc", saves=("batch1", "batch2"), acc=False, samples=s.calls(
+@op("baddbmm", kinds="buifc", saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
     s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)),
     s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (batch1 @ batch2)`` for batches of matrices.  (torch.baddbmm)"""
-    _of_ranks("baddbmm", "33", batch1, batch2)
-    _same_type("baddbmm", batch1, input)
-    return _scaled_sum(input, product(batch1, batch2), beta, alpha)
+    of_ranks("baddbmm", "33", batch1, batch2)
+    same_type("baddbmm", batch1, input)
+    return scaled_sum(input, product(batch1, batch2), beta, alpha)
 
 
 @op("tensordot", kinds="buifc", acc=False, samples=s.calls(
@@ -239,7 +240,7 @@ def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: An
 def tensordot(a: Node, b: Node, dims: Any = 2) -> Node:
     """Products summed over the last ``dims`` axes of ``a`` and the first of ``b``, or over the axes listed for
     each.  (torch.tensordot)"""
-    _same_type("tensordot", a, b)
+    same_type("tensordot", a, b)
     if isinstance(dims, int):
         if dims < 0 or dims > min(len(a.shape), len(b.shape)):
             raise ShapeError(f"tensordot expects dims >= 0 and at most the rank of both tensors, but got dims={dims}")
@@ -337,7 +338,7 @@ def einsum(equation: str, *operands: Any) -> Node:
         others = set(wanted).union(*terms[:k], *terms[k + 1 :])
         parts.append(_summed(*_diagonals(o, t), others))
     if len(parts) > 1:
-        _same_type("einsum", *[p[0] for p in parts])
+        same_type("einsum", *[p[0] for p in parts])
     total, labels = parts[0]
     for k, (b, lb) in enumerate(parts[1:], 1):
         later = set(wanted).union(*[p[1] for p in parts[k + 1 :]])

@@ -361,7 +361,7 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
     x, p, axes = _norm_form(input, p, dim, dtype)
     target = (dtype or input.dtype).to_real()
     if p == 2:
-        return cast(lang.sqrt(fold("add", lang.size_squared(x), axes, keepdim)), target)
+        return cast(lang.root(fold("add", lang.size_squared(x), axes, keepdim)), target)
     size = lang.absolute(x)
     if p == 0:
         return cast(fold("add", cast(lang.ne(x, 0), size.dtype), axes, keepdim), target)

@@ -1,0 +1,141 @@
+"""More products of vectors and matrices, and distances between rows: torch's names for what :mod:`.matmul` does.
+
+In: nodes of one type.  Out: a node.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> a, b = graph.param(0, (2, 3), dtypes.float32), graph.param(1, (4, 5), dtypes.float32)
+    >>> OPS["kron"].apply([a, b], {}).shape
+    (8, 15)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import dtypes
+from ..errors import ShapeError, SpiralError
+from ..ir import graph, lang
+from ..ir.node import Node
+from . import samples as s
+from .matmul import of_ranks, product, same_type, scaled_sum
+from .registry import op
+
+T = s.T
+ANY = "buifc"
+
+
+@op("addmv", kinds=ANY, saves=("mat", "vec"), acc=False, inplace=True, samples=s.calls(
+    s.call(T(2), T(2, 3), T(3)), s.call(T(), T(2, 3), T(3), beta=2, alpha=3), s.call(T(2), T(2, 3), T(3), beta=0)))  # fmt: skip
+def addmv(input: Node, mat: Node, vec: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
+    """``beta * input + alpha * (mat @ vec)``; with ``beta`` 0 ``input`` is ignored.  (torch.addmv)"""
+    of_ranks("addmv", "21", mat, vec)
+    same_type("addmv", mat, input)
+    return scaled_sum(input, product(mat, vec), beta, alpha)
+
+
+@op("addbmm", kinds=ANY, saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
+    s.call(T(2, 4), T(5, 2, 3), T(5, 3, 4)), s.call(T(4), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
+def addbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
+    """``beta * input + alpha * sum(batch1[i] @ batch2[i])``.  (torch.addbmm)"""
+    of_ranks("addbmm", "33", batch1, batch2)
+    same_type("addbmm", batch1, input)
+    if batch1.shape[0] != batch2.shape[0] or batch1.shape[2] != batch2.shape[1]:
+        raise ShapeError(
+            f"batch1 and batch2 must fit each other, but they have shapes {list(batch1.shape)} and {list(batch2.shape)}"
+        )
+    total = graph.dot(batch1, batch2, contract_a=(0, 2), contract_b=(0, 1))
+    return scaled_sum(input, total, beta, alpha)
+
+
+@op("addr", kinds=ANY, operands=3, promote="arith", acc=False, inplace=True, samples=s.calls(
+    s.call(T(2, 3), T(2), T(3)), s.call(T(3), T(2), T(3), beta=2, alpha=3), s.call(T(2, 3), T(2), T(3), beta=0)))  # fmt: skip
+def addr(input: Node, vec1: Node, vec2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
+    """``beta * input + alpha * outer(vec1, vec2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addr)"""
+    if len(vec1.shape) != 1 or len(vec2.shape) != 1:
+        raise ShapeError(f"addr: Expected 1-D argument vec1 and vec2, but got {len(vec1.shape)}-D and {len(vec2.shape)}-D")
+    column = graph.reshape(vec1, (vec1.size, 1))
+    if input.dtype is dtypes.bool_:
+        both = column & vec2 if alpha else graph.full(False, (vec1.size, vec2.size), dtypes.bool_)
+        return (input if beta else graph.full(False, (), dtypes.bool_)) | both
+    return scaled_sum(input, lang.row("MUL", column, vec2), beta, alpha)
+
+
+@op("vdot", kinds=ANY, acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0)), s.call(
+    T(3, dtype=dtypes.complex64), T(3, dtype=dtypes.complex64))))  # fmt: skip
+def vdot(input: Node, other: Node) -> Node:
+    """Sum of ``conj(input) * other`` of two vectors.  (torch.vdot)"""
+    of_ranks("vdot", "11", input, other)
+    return product(lang.conj(input), other)
+
+
+@op("inner", kinds=ANY, acc=False, samples=s.calls(
+    s.call(T(3), T(3)), s.call(T(2, 3), T(4, 3)), s.call(T(2, 3), T()), s.call(T(2, 5, 3), T(3))))  # fmt: skip
+def inner(input: Node, other: Node) -> Node:
+    """Products summed over the last axis of both, all pairs of the others; a number multiplies.  (torch.inner)"""
+    if not input.shape or not other.shape:
+        return lang.row("MUL", input, other)
+    same_type("inner", input, other)
+    if input.shape[-1] != other.shape[-1]:
+        raise ShapeError(
+            "inner() the last dimension must match on both input tensors but got shapes "
+            f"{list(input.shape)} and {list(other.shape)}"
+        )
+    return graph.dot(input, other, contract_a=(len(input.shape) - 1,), contract_b=(len(other.shape) - 1,))
+
+
+@op("kron", kinds=ANY, operands=2, promote="arith", acc=False, samples=s.calls(
+    s.call(T(2, 3), T(4, 5)), s.call(T(3), T(2, 2)), s.call(T(), T(2)), s.call(T(0, 2), T(3, 2))))  # fmt: skip
+def kron(input: Node, other: Node) -> Node:
+    """Each element of ``input`` times the whole of ``other``, side by side.  (torch.kron)"""
+    rank = max(len(input.shape), len(other.shape))
+    a, b = ((1,) * (rank - len(x.shape)) + x.shape for x in (input, other))
+    left = graph.reshape(input, tuple([n for k in a for n in (k, 1)]))
+    right = graph.reshape(other, tuple([n for k in b for n in (1, k)]))
+    both = left & right if input.dtype is dtypes.bool_ else lang.row("MUL", left, right)
+    return graph.reshape(both, tuple([m * n for m, n in zip(a, b)]))
+
+
+# -- distances ----------------------------------------------------------------------------------------
+
+
+def _distance(size: Node, p: float) -> Node:
+    if p == 0:
+        return lang.fold("add", lang.where(lang.ne(size, 0), lang.lift(1, size), 0), -1)
+    if p == 1:
+        return lang.fold("add", size, -1)
+    if p == 2:
+        return lang.root(lang.fold("add", size * size, -1))
+    if p == float("inf"):
+        return lang.fold("max", size, -1)
+    zero = lang.eq(size, 0)
+    total = lang.fold("add", lang.where(zero, 0, lang.pow_(lang.where(zero, 1, size), p)), -1)
+    none = lang.eq(total, 0)
+    return lang.where(none, 0, lang.pow_(lang.where(none, 1, total), 1 / p))
+
+
+@op("cdist", kinds="f", acc=False, where=("",), samples=s.calls(
+    s.call(T(3, 2), T(4, 2)), s.call(T(2, 3, 2), T(4, 2), p=1.0), s.call(T(3, 2), T(4, 2), 3.0),
+    s.call(T(3, 2), T(4, 2), float("inf")), s.call(T(3, 2), T(4, 2), 0.0), s.call(T(0, 2), T(4, 2))))  # fmt: skip
+def cdist(x1: Node, x2: Node, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Node:
+    """The p-norm of the difference of every row of ``x1`` [.., m, d] and ``x2`` [.., n, d]: [.., m, n].  (torch.cdist)"""
+    if len(x1.shape) < 2 or len(x2.shape) < 2:
+        raise ShapeError(f"cdist only supports at least 2D tensors, got {len(x1.shape)}D and {len(x2.shape)}D")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise ShapeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if x1.dtype is not x2.dtype or x1.dtype not in (dtypes.float32, dtypes.float64):
+        raise SpiralError(f"cdist only supports floating-point dtypes of one type, got {x1.dtype.name} and {x2.dtype.name}")
+    if p < 0:
+        raise SpiralError("cdist only supports non-negative p values")
+    left = graph.reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
+    right = graph.reshape(x2, (*x2.shape[:-2], 1, *x2.shape[-2:]))
+    way = left - right
+    if not x1.shape[-1]:
+        return graph.full(0, way.shape[:-1], way.dtype)
+    if p == 2:
+        return lang.root(lang.fold("add", way * way, -1))
+    return _distance(lang.absolute(way), float(p))
+
+
+__all__: list[str] = []
