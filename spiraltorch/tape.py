@@ -164,6 +164,11 @@ class WriteCall(Call):
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
         return [write_through(nodes[0], self.steps, nodes[1])]
 
+    def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
+        if self.steps or grads[0] is None:
+            return super().vjp(grads, outs, nodes)
+        return [graph.full(0, nodes[0].shape, nodes[0].dtype), grads[0]]
+
 
 class ViewCall(Call):
     """A view of a tensor, or one made anew after its cell was written: tensor -> view."""

@@ -30,6 +30,8 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
     if tracked and self._steps:
         base = _base(self)
         step = GradFn(WriteCall(self._steps), [base, source if source is not None else from_node(value, cell.device)], [base])
+    elif not tracked and not self._steps and mode.enabled and self._history() is not None:
+        tracked, step = True, GradFn(WriteCall(()), [self, from_node(value)], [self])  # what was there gets zeros
     cell.set(write_through(cell.node, self._steps, value))
     if tracked:
         if step is not None:
@@ -39,8 +41,6 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
             assert source is not None
             cell.history = _moved_here(self, source)
         cell.history_version = cell.version
-    elif not self._steps and self._fn is not None and mode.enabled:
-        self._fn, self._index, cell.history = None, 0, None  # overwritten by something without history
     if source is not None and source._storage.exposed:
         computed_at_once((source,), (self,))
     return self

@@ -316,6 +316,8 @@ def _wrapped(index: Node, size: int, axis: int) -> Node:
     """Negative positions counted from the end."""
     if index.dtype.kind not in "iu":
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    if index.size and not size:
+        raise IndexError(f"index is out of bounds for dimension {axis} with size 0")
     at = cast(index, dtypes.int64)
     return lang.where(lang.lt(at, 0), at + size, at) if index.dtype.is_signed else at
 

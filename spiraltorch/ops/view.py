@@ -436,13 +436,15 @@ def expand_steps(shape: Shape, wanted: tuple[int, ...]) -> Steps:
                 f"dimension {i}.  Target sizes: {list(wanted)}.  Tensor sizes: {list(shape)}"
             )
         full.append(have if n == -1 else n)
-    steps = _reshaped((1,) * lead + shape, shape) if shape else []
-    return steps if (1,) * lead + shape == tuple(full) else [*steps, ("EXPAND", tuple(full))]
+    ones = (1,) * lead + shape
+    if ones == tuple(full):
+        return _reshaped(ones, shape)
+    return [*(_reshaped(ones, shape) if shape else []), ("EXPAND", tuple(full))]
 
 
 _EXPAND = s.calls(
     s.call(T(2, 1), (2, 3)), s.call(T(2, 1), (4, -1, 3)), s.call(T(), (2, 3)), s.call(T(3), (3,)), s.call(T(1), (0,)),
-    s.call(T(1, 3), (1, 1, 3)), s.call(T(), ()),
+    s.call(T(1, 3), (1, 1, 3)), s.call(T(), ()), s.call(T(), (1,)),
 )  # fmt: skip
 
 
