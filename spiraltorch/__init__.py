@@ -120,6 +120,15 @@ _install_methods(globals())
 _install_complex()
 _install_spectra(fft)
 
+for _name in (  # what torch has as st.name too, with the same arguments
+    "adaptive_avg_pool1d avg_pool1d bilinear celu celu_ channel_shuffle conv3d conv_tbc conv_transpose1d conv_transpose2d "
+    "conv_transpose3d cosine_similarity hardshrink hinge_embedding_loss kl_div margin_ranking_loss max_pool1d max_pool2d "
+    "max_pool3d pairwise_distance pdist pixel_shuffle pixel_unshuffle poisson_nll_loss prelu rrelu rrelu_ selu selu_ threshold "
+    "threshold_ triplet_margin_loss"
+).split():
+    if hasattr(nn.functional, _name):
+        globals().setdefault(_name, getattr(nn.functional, _name))
+
 
 def __getattr__(name: str) -> _types.ModuleType:
     """``st.library`` is loaded when it is first asked for."""
