@@ -35,6 +35,7 @@ FAMILIES = (
     "matrix",
     "attention",
     "training",
+    "convolution",
     "eager",
 )
 

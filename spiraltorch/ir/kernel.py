@@ -14,8 +14,8 @@ over the leaves
     LOAD    arg Load; src = dynamic indices, then the guard if ``arg.guarded``
 
 Nothing here is a size: axis sizes, strides and offsets are :class:`Slot` arguments, except that a
-stride may be the static number 1 (contiguous) or absent (broadcast).  One kernel therefore serves
-every length.  ``str(kernel)`` prints it, ``text.parse_kernel`` reads it back.
+stride may be the static number 1 (contiguous) or absent (broadcast), and along the lanes 2 to 4 (every
+second element).  One kernel therefore serves every length.  ``str(kernel)`` prints it, ``text.parse_kernel`` reads it back.
 
 Native calling convention: ``void f(int64 *args, int64 lo, int64 hi)`` runs tasks lo..hi.  ``args``
 holds 8-byte words: one pointer per param, then one int64 per slot, then one word per scalar (its
@@ -144,6 +144,9 @@ class Kernel:
 
     lane: which axis runs in vector lanes: 'row' (the last row axis; every reduction is then per lane)
     or 'inner' (the last axis of each phase).  block: values of the lane axis in one task (lane 'row').
+
+    group > 1 (lane 'row', no inner axes): the last row axis has exactly this many values, and lanes run along the
+    row axis before it; what is stored side by side for a group is interleaved in registers.
     """
 
     axes: tuple[Slot, ...]
@@ -154,13 +157,19 @@ class Kernel:
     scalars: tuple[DType, ...]
     slots: int
     phases: tuple[Phase, ...]
+    group: int = 1
+
+    @property
+    def lane_row(self) -> int:
+        """Lane 'row': the row axis along which lanes run."""
+        return self.rows - 1 - (self.group > 1)
 
     def tasks(self, ints: Sequence[int]) -> int:
         """How many tasks there are, given the slots' values."""
         n = 1
-        for k in range(self.rows):
+        for k in range(self.rows if self.lane == "inner" else self.lane_row + 1):
             size = ints[self.axes[k].index]
-            if self.lane == "row" and k == self.rows - 1:
+            if self.lane == "row" and k == self.lane_row:
                 size = -(-size // self.block)
             n *= size
         return n
@@ -182,12 +191,28 @@ class Kernel:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A coordinate of an operand's element, ``offset + sum(b_j * batch_j) + I(i) + K(k)``, and the ``size`` it
+    must be below, from 0.  ``outer`` and ``inner`` as of :class:`Operand`."""
+
+    outer: Coef | str
+    inner: Coef | str
+    size: Slot
+    batch: tuple[Coef, ...] = ()
+    offset: Coef = 0
+
+
+MOST_BOUNDS = 3  # of one operand
+
+
+@dataclass(frozen=True)
 class Operand:
     """One side of a :class:`Gemm`: element (b.., i, k) of ``param`` at
     ``offset + sum(b_j * batch_j) + I(i) + K(k)``, in elements.
 
     ``outer`` and ``inner`` say I and K: a :class:`Coef` is a stride (1 is static), a str 'p3' names
     the param that holds an int64 table of offsets.  The element is cast to the Gemm's ``acc`` type.
+    Where one of the ``bounds`` does not hold the memory is not touched and the element is 0: padding.
     """
 
     param: int
@@ -195,6 +220,7 @@ class Operand:
     inner: Coef | str
     batch: tuple[Coef, ...] = ()
     offset: Coef = 0
+    bounds: tuple[Bound, ...] = ()
 
 
 @dataclass(frozen=True)

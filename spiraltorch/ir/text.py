@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..dtypes import BY_NAME, DType
-from .kernel import Access, Check, Coef, Gemm, Kernel, Load, Operand, Param, Phase, Reduce, Slot, Store
+from .kernel import Access, Bound, Check, Coef, Gemm, Kernel, Load, Operand, Param, Phase, Reduce, Slot, Store
 from .node import Bits, Node, Shape, make, toposort
 
 _NAN = struct.pack("<d", float("nan"))
@@ -140,14 +140,20 @@ def _list_text(items: Iterable[Any]) -> str:
 def format_kernel(k: Kernel) -> str:
     """The kernel tree as text; equal kernels give equal text."""
     body = _Body(k.nodes())
-    body.lines.append(f"kernel rows={k.rows} lane={k.lane} block={k.block} axes={_list_text(k.axes)} {_signature(k)}")
+    group = f" group={k.group}" if k.group > 1 else ""
+    body.lines.append(f"kernel rows={k.rows} lane={k.lane} block={k.block}{group} axes={_list_text(k.axes)} {_signature(k)}")
     for p in k.phases:
         body.phase("phase", p)
     return "\n".join(body.lines)
 
 
 def _operand_text(name: str, o: Operand) -> str:
-    return f"  {name} = p{o.param} outer={o.outer!s} inner={o.inner!s} batch={_list_text(o.batch)} offset={o.offset!r}"
+    bounds = "".join([f" size={b.size!r} {_place_text(b)}" for b in o.bounds])
+    return f"  {name} = p{o.param} {_place_text(o)}{bounds}"
+
+
+def _place_text(o: Operand | Bound) -> str:
+    return f"outer={o.outer!s} inner={o.inner!s} batch={_list_text(o.batch)} offset={o.offset!r}"
 
 
 def format_gemm(g: Gemm) -> str:
@@ -170,9 +176,10 @@ _STORE = re.compile(r"store p(\d+)\[([^\]]*)\] = (%\d+)(?: if (%\d+))?")
 _CHECK = re.compile(r"check (%\d+) else (-?\d+)")
 _LOAD = re.compile(r"p(\d+)\[([^\];]*)((?:; [^\];]+)*)\](\??)")
 _PHASE = re.compile(r"(?:phase|epilogue) \(([a\d, ]*)\)")
-_OPERAND = re.compile(r"[ab] = p(\d+) outer=(\S+) inner=(\S+) batch=\(([^)]*)\) offset=(\S+)")
+_OPERAND = re.compile(r"[ab] = p(\d+) (.+)")
+_PLACE = re.compile(r"outer=(\S+) inner=(\S+) batch=\(([^)]*)\) offset=(\S+)")
 _SIGNATURE = r"params=\(([^)]*)\) scalars=\(([^)]*)\) slots=(\d+)"
-_KERNEL = re.compile(r"kernel rows=(\d+) lane=(\w+) block=(\d+) axes=\(([^)]*)\) " + _SIGNATURE)
+_KERNEL = re.compile(r"kernel rows=(\d+) lane=(\w+) block=(\d+)(?: group=(\d+))? axes=\(([^)]*)\) " + _SIGNATURE)
 _GEMM = re.compile(r"gemm axes=\(([^)]*)\) depth=s(\d+) acc=(\w+) " + _SIGNATURE)
 
 
@@ -303,19 +310,28 @@ def _slots(text: str) -> tuple[Slot, ...]:
 def parse_kernel(text: str) -> Kernel:
     """The kernel that ``format_kernel`` printed.  Raises ValueError for a line it can't read."""
     head, *lines = text.strip().splitlines()
-    rows, lane, block, axes, params, scalars, slots = _match(_KERNEL, head).groups()
+    rows, lane, block, group, axes, params, scalars, slots = _match(_KERNEL, head).groups()
     return Kernel(
-        _slots(axes), int(rows), lane, int(block), _params(params), _scalars(scalars), int(slots), _phases(lines)
-    )
+        _slots(axes), int(rows), lane, int(block), _params(params), _scalars(scalars), int(slots), _phases(lines),
+        int(group or 1),
+    )  # fmt: skip
 
 
 def _operand(line: str) -> Operand:
-    param, outer, inner, batch, offset = _match(_OPERAND, line).groups()
+    param, places = _match(_OPERAND, line).groups()
+    own, *bounds = places.split(" size=s")
+    found = []
+    for b in bounds:
+        size, _, place = b.partition(" ")
+        outer, inner, batch, offset = _place(place)
+        found.append(Bound(outer, inner, Slot(int(size)), batch, offset))
+    return Operand(int(param), *_place(own), tuple(found))
 
-    def step(text: str) -> Coef | str:
-        return text if text[0] == "p" else _coef(text)
 
-    return Operand(int(param), step(outer), step(inner), tuple([_coef(b) for b in _items(batch)]), _coef(offset))
+def _place(text: str) -> tuple[Coef | str, Coef | str, tuple[Coef, ...], Coef]:
+    outer, inner, batch, offset = _match(_PLACE, text).groups()
+    along, deep = (step if step[0] == "p" else _coef(step) for step in (outer, inner))
+    return along, deep, tuple([_coef(b) for b in _items(batch)]), _coef(offset)
 
 
 def parse_gemm(text: str) -> Gemm:

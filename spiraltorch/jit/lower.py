@@ -21,6 +21,7 @@ from .stages import Guard, Read, Stage
 
 POINTWISE_BLOCK = 4096  # elements of one task of a pointwise kernel: 16 KiB of float32
 COLUMN_BLOCKS = (2048, 256, 64)  # columns of one task when lanes run across a fold; wider streams better
+SHORT = (2, 3, 4)  # strides along the lanes that are part of a kernel's code, and sizes of a group
 COLUMN_TASKS = 8  # but there should be this many tasks
 
 
@@ -75,6 +76,7 @@ class Arguments:
         self.ints: list[int] = []
         self.scalars: list[int] = []
         self.scalar_types: list[DType] = []
+        self.lane = -1  # the kernel axis whose short strides are static
 
     def param(self, key: Any, dtype: DType, mode: str) -> int:
         """Number of the parameter for ``key``; reading what is also written makes it 'inout'."""
@@ -102,7 +104,7 @@ class Arguments:
 
     def access(self, form: Affine, placed: bool = False) -> Access:
         """``placed``: the offset is an argument even when it is 0 (parts of one array share a kernel)."""
-        terms = tuple([(k, self.coef(c)) for k, c in form.terms])
+        terms = tuple([(k, c if k == self.lane and c in SHORT else self.coef(c)) for k, c in form.terms])
         return Access(self.slot(form.const) if placed or form.const else 0, terms)
 
 
@@ -242,6 +244,8 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     frames, frame_of = _frames(g, len(rows))
     sizes = rows + [s for f in frames for s in f.sizes]
     forms = {t: _atom_forms(t, g.places[t], rows, frame_of.get(t)) for t in g.stages}
+    if g.kind == "map":
+        sizes, forms = _in_store_order([_store_form(t, forms[t]) for t in g.stages if t.node in stored], sizes, forms)
     tr = Translator(g, sizes)
     exprs = {t: tr.stage(t, forms[t]) for t in g.stages}
     checks = [(tr.expr(c, t, tuple(forms[t]), ()), gather, t) for t in g.stages for c, gather in t.checks]
@@ -260,6 +264,10 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     numbers = {id(f): [merge[run[-1]][0] for run in found] for f, found in zip(frames, frame_runs)}
     args = Arguments()
     axes = tuple([args.slot(math.prod(sizes[k] for k in run)) for run in runs])
+    by_row = g.lane == "row" or g.kind != "row"
+    group = _group(runs, sizes, list(stores.values())) if by_row and not frames else 1
+    if by_row:
+        args.lane = row_runs - 1 - (group > 1)
     em = Emitter(args, memory, merge)
     phases, launch_checks = _phases(g, exprs, checks, stores, frame_of, numbers, tr, em)
     if launch_checks:
@@ -269,12 +277,33 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
         phases = tuple([_shift_phase(p) for p in phases])
         row_runs = 1
     lane, block = ("inner", 0)
-    if g.lane == "row" or g.kind != "row":
+    if by_row:
         folds = any(p.axes for p in phases)
         lane, block = "row", _column_block(g.rows, len(phases)) if folds else POINTWISE_BLOCK
-    kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases)
+    kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases, group)
     outs = [t.node for t in stores]
     return Launch(kernel, args.params, args.ints, args.scalars, outs, launch_checks, g, [t.node for t in g.stages])
+
+
+def _in_store_order(
+    stores: Sequence[Affine], sizes: list[int], forms: dict[Stage, list[Affine]]
+) -> tuple[list[int], dict[Stage, list[Affine]]]:
+    """The axes of a pointwise kernel, and forms in them, in the order of the memory that all its results share."""
+    orders = {tuple(sorted(range(len(sizes)), key=lambda k: -f.coef(k))) for f in stores}
+    if len(orders) != 1:
+        return sizes, forms
+    (order,) = orders
+    moved = [Affine.axis(order.index(k)) for k in range(len(sizes))]
+    return [sizes[k] for k in order], {t: [f.substitute(moved) for f in own] for t, own in forms.items()}
+
+
+def _group(runs: Sequence[Sequence[int]], sizes: Sequence[int], stores: Sequence[Affine]) -> int:
+    """Size of the last row axis if it is so short that lanes run along the one before it, else 1."""
+    if len(runs) < 2:
+        return 1
+    size = math.prod(sizes[k] for k in runs[-1])
+    together = size in SHORT and all(f.coef(runs[-1][-1]) == 1 and f.coef(runs[-2][-1]) == size for f in stores)
+    return size if together else 1
 
 
 def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:

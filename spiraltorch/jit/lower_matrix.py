@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType
 from ..ir.index import Affine, NotAffine, flatten, row_major
-from ..ir.kernel import Coef, Gemm, Operand, Phase, Store
+from ..ir.kernel import Bound, Coef, Gemm, Operand, Phase, Store
 from ..ir.node import Node, make
 from .places import Group, collapse, refine, spread
 from .stages import Stage, View
@@ -176,30 +175,35 @@ def _operand(
     args: Any,
     memory: Callable[[Node], Any],
 ) -> Operand:
-    read, parts = view.read, view.parts
-    dtype: DType = read.node.dtype
-    param = args.param(memory(read.node), dtype, "in")
-    flat = read.position
+    """How a kernel reads ``view``: where the element is, and the bounds that padding puts on its coordinates."""
+    read = view.read
+    param = args.param(memory(read.node), read.node.dtype, "in")
 
-    def strides(dims: Sequence[int]) -> list[tuple[int, int]]:
-        return [(view.atoms[k], flat.coef(k)) for d in dims for k in parts[d]]
+    def walks(form: Affine) -> tuple[Coef | str, Coef | str, tuple[Coef, ...]]:
+        """Along the axis, along k, and per batch axis."""
 
-    # The result's atoms may be finer than the operand's; each gets its own stride.
-    fine: dict[int, int] = {}
-    for dims, atoms in ((batch, batch_atoms), (free, free_atoms)):
-        own = strides(dims)
-        sizes = [axes.sizes[k] for k in atoms]
-        for k, c in zip(atoms, _fine_strides(own, sizes)):
-            fine[k] = c
-    batch_coefs: list[Coef] = []
-    for run in axes.batch:
-        table = _merge([(axes.sizes[k], fine.get(k, 0)) for k in run])
-        if len(table) > 1:
-            raise NotAffine("batch axes are not evenly spaced")
-        batch_coefs.append(args.coef(table[0][1]) if table else 0)
-    along = _walk([(axes.sizes[k], fine.get(k, 0)) for k in outer], args)
-    deep = _walk(strides(contract), args)
-    return Operand(param, along, deep, tuple(batch_coefs), args.coef(flat.const) if flat.const else 0)
+        def strides(dims: Sequence[int]) -> list[tuple[int, int]]:
+            return [(view.atoms[k], form.coef(k)) for d in dims for k in view.parts[d]]
+
+        # The result's atoms may be finer than the operand's; each gets its own stride.
+        fine: dict[int, int] = {}
+        for dims, atoms in ((batch, batch_atoms), (free, free_atoms)):
+            fine.update(zip(atoms, _fine_strides(strides(dims), [axes.sizes[k] for k in atoms])))
+        per_batch: list[Coef] = []
+        for run in axes.batch:
+            table = _merge([(axes.sizes[k], fine.get(k, 0)) for k in run])
+            if len(table) > 1:
+                raise NotAffine("batch axes are not evenly spaced")
+            per_batch.append(args.coef(table[0][1]) if table else 0)
+        along = _walk([(axes.sizes[k], fine.get(k, 0)) for k in outer], args)
+        return along, _walk(strides(contract), args), tuple(per_batch)
+
+    own, const = walks(read.position), read.position.const
+    bounds = []
+    for form, _, size in read.guards:
+        along, deep, per_batch = walks(form)
+        bounds.append(Bound(along, deep, args.slot(size), per_batch, args.slot(form.const)))
+    return Operand(param, *own, args.coef(const) if const else 0, tuple(bounds))
 
 
 def _fine_strides(own: Sequence[tuple[int, int]], sizes: Sequence[int]) -> list[int]:

@@ -20,6 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, flatten
+from ..ir.kernel import MOST_BOUNDS
 from ..ir.node import Node, toposort
 from ..ir.prims import MOVEMENT, ROWS
 
@@ -283,7 +284,7 @@ def reads_views(n: Node) -> bool:
 def operand_base(n: Node, kept: set[Node], casts: bool = True) -> Node:
     """What a matrix operand is read from: below movement that a packing loop can follow, and ``casts``."""
     while n not in kept:
-        if n.op in MOVEMENT and n.op != "PAD":
+        if n.op in MOVEMENT and (n.op != "PAD" or not any(interior for _, _, interior in n.arg)):
             n = n.src[0]
         elif n.op == "COPY" and not _is_leaf(n.src[0]):
             n = n.src[0]
@@ -404,17 +405,27 @@ def operand_view(x: Node, kept: set[Node], casts: bool = True) -> View:
         except NotAffine as problem:
             problem.node = x
             raise
-        while e.op == "CAST":
-            e = e.src[0]
+        while e.op in ("CAST", "WHERE"):  # a guarded read is 0 elsewhere
+            e = e.src[e.op == "WHERE"]
         if e.op != "READ":  # a constant
             refusal = NotAffine("a matrix operand is read from memory")
             refusal.node = x
             raise refusal
+        if len(e.arg.guards) > MOST_BOUNDS:
+            unbounded = NotAffine("an operand is padded along too many axes")
+            unbounded.node = _outermost_pad(x)
+            raise unbounded
         parts, at = [], 0
         for p in split:
             parts.append(tuple(range(at, at + len(p))))
             at += len(p)
         return View(e.arg, tuple(stage.atoms), tuple(parts))
+
+
+def _outermost_pad(n: Node) -> Node:
+    while n.op != "PAD":
+        n = n.src[0]
+    return n
 
 
 def _domain(s: Stage, shape: Sequence[int], split: Sequence[Sequence[int]] | None = None) -> None:

@@ -119,6 +119,8 @@ def names(k: Kernel | Gemm) -> Names:
             slots.name(operand.outer, f"{what}_{outer}_stride")
             slots.name(operand.inner, f"{what}_k_stride")
             slots.name(operand.offset, f"{what}_offset")
+            for j, bound in enumerate(operand.bounds):
+                slots.name(bound.size, f"{what}_size{j}")
     slots.leaves(k, params, axes)
     for phase in (k.epilogue,) if isinstance(k, Gemm) else k.phases:
         slots.stores(phase, params, axes)

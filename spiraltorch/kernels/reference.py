@@ -28,7 +28,7 @@ import numpy as np
 
 from ..dtypes import FLOAT, DType, bfloat16, bool_, float16
 from ..errors import VerifyError
-from ..ir.kernel import Access, Coef, Gemm, Kernel, Operand, Phase, Slot
+from ..ir.kernel import Access, Bound, Coef, Gemm, Kernel, Operand, Phase, Slot
 from ..ir.node import Node, toposort
 from ..ir.prims import ROWS
 
@@ -445,7 +445,23 @@ def run_kernel(kernel: Kernel, arrays: Sequence[Array], ints: Sequence[int], sca
 
 
 def _operand(grid: _Grid, o: Operand, sizes: tuple[int, int], acc: DType) -> Array:
-    """The operand gathered to (batch.., outer, inner), cast to ``acc``."""
+    """The operand gathered to (batch.., outer, inner), cast to ``acc``; 0 where a bound does not hold."""
+    where = _places(grid, o, sizes)
+    memory = grid.arrays[o.param]
+    held = np.full(where.shape, True)
+    for b in o.bounds:
+        at = _places(grid, b, sizes)
+        held = held & (at >= 0) & (at < grid.coef(b.size))
+    where = np.where(held, where, 0)
+    if held.any() and (where.min() < 0 or where.max() >= memory.size):
+        raise IndexError(f"operand p{o.param} reads outside its {memory.size} elements")
+    if not memory.size:
+        return np.zeros(where.shape, acc.np)
+    return convert(np.where(held, memory[where], memory.dtype.type(0)), acc)
+
+
+def _places(grid: _Grid, o: Operand | Bound, sizes: tuple[int, int]) -> Array:
+    """The linear form of an operand, or of a bound, at (batch.., outer, inner)."""
 
     def steps(c: Coef | str, size: int) -> Array:
         if isinstance(c, str):
@@ -456,10 +472,7 @@ def _operand(grid: _Grid, o: Operand, sizes: tuple[int, int], acc: DType) -> Arr
     for axis, stride in reversed(list(enumerate(o.batch))):
         along = np.arange(grid.sizes[axis], dtype=np.int64) * grid.coef(stride)
         where = along.reshape(-1, *(1,) * where.ndim) + where
-    memory = grid.arrays[o.param]
-    if where.size and (where.min() < 0 or where.max() >= memory.size):
-        raise IndexError(f"operand p{o.param} reads outside its {memory.size} elements")
-    return convert(memory[where], acc)
+    return where
 
 
 def run_gemm(gemm: Gemm, arrays: Sequence[Array], ints: Sequence[int], scalars: Sequence[Any] = ()) -> None:

@@ -14,6 +14,8 @@ WINDOW an axis, and one DOT of the weight with the windows, whose output [O, N, 
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +24,7 @@ from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
-from ..ir.node import Node, cast
+from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import dtypes_limits, number
 from .gradients import vjp
@@ -297,13 +299,41 @@ def _lowest(x: Node) -> float | int:
     return float("-inf") if x.dtype.kind == "f" else 0 if x.dtype.kind == "u" else -(1 << (x.dtype.bits - 1))
 
 
+MOST_CELLS = 25  # of a window that is looked at cell by cell; a larger one is folded
+
+
+def _cells(wins: Node) -> list[Node]:
+    """What each place of a window holds, over all windows."""
+    high, wide = wins.shape[-2:]
+    lead = tuple([(0, n, 1) for n in wins.shape[:-2]])
+    places = [(i, j) for i in range(high) for j in range(wide)]
+    cells = [graph.slice_(wins, (*lead, (i, i + 1, 1), (j, j + 1, 1))) for i, j in places]
+    return [graph.reshape(c, wins.shape[:-2]) for c in cells]
+
+
+def _largest(wins: Node) -> Node:
+    if math.prod(wins.shape[-2:]) > MOST_CELLS:
+        return fold("max", wins, (len(wins.shape) - 2, len(wins.shape) - 1))
+    return functools.reduce(functools.partial(lang.row, "MAX"), _cells(wins))
+
+
+def _number_in(shape: tuple[int, ...]) -> Node:
+    """The number of a place in its window, int32."""
+    rank = len(shape)
+    return cast(graph.iota(shape, rank - 2) * shape[-1] + graph.iota(shape, rank - 1), dtypes.int32)
+
+
 def _winner(wins: Node, best: Node) -> Node:
-    """Number in its window of the first element equal to the largest, int64."""
-    rank = len(wins.shape)
-    shape = (*best.shape, 1, 1)
-    number_in = graph.iota(wins.shape, rank - 2) * wins.shape[-1] + graph.iota(wins.shape, rank - 1)
-    hit = is_extreme(wins, graph.expand(graph.reshape(best, shape), wins.shape))
-    return fold("min", lang.where(hit, number_in, wins.shape[-2] * wins.shape[-1]), (rank - 2, rank - 1))
+    """Number in its window of the first element equal to the largest, int32."""
+    rank, count = len(wins.shape), math.prod(wins.shape[-2:])
+    if count <= MOST_CELLS:
+        cells = _cells(wins)
+        first = graph.full(count - 1, best.shape, dtypes.int32)
+        for k in reversed(range(count - 1)):
+            first = lang.where(is_extreme(cells[k], best), const(k, dtypes.int32), first)
+        return first
+    hit = is_extreme(wins, graph.expand(graph.reshape(best, (*best.shape, 1, 1)), wins.shape))
+    return fold("min", lang.where(hit, _number_in(wins.shape), const(count, dtypes.int32)), (rank - 2, rank - 1))
 
 
 def _max_pool_grad(g: Any, out: Any, input: Node, kernel_size: Any, stride: Any = None, padding: Any = 0,
@@ -312,10 +342,9 @@ def _max_pool_grad(g: Any, out: Any, input: Node, kernel_size: Any, stride: Any 
     best, up = (out[0], g[0]) if return_indices else (out, g)
     p = _pool_form("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     wins = _pool_windows(input, p, _lowest(input))
-    rank, shape = len(wins.shape), (*best.shape, 1, 1)
-    number_in = graph.iota(wins.shape, rank - 2) * wins.shape[-1] + graph.iota(wins.shape, rank - 1)
+    shape = (*best.shape, 1, 1)
     first = graph.expand(graph.reshape(_winner(wins, best), shape), wins.shape)
-    spread = lang.where(lang.eq(number_in, first), graph.expand(graph.reshape(up, shape), wins.shape), 0)
+    spread = lang.where(lang.eq(_number_in(wins.shape), first), graph.expand(graph.reshape(up, shape), wins.shape), 0)
     hole = graph.param(("windows of", 0), input.shape, input.dtype)  # so that no constructor looks through input
     return vjp([_pool_windows(hole, p, _lowest(input))], [hole], [spread])
 
@@ -335,10 +364,10 @@ def max_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     p = _pool_form("max_pool2d", input, kernel_size, stride, padding, dilation, ceil_mode)
     wins = _pool_windows(input, p, _lowest(input))
     rank = len(wins.shape)
-    best = fold("max", wins, (rank - 2, rank - 1))
+    best = _largest(wins)
     if not return_indices:
         return best
-    won = _winner(wins, best)
+    won = cast(_winner(wins, best), dtypes.int64)
     place: list[Node] = []
     parts = (lang.row("IDIV", won, p.size[1]), lang.row("REM", won, p.size[1]))
     for k, within in enumerate(parts):

@@ -466,6 +466,46 @@ def gemm_table(rng: np.random.Generator, m: int, n: int, depth: int) -> Case:
                 [1, m, n, depth, 0, 0, n, 0], {3: want}, rtol=2e-5, atol=2e-5)  # fmt: skip
 
 
+INTERLEAVED = """
+kernel rows=3 lane=row block=8 group=2 axes=(s0, s1, s2) params=(in float32, in float32, out float32) scalars=() slots=6
+  phase ()
+    %0 = LOAD p0[a0*s3+a1*2+a2] : float32
+    %1 = LOAD p1[a0*s4+a1] : float32
+    %2 = INDEX a2 : int64
+    %3 = CAST(%2) : float32
+    %4 = ADD(%1, %3) : float32
+    %5 = MUL(%0, %4) : float32
+    store p2[a0*s5+a1*2+a2] = %5
+"""
+
+
+def interleaved(rng: np.random.Generator, rows: int, pairs: int) -> Case:
+    """Pairs of values scaled by what each pair shares."""
+    x, y = rng.standard_normal((rows, pairs, 2), np.float32), rng.standard_normal((rows, pairs), np.float32)
+    want = x * (y[..., None] + np.arange(2, dtype=np.float32))
+    return Case("interleaved", text.parse_kernel(INTERLEAVED), [x.ravel(), y.ravel(), np.zeros(x.size, np.float32)],
+                [rows, pairs, 2, 2 * pairs, pairs, 2 * pairs], {2: want})  # fmt: skip
+
+
+GEMM_PADDED = """
+gemm axes=(s0, s1) depth=s2 acc=float32 params=(in float32, in float32, out float32) scalars=() slots=5
+  a = p0 outer=s2 inner=1 batch=() offset=0
+  b = p1 outer=1 inner=1 batch=() offset=s3 size=s4 outer=1 inner=1 batch=() offset=s3
+  epilogue ()
+    %0 = VALUE 0 : float32
+    store p2[a0*s1+a1] = %0
+"""
+
+
+def gemm_padded(rng: np.random.Generator, filters: int, length: int, size: int) -> Case:
+    """A convolution along one axis, padded on both sides by bounds."""
+    w, x = rng.standard_normal((filters, size), np.float32), rng.standard_normal(length, np.float32)
+    wins = np.lib.stride_tricks.sliding_window_view(np.pad(x, size - 1), size)
+    want = (w.astype(np.float64) @ wins.T).astype(np.float32)
+    return Case("gemm_padded", text.parse_gemm(GEMM_PADDED), [w.ravel(), x, np.zeros(want.size, np.float32)],
+                [filters, len(wins), size, 1 - size, length], {2: want}, rtol=2e-5, atol=2e-5)  # fmt: skip
+
+
 def small_cases() -> list[Case]:
     """Odd sizes, small enough for plain Python."""
     rng = np.random.default_rng(1)
@@ -476,6 +516,7 @@ def small_cases() -> list[Case]:
         gemm(rng, np.float32, np.float32, 2, 5, 7, 9), gemm(rng, ml_dtypes.bfloat16, np.float32, 1, 5, 7, 9),
         gemm(rng, np.float16, np.float32, 1, 5, 6, 7), gemm(rng, np.float64, np.float64, 1, 4, 5, 6),
         gemm(rng, np.int32, np.int32, 1, 4, 5, 6), gemm_table(rng, 6, 5, 7),
+        gemm_padded(rng, 5, 9, 4), interleaved(rng, 3, 21),
     ]  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def native_call(case, arrays, pieces):
 
 
 @pytest.mark.parametrize(
-    "case", [c for c in small_cases() if c.name in ("column_sum", "halves", "gemm_bfloat16", "softmax", "gather")],
+    "case", [c for c in small_cases() if c.name in ("column_sum", "interleaved", "halves", "gemm_bfloat16", "softmax", "gather")],
     ids=case_id,
 )  # fmt: skip
 def test_native_tasks_in_any_grouping(case):

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ...dtypes import DType
-from ...ir.kernel import Coef, Gemm, Kernel, Operand, Slot
+from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from . import gemm_core, gemm_pack, rows
 from .emit import Module
-from .gemm_core import DESC, PANELS_A, PANELS_B, PLAN, compute_type, room, shape_of
+from .gemm_core import BATCH_WORDS, DESC, PANELS_A, PANELS_B, PLAN, SIDE, compute_type, room, shape_of
 from .routine import Routine
 from .rows import Unit, register
 from .target import Target
@@ -92,7 +92,7 @@ def _entry(unit: Unit, gemm: Gemm, name: str, epilogue: str) -> str:
     n_params = len(gemm.params)
     plan_at = n_params + gemm.slots + len(gemm.scalars)
     batch = gemm.axes[:-2]
-    desc = f.array("i64", len(DESC) + 3 * len(batch))
+    desc = f.array("i64", len(DESC) + BATCH_WORDS * len(batch))
 
     def word(k: int) -> str:
         return f.load("i64", f.at("i64", "%args", k))
@@ -103,17 +103,28 @@ def _entry(unit: Unit, gemm: Gemm, name: str, epilogue: str) -> str:
     def side(o: Operand) -> list[str]:
         pointer = f.load("ptr", f.at("i64", "%args", o.param))
         pointer = f.at(rows.memory(gemm.params[o.param].dtype), pointer, coef(o.offset))
-        out = [f.let(f"ptrtoint ptr {pointer} to i64")]
+        out = [f.let(f"ptrtoint ptr {pointer} to i64"), *walk(o), str(len(o.bounds))]
+        for b in o.bounds:
+            out += [coef(b.offset), *walk(b), coef(b.size)]
+        return out + ["0"] * (len(SIDE) - len(out))
+
+    def walk(o: Operand | Bound) -> list[str]:
+        out = []
         for c in (o.outer, o.inner):
             out += ["0", word(int(c[1:]))] if isinstance(c, str) else [coef(c), "0"]
         return out
+
+    def strides(o: Operand, j: int) -> list[str]:
+        places: list[Operand | Bound] = [o, *o.bounds]
+        out = [coef(p.batch[j]) if j < len(p.batch) else "0" for p in places]
+        return out + ["0"] * (1 + MOST_BOUNDS - len(out))
 
     values = [word(plan_at + k) for k in range(len(PLAN))]
     values += [f.let("ptrtoint ptr %args to i64"), f.let(f"ptrtoint ptr @{epilogue} to i64")]
     values += [coef(s) for s in (*gemm.axes[-2:], gemm.depth)]
     values += side(gemm.a) + side(gemm.b) + [str(len(batch))]
     for j, size in enumerate(batch):
-        values += [coef(size)] + [coef(o.batch[j]) if j < len(o.batch) else "0" for o in (gemm.a, gemm.b)]
+        values += [coef(size), *strides(gemm.a, j), *strides(gemm.b, j)]
     for k, value in enumerate(values):
         f.store("i64", value, f.at("i64", desc, k))
     core = f.let(f"inttoptr i64 {values[0]} to ptr")
@@ -207,8 +218,9 @@ def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
     as_is = [gemm.params[o.param].dtype is compute for o in (gemm.a, gemm.b)]
     inner = [_value(o.inner, ints) for o in (gemm.a, gemm.b)]
-    direct = as_is[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None and m <= 4 * shape.rows
-    dots = all(as_is) and inner == [1, 1] and not direct and m <= _FEW_ROWS and k >= 4 * shape.lanes
+    bounded = [bool(o.bounds) for o in (gemm.a, gemm.b)]
+    direct = as_is[1] and not bounded[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None and m <= 4 * shape.rows
+    dots = all(as_is) and not any(bounded) and inner == [1, 1] and not direct and m <= _FEW_ROWS and k >= 4 * shape.lanes
     # Elements to pack when the next task is the next block of n, or of m.
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)

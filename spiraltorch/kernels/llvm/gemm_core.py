@@ -28,6 +28,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...dtypes import DType, int32, int64
+from ...ir.kernel import MOST_BOUNDS
 from ...runtime.native import SCRATCH_BYTES
 from . import rows
 from .micro import micro_kernel, multiply_add
@@ -41,16 +42,21 @@ PLAN = (
     "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
     "m_first", "keep_a", "keep_b", "direct_b", "dots",
 )  # fmt: skip
-SIDE = ("pointer", "outer", "outer_table", "inner", "inner_table")
+PLACE = ("outer", "outer_table", "inner", "inner_table")
+BOUND = ("start", *PLACE, "size")
+SIDE = ("pointer", *PLACE, "bounds", *[f"{w}_{j}" for j in range(MOST_BOUNDS) for w in BOUND])
 DESC = (
     *PLAN, "args", "epilogue", "m", "n", "k",
     *[f"a_{s}" for s in SIDE], *[f"b_{s}" for s in SIDE], "batch_rank",
 )  # fmt: skip
-# Then, for each batch axis: its size, A's stride and B's stride.
+# Then, for each batch axis: its size, and the strides of A, of A's bounds, of B and of B's bounds.
 MAX_BATCH = 16
+BATCH_WORDS = 1 + 2 * (1 + MOST_BOUNDS)
 
-# A thread's scratch memory, in bytes: offsets of the block's rows and columns, sums, panels.
-OFFSETS_A, OFFSETS_B, SUMS, PANELS_A, PANELS_B = 0, 16 << 10, 64 << 10, 4 << 20, 10 << 20
+# A thread's scratch memory, in bytes: offsets of the block's rows and columns (and after each list of them those of
+# the bounds), sums, panels.
+OFFSETS_A, OFFSETS_B, SUMS, PANELS_A, PANELS_B = 0, 32 << 10, 64 << 10, 4 << 20, 10 << 20
+LIST = 1 << 10  # entries of one list
 _SLACK = 4096  # packing stores whole vectors, so it may write a little past a panel
 
 
@@ -184,19 +190,20 @@ class _Core(Routine):
     def write(self) -> str:
         w, shape = self.words, self.shape
         self.indices = self.array("i64", MAX_BATCH)
-        self.last_a, self.last_b = [[self.var("i64", "-1"), self.var("i64", "0")] for _ in "ab"]
+        self.last_a, self.last_b = [[self.var("i64", "-1") for _ in range(2 + MOST_BOUNDS)] for _ in "ab"]
         with self.loop("%lo", "%hi") as task:
             m_first = self.test("ne", w["m_first"], 0)
             fast = self.choose(m_first, w["m_blocks"], w["n_blocks"])
             slow = self.choose(m_first, w["n_blocks"], w["m_blocks"])
             digits = self.rem(task, fast), self.rem(self.div(task, fast), slow)
             m_block, n_block = self.choose(m_first, *digits), self.choose(m_first, *digits[::-1])
-            batch_a, batch_b = self._batch(self.div(task, self.mul(fast, slow)))
+            starts = self._batch(self.div(task, self.mul(fast, slow)))
             self.m0, self.n0 = self.mul(m_block, w["mc"]), self.mul(n_block, w["nc"])
             self.rows = self.min(w["mc"], self.sub(w["m"], self.m0))
             self.columns = self.min(w["nc"], self.sub(w["n"], self.n0))
-            new_a = self._offsets("a", self.last_a, self.m0, self.rows, batch_a, OFFSETS_A, shape.rows)
-            new_b = self._offsets("b", self.last_b, self.n0, self.columns, batch_b, OFFSETS_B, shape.columns)
+            each = 1 + MOST_BOUNDS
+            new_a = self._offsets("a", self.last_a, self.m0, self.rows, starts[:each], OFFSETS_A, shape.rows)
+            new_b = self._offsets("b", self.last_b, self.n0, self.columns, starts[each:], OFFSETS_B, shape.columns)
             height = self.add(self.rows, shape.rows - 1)
             self.padded = self.sub(height, self.rem(height, shape.rows))
             with self.loop(0, w["k_steps"]) as step:
@@ -204,49 +211,58 @@ class _Core(Routine):
         self.do("ret void")
         return self.text()
 
-    def _batch(self, batch: str) -> tuple[str, str]:
-        """Where the operands of a batch start, in elements; its indices are left for the epilogue."""
+    def _batch(self, batch: str) -> list[str]:
+        """Where each side of a batch starts, and each of its bounds; its indices are left for the epilogue."""
         rank = self.words["batch_rank"]
-        rest, a, b = self.var("i64", batch), self.var("i64", "0"), self.var("i64", "0")
+        rest, totals = self.var("i64", batch), [self.var("i64", "0") for _ in range(BATCH_WORDS - 1)]
         with self.loop(0, rank) as j:
             axis = self.sub(self.sub(rank, 1), j)
-            entry = self.at("i64", "%desc", self.add(self.mul(axis, 3), len(DESC)))
+            entry = self.at("i64", "%desc", self.add(self.mul(axis, BATCH_WORDS), len(DESC)))
             size = self.load("i64", entry)
             now = self.load("i64", rest)
             index = self.rem(now, size)
             self.store("i64", self.div(now, size), rest)
             self.store("i64", index, self.at("i64", self.indices, axis))
-            for k, total in enumerate((a, b)):
+            for k, total in enumerate(totals):
                 stride = self.load("i64", self.at("i64", entry, k + 1))
                 self.store("i64", self.add(self.load("i64", total), self.mul(index, stride)), total)
-        return self.load("i64", a), self.load("i64", b)
+        return [self.load("i64", v) for v in totals]
 
-    def _offsets(self, side: str, last: list[str], start: str, count: str, batch: str, area: int, panel: int) -> str:
+    def _offsets(self, side: str, last: list[str], start: str, count: str, batch: list[str], area: int, panel: int) -> str:
         """List where each row (column) of the block starts; i1: it is not the block of the task before.
 
-        The list goes on a panel and a vector beyond the block, with its last entry.
+        The list goes on a panel and a vector beyond the block, with its last entry.  Lists of the bounds'
+        coordinates follow.
         """
-        changed = [self.test("ne", self.load("i64", v), x) for v, x in zip(last, (start, batch))]
-        new = self.let(f"or i1 {changed[0]}, {changed[1]}")
-        outer, table = self.words[f"{side}_outer"], self.words[f"{side}_outer_table"]
+        changed = [self.test("ne", self.load("i64", v), x) for v, x in zip(last, (start, *batch))]
+        new = self.any(changed)
         with self.when(new):
-            self.store("i64", start, last[0])
-            self.store("i64", batch, last[1])
-            to = self.area(area)
-            top = self.sub(count, 1)
+            for v, x in zip(last, (start, *batch)):
+                self.store("i64", x, v)
             end = self.add(count, panel + self.shape.lanes)
-            strided = self.test("eq", table, 0)
-            with self.when(strided):
-                with self.loop(0, end) as i:
-                    row = self.add(start, self.min(i, top))
-                    self.store("i64", self.add(self.mul(row, outer), batch), self.at("i64", to, i))
-            with self.when(self.let(f"xor i1 {strided}, true")):
-                offsets = self.let(f"inttoptr i64 {table} to ptr")
-                with self.loop(0, end) as i:
-                    row = self.add(start, self.min(i, top))
-                    offset = self.load("i64", self.at("i64", offsets, row))
-                    self.store("i64", self.add(offset, batch), self.at("i64", to, i))
+            self._list(f"{side}_", "", self.area(area), start, count, end, batch[0])
+            for j in range(MOST_BOUNDS):
+                with self.when(self.test("sgt", self.words[f"{side}_bounds"], j)):
+                    first = self.add(batch[1 + j], self.words[f"{side}_start_{j}"])
+                    to = self.area(area + 8 * LIST * (1 + j))
+                    self._list(f"{side}_", f"_{j}", to, start, count, end, first)
         return new
+
+    def _list(self, before: str, after: str, to: str, start: str, count: str, end: str, first: str) -> None:
+        """``to[i] = first + outer(start + i)`` for i < end; entries from ``count`` on repeat the last."""
+        outer, table = self.words[f"{before}outer{after}"], self.words[f"{before}outer_table{after}"]
+        top = self.sub(count, 1)
+        strided = self.test("eq", table, 0)
+        with self.when(strided):
+            with self.loop(0, end) as i:
+                row = self.add(start, self.min(i, top))
+                self.store("i64", self.add(self.mul(row, outer), first), self.at("i64", to, i))
+        with self.when(self.let(f"xor i1 {strided}, true")):
+            offsets = self.let(f"inttoptr i64 {table} to ptr")
+            with self.loop(0, end) as i:
+                row = self.add(start, self.min(i, top))
+                offset = self.load("i64", self.at("i64", offsets, row))
+                self.store("i64", self.add(offset, first), self.at("i64", to, i))
 
     def _step(self, step: str, new_a: str, new_b: str) -> None:
         """One step of k over the block."""
@@ -316,7 +332,8 @@ class _Core(Routine):
         offsets = self.at("i64", self.area(area), first)
         where = f"ptr {to}, ptr {self.pointer(side + '_pointer')}, ptr {offsets}, i64 {width}, i64 {valid}"
         inner = f"i64 {w[side + '_inner']}, ptr {self.pointer(side + '_inner_table')}, i64 {k0}, i64 {depth}"
-        self.do(f"call void {self.pointer('pack_' + side)}({where}, {inner})")
+        bounds = self.at("i64", "%desc", DESC.index(f"{side}_bounds"))
+        self.do(f"call void {self.pointer('pack_' + side)}({where}, {inner}, ptr {bounds})")
 
 
 def core_name(compute: DType) -> str:

@@ -63,6 +63,7 @@ class Points:
         self.lane_axis = -1  # -1: no vectors at this point
         self.unroll = 1
         self.masks: list[str] | None = None
+        self.left = ""  # in a masked tail: how many values there are
 
     # ------------------------------------------------------------ scopes
 
@@ -309,6 +310,8 @@ class Points:
                 value = self._contiguous_load(code, p, n.dtype, mask)
             elif not dyn and stride == 0:
                 value = self._one_for_all(code, p, n.dtype, mask)
+            elif not dyn and isinstance(stride, int) and not lane_guard:
+                value = self._spaced_load(code, p, n.dtype, stride)
             else:
                 if guard is not None and not lane_guard:
                     uniform = splat(code, self.operand(guard, False)[0], "i1", self.lanes)
@@ -328,6 +331,30 @@ class Points:
             f"@llvm.masked.load.{rows.mangled(ty)}.p0", ty,
             ("ptr", p), ("i32", str(dtype.itemsize)), (vector("i1", self.lanes), mask), (ty, "zeroinitializer"),
         )  # fmt: skip
+
+    def first_of(self, code: Code, count: int, start: int, stop: str) -> str:
+        """A mask of ``count`` lanes: which of start, start + 1, ... are below ``stop``, an i64."""
+        below = splat(code, code.let(f"trunc i64 {stop} to i32"), "i32", count)
+        return code.let(f"icmp slt {vector('i32', count)} {iota('i32', count, start)}, {below}")
+
+    def _spaced_load(self, code: Code, p: str, dtype: DType, stride: int) -> str:
+        """Every ``stride``-th element: whole vectors, of which the lanes are picked."""
+        ty, lanes = memory(dtype, self.lanes), self.lanes
+        span = (lanes - 1) * stride + 1
+        value = "poison"
+        for k in range(stride):
+            start = min(k * lanes, span - lanes)
+            mask = None
+            if self.masks is not None:
+                stop = code.let(f"add i64 {code.let(f'mul i64 {self.left}, {stride}')}, {1 - stride}")
+                mask = self.first_of(code, lanes, start, stop)
+            part = code.let(f"getelementptr {memory(dtype)}, ptr {p}, i64 {start}")
+            loaded = self._contiguous_load(code, part, dtype, mask)
+            first, last = -(-k * lanes // stride), -(-(k + 1) * lanes // stride)  # the lanes that lie in this part
+            picks = [lanes + e * stride - start if first <= e < last else e for e in range(lanes)]
+            which = ", ".join([f"i32 {e}" for e in picks])
+            value = code.let(f"shufflevector {ty} {value}, {ty} {loaded}, <{lanes} x i32> <{which}>")
+        return value
 
     def _one_for_all(self, code: Code, p: str, dtype: DType, mask: str | None) -> str:
         """One address, read where the guard of any lane allows it."""
@@ -376,6 +403,37 @@ class Points:
             value = rows.to_memory(code, values[u], dtype, self.lanes)
             self._lane_store(code, value, p, dtype, stride, self._mask(code, u, guards[u]))
 
+    def interleaves(self, s: Store, axis: int, group: int) -> bool:
+        """Whether a store's values along ``axis``, ``group`` of them, lie between those of neighbouring lanes."""
+        return s.guard is None and s.access.stride(axis) == 1 and s.access.stride(self.lane_axis) == group
+
+    def store_interleaved(self, s: Store, axis: int, members: Sequence[Sequence[str]]) -> None:
+        """Store ``members[k][u]``, the values at k along ``axis``, as one run of memory."""
+        code, group, dtype = self.here, len(members), self.params[s.param].dtype
+        access = Access(s.access.offset, tuple([(a, c) for a, c in s.access.terms if a != axis]))
+        base = self.pointer(s.param, access)
+        for u in range(self.unroll):
+            each = [rows.to_memory(code, m[u], dtype, self.lanes) for m in members]
+            value, width = self._side_by_side(code, each, memory(dtype)), group * self.lanes
+            p = self._vector_pointer(base, memory(dtype), group, u, code)
+            mask = None
+            if self.masks is not None:
+                mask = self.first_of(code, width, 0, code.let(f"mul i64 {self.left}, {group}"))
+            self._put(code, value, p, dtype, width, mask)
+
+    def _side_by_side(self, code: Code, members: Sequence[str], element: str) -> str:
+        """Vectors a, b, ... as one: a0 b0 ... a1 b1 ..."""
+        ty, parts, width = vector(element, self.lanes), list(members), self.lanes
+        while len(parts) > 1:  # first one after the other
+            parts += ["poison"] * (len(parts) % 2)
+            which = f"<{2 * width} x i32> {iota('i32', 2 * width)}"
+            parts = [code.let(f"shufflevector {ty} {a}, {ty} {b}, {which}") for a, b in zip(parts[::2], parts[1::2])]
+            width *= 2
+            ty = vector(element, width)
+        group = len(members)
+        picks = ", ".join([f"i32 {e % group * self.lanes + e // group}" for e in range(group * self.lanes)])
+        return code.let(f"shufflevector {ty} {parts[0]}, {ty} poison, <{group * self.lanes} x i32> <{picks}>")
+
     def _lane_store(self, code: Code, value: str, p: str, dtype: DType, stride: Coef, mask: str | None) -> None:
         ty, bits = memory(dtype, self.lanes), vector("i1", self.lanes)
         size = ("i32", str(dtype.itemsize))
@@ -385,11 +443,17 @@ class Points:
             name = f"@llvm.masked.scatter.{rows.mangled(ty)}.v{self.lanes}p0"
             where = (vector("ptr", self.lanes), pointers)
             self._do_call(code, name, (ty, value), where, size, (bits, mask or "splat (i1 true)"))
-        elif mask is None:
-            code.do(f"store {ty} {value}, ptr {p}, align {dtype.itemsize}")
         else:
-            name = f"@llvm.masked.store.{rows.mangled(ty)}.p0"
-            self._do_call(code, name, (ty, value), ("ptr", p), size, (bits, mask))
+            self._put(code, value, p, dtype, self.lanes, mask)
+
+    def _put(self, code: Code, value: str, p: str, dtype: DType, lanes: int, mask: str | None) -> None:
+        """Store a run of memory."""
+        ty = memory(dtype, lanes)
+        if mask is None:
+            return code.do(f"store {ty} {value}, ptr {p}, align {dtype.itemsize}")
+        size = ("i32", str(dtype.itemsize))
+        name = f"@llvm.masked.store.{rows.mangled(ty)}.p0"
+        self._do_call(code, name, (ty, value), ("ptr", p), size, (vector("i1", lanes), mask))
 
     def _do_call(self, code: Code, name: str, *operands: tuple[str, str]) -> None:
         code.declare(name, "void", *[t for t, _ in operands])

@@ -81,6 +81,13 @@ class Routine(Code):
         """``a`` if ``cond`` else ``b``, i64."""
         return self.let(f"select i1 {cond}, i64 {a}, i64 {b}")
 
+    def any(self, conditions: Sequence[str]) -> str:
+        """Whether one of several i1 holds."""
+        found = conditions[0]
+        for c in conditions[1:]:
+            found = self.let(f"or i1 {found}, {c}")
+        return found
+
     # ------------------------------------------------------------ control
 
     @contextmanager

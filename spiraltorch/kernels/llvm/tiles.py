@@ -33,7 +33,7 @@ def _moves_along(n: Node, lane: int, axis: int) -> bool:
 
 def transposed_axis(kernel: Kernel) -> int | None:
     """The row axis along which some load is contiguous although the lanes stride through it."""
-    if kernel.lane != "row" or any(p.axes for p in kernel.phases):
+    if kernel.lane != "row" or kernel.group > 1 or any(p.axes for p in kernel.phases):
         return None
     lane = kernel.rows - 1
     stored = {s.param for p in kernel.phases for s in p.stores}

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ...dtypes import DType, bool_, float32
-from ...ir.kernel import Kernel, Phase, Reduce
+from ...ir.kernel import Kernel, Phase, Reduce, Store
 from ...ir.node import Node, toposort
 from . import rows
 from .math import expand_kernel
@@ -139,7 +139,7 @@ class Writer(Points):
         self.stored = {s.param for p in kernel.phases for s in p.stores}
         self.arrays: dict[int, tuple[DType, str]] = {}  # lane 'row': a reduction's results, one a lane
         self.start = self.end = ""
-        self.lane_values = 1 << (kernel.rows - 1) if self.by_row else 0
+        self.lane_values = 1 << kernel.lane_row if self.by_row else 0
         self.invariant = [] if self.by_row else row_invariant(self.kernel)
 
     def text(self) -> str:
@@ -187,7 +187,7 @@ class Writer(Points):
     def _rows(self) -> None:
         """The loop over tasks: an odometer of the row axes (the last digit counts blocks for lane 'row')."""
         code = self.here
-        rank = self.kernel.rows
+        rank = self.kernel.lane_row + 1 if self.by_row else self.kernel.rows
         sizes = [self.size(k) for k in range(rank)]
         if self.by_row:
             up = code.let(f"add i64 {sizes[-1]}, {self.kernel.block - 1}")
@@ -249,11 +249,11 @@ class Writer(Points):
             self.index[axis], self.unroll = i, 1
             element = f"i{max(8, self.unit.target.vector_bits // self.lanes)}"
             ty = vector(element, self.lanes)
-            left = self.here.let(f"sub i64 {end}, {i}")
+            left = whole_left = self.here.let(f"sub i64 {end}, {i}")
             if element != "i64":
                 left = self.here.let(f"trunc i64 {left} to {element}")
             count = rows.splat(self.here, left, element, self.lanes)
-            self.masks = [self.here.let(f"icmp ult {ty} {iota(element, self.lanes)}, {count}")]
+            self.masks, self.left = [self.here.let(f"icmp ult {ty} {iota(element, self.lanes)}, {count}")], whole_left
             body()
 
         if level is None:
@@ -331,6 +331,8 @@ class Writer(Points):
 
     def _point(self, phase: Phase, order: list[Node], accumulators: dict[int, list[str]]) -> None:
         """All that the phase does at one point."""
+        if self.kernel.group > 1:
+            return self._group_point(phase, order)
         self.compute(order)
         for r in phase.reduces:
             self._accumulate(r, accumulators[r.id])
@@ -338,6 +340,27 @@ class Writer(Points):
             self.store(s)
         for c in phase.checks:
             self.check(c)
+
+    def _group_point(self, phase: Phase, order: list[Node]) -> None:
+        """A point for every value of the last row axis; their results are stored side by side."""
+        axis = self.kernel.rows - 1
+        values: dict[Store, list[list[str]]] = {s: [] for s in phase.stores}
+        for k in range(self.kernel.group):
+            self.index[axis] = str(k)
+            self.scopes.append(Scope(self.code(), 1 << axis))
+            self.compute(order)
+            for s, members in values.items():
+                if self.interleaves(s, axis, self.kernel.group):
+                    members.append(self.operand(s.value, True))
+                else:
+                    self.store(s)
+            for c in phase.checks:
+                self.check(c)
+            scope = self.scopes.pop()
+            self.here.lines += scope.code.lines
+        for s, members in values.items():
+            if members:
+                self.store_interleaved(s, axis, members)
 
     def _inner_phase(self, phase: Phase) -> None:
         order = self._order(phase)
@@ -363,14 +386,14 @@ class Writer(Points):
         """One task of lane 'row': its block of the last row axis."""
         code = self.here
         self.start = code.let(f"mul i64 {block}, {self.kernel.block}")
-        self.end = self._least(self.start, self.kernel.block, self.size(self.kernel.rows - 1))
+        self.end = self._least(self.start, self.kernel.block, self.size(self.kernel.lane_row))
         for phase in self.kernel.phases:
             self._row_phase(phase)
 
     def _row_phase(self, phase: Phase) -> None:
         order = self._order(phase)
         unroll = self._unroll(order, bool(phase.axes))
-        lane_loop = partial(self._lane_loop, self.kernel.rows - 1, self.start, self.end, unroll)
+        lane_loop = partial(self._lane_loop, self.kernel.lane_row, self.start, self.end, unroll)
         for r in phase.reduces:
             acc = r.expr.dtype.acc
             self.arrays[r.id] = acc, self.alloca(f"[{self.kernel.block + self.lanes} x {memory(acc)}], align 64")

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...dtypes import DType
-from ...ir.kernel import Gemm, Kernel, Operand, Phase, Reduce
+from ...ir.kernel import Bound, Gemm, Kernel, Operand, Phase, Reduce
 from ...ir.node import Node, toposort
 from ..names import Names, names, position
 from ..reference import identity
@@ -204,21 +204,25 @@ def _task_loops(k: Kernel, n: Names) -> list[_Loop]:
     """Loops over tasks ``lo .. hi``, as the native calling convention numbers them."""
     sizes = [n.slots[s.index] for s in k.axes[: k.rows]]
     axes = list(n.axes[: k.rows])
-    by_block = k.lane == "row" and k.rows > 0
     lines = ["for task in range(lo, hi):"]
-    whole = range(k.rows - 1) if by_block else range(k.rows)
-    rest = "task"
-    if by_block:
-        lines += [f"    blocks = ({sizes[-1]} + {k.block - 1}) // {k.block}", f"    start = task % blocks * {k.block}"]
-        rest = "task // blocks"
-    for i in reversed(whole):
+    if k.lane == "inner" or not k.rows:
+        return [_Loop(frozenset(range(k.rows)), (*lines, *_digits(axes, sizes, "task")))]
+    lane = k.lane_row
+    lines += [f"    blocks = ({sizes[lane]} + {k.block - 1}) // {k.block}", f"    start = task % blocks * {k.block}"]
+    lines += _digits(axes[:lane], sizes[:lane], "task // blocks")
+    stop = f"min(start + {k.block}, {sizes[lane]})"
+    block = _Loop(frozenset((lane,)), (f"for {axes[lane]} in range(start, {stop}):",))
+    group = [_Loop(frozenset((i,)), (f"for {axes[i]} in range({sizes[i]}):",)) for i in range(lane + 1, k.rows)]
+    return [_Loop(frozenset(range(lane)), tuple(lines)), block, *group]
+
+
+def _digits(axes: Sequence[str], sizes: Sequence[str], rest: str) -> list[str]:
+    """Indices from a flattened one."""
+    lines = []
+    for i in reversed(range(len(axes))):
         lines.append(f"    {axes[i]} = {f'{rest} % {sizes[i]}' if i else rest}")
         rest = f"{rest} // {sizes[i]}"
-    loops = [_Loop(frozenset(whole), tuple(lines))]
-    if by_block:
-        stop = f"min(start + {k.block}, {sizes[-1]})"
-        loops.append(_Loop(frozenset((k.rows - 1,)), (f"for {axes[-1]} in range(start, {stop}):",)))
-    return loops
+    return lines
 
 
 def _kernel_body(w: _Writer, k: Kernel, by_task: bool) -> None:
@@ -230,7 +234,9 @@ def _kernel_body(w: _Writer, k: Kernel, by_task: bool) -> None:
         w.phase(p, [w.axis_loop(a, sizes[a]) for a in p.axes], known, done if w.reuse else set())
 
 
-def _operand_position(o: Operand, n: Names, outer: str) -> str:
+def _operand_position(o: Operand | Bound, n: Names, outer: str) -> str:
+    """The linear form of an operand, or of a bound, in ``outer`` and k."""
+
     def coef(c: object) -> str:
         return str(c) if isinstance(c, int) else n.slots[c.index]  # type: ignore[attr-defined]
 
@@ -246,8 +252,11 @@ def _operand_position(o: Operand, n: Names, outer: str) -> str:
 
 def _element(g: Gemm, o: Operand, n: Names, outer: str) -> str:
     dtype = g.params[o.param].dtype
-    element = from_memory(f"{n.params[o.param]}[{_operand_position(o, n, outer)}]", dtype)
-    return rows.cast(element, dtype, g.acc)
+    element = rows.cast(from_memory(f"{n.params[o.param]}[{_operand_position(o, n, outer)}]", dtype), dtype, g.acc)
+    if not o.bounds:
+        return element
+    held = [f"0 <= {_operand_position(b, n, outer)} < {n.slots[b.size.index]}" for b in o.bounds]
+    return f"{element} if {' and '.join(held)} else {np_name(g.acc)}(0)"
 
 
 def _gemm_body(w: _Writer, g: Gemm, by_task: bool) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ...dtypes import DType, float64
-from ...ir.kernel import Gemm, Operand
+from ...ir.kernel import Bound, Gemm, Operand
 from ...ir.node import Node
 from ..names import names
 from .emit import module_text
@@ -75,18 +75,27 @@ class _Writer(Expressions):
             return entry if self.tile.wide else f"tl.cast({entry}, tl.int32)"
         return index if step == 1 else f"{index} * {self.coef(step)}"  # type: ignore[arg-type]
 
-    def base(self, o: Operand, axis: int) -> str:
-        """The pointer of an operand at its tile's rows (or columns), before k."""
+    def base(self, o: Operand | Bound, axis: int) -> str:
+        """An operand's offset (or a bound's coordinate) at its tile's rows (or columns), before k."""
         name = self.names.axes[axis]
-        parts = [self.names.params[o.param]] + ([] if o.offset == 0 else [self.coef(o.offset)])
+        parts = [] if o.offset == 0 else [self.coef(o.offset)]
         parts += [f"{self.names.axes[i]} * {self.coef(c)}" for i, c in enumerate(o.batch) if c != 0]
         return " + ".join([*parts, self.along(o.outer, name, f", mask={name}_inside")])
 
+    def start(self, o: Operand, name: str, axis: int) -> None:
+        """``name`` = the pointer of an operand before k, ``name_at0`` ... its bounded coordinates."""
+        self.write(f"{name} = {self.names.params[o.param]} + {self.base(o, axis)}")
+        for j, b in enumerate(o.bounds):
+            self.write(f"{name}_at{j} = {self.base(b, axis)}")
+
     def element(self, o: Operand, name: str, side: str, index: str, guard: str, target: DType | None) -> str:
         """A tile of an operand, as the type that it is multiplied in."""
-        inside = f"{side}_inside{f' & {guard}' if guard else ''}"
         mask = f", mask={guard}" if guard else ""
-        other = ", other=0" if guard else ""
+        inside = f"{side}_inside{f' & {guard}' if guard else ''}"
+        for j, b in enumerate(o.bounds):
+            place = f"{name}_at{j} + {self.along(b.inner, index, mask)}"
+            inside += f" & ({place} >= 0) & ({place} < {self.names.slots[b.size.index]})"
+        other = ", other=0" if guard or o.bounds else ""
         loaded = f"tl.load({name} + {self.along(o.inner, index, mask)}, mask={inside}{other})"
         dtype = self.gemm.params[o.param].dtype
         if dtype is target:
@@ -111,8 +120,8 @@ class _Writer(Expressions):
         self.write("col = tile % (GROUP * col_tiles) // height * L + tl.arange(0, L)[None, :]")
         self.write(f"row_inside = row < {self.size(rank - 2)}")
         self.write(f"col_inside = col < {self.size(rank - 1)}")
-        self.write(f"x_rows = {self.base(self.gemm.a, rank - 2)}")
-        self.write(f"y_cols = {self.base(self.gemm.b, rank - 1)}")
+        self.start(self.gemm.a, "x_rows", rank - 2)
+        self.start(self.gemm.b, "y_cols", rank - 1)
 
     def dot_step(self, target: DType, guards: tuple[str, str]) -> None:
         precision = f', input_precision="{self.tile.precision}"' if target is not float64 else ""
