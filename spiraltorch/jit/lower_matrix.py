@@ -91,10 +91,10 @@ def _batch_forms(dot: Stage, atoms: Sequence[int], fine: Sequence[int]) -> list[
     """Where the operands are along the batch atoms: one that stands still along some keeps them apart."""
     out = []
     for view, dims in zip(dot.views, dot.node.arg[:2]):
-        flat = view.read.position
-        own = [(view.atoms[k], flat.coef(k)) for d in dims for k in view.parts[d]]
-        strides = _fine_strides(own, [fine[k] for k in atoms])
-        out.append(Affine(0, tuple([(k, c) for k, c in zip(atoms, strides) if c])))
+        for form in (view.read.position, *[f for f, _, _ in view.read.guards]):
+            own = [(view.atoms[k], form.coef(k)) for d in dims for k in view.parts[d]]
+            strides = _fine_strides(own, [fine[k] for k in atoms])
+            out.append(Affine(0, tuple([(k, c) for k, c in zip(atoms, strides) if c])))
     return out
 
 

@@ -281,14 +281,15 @@ def reads_views(n: Node) -> bool:
     return find(n.arg[0]).strided
 
 
-def operand_base(n: Node, kept: set[Node], casts: bool = True) -> Node:
-    """What a matrix operand is read from: below movement that a packing loop can follow, and ``casts``."""
+def operand_base(n: Node, kept: set[Node], packed: bool = True) -> Node:
+    """What a matrix operand is read from: below movement, and below what only a packing loop can do (``packed``):
+    casts and padding."""
     while n not in kept:
-        if n.op in MOVEMENT and (n.op != "PAD" or not any(interior for _, _, interior in n.arg)):
+        if n.op in MOVEMENT and (n.op != "PAD" or packed and not any(interior for _, _, interior in n.arg)):
             n = n.src[0]
         elif n.op == "COPY" and not _is_leaf(n.src[0]):
             n = n.src[0]
-        elif casts and n.op == "CAST" and n.dtype.kind == "f" == n.src[0].dtype.kind and n.dtype.itemsize > n.src[0].dtype.itemsize:
+        elif packed and n.op == "CAST" and n.dtype.kind == "f" == n.src[0].dtype.kind and n.dtype.itemsize > n.src[0].dtype.itemsize:
             n = n.src[0]
         else:
             break
@@ -379,7 +380,7 @@ def nested(lists: Sequence[Sequence[int]], n: Node) -> list[int]:
 
 def _strided_view(x: Node, kept: set[Node]) -> View:
     """How a library call reads ``x``.  Raises NotAffine (to copy it) unless each axis has a stride, the last 1."""
-    view = operand_view(x, kept, casts=False)
+    view = operand_view(x, kept, packed=False)
     strides = view.strides
     if strides is None or (x.shape and strides[-1] != 1 < x.shape[-1]):
         problem = NotAffine("a library call's operand has one stride an axis")
@@ -388,11 +389,11 @@ def _strided_view(x: Node, kept: set[Node]) -> View:
     return view
 
 
-def operand_view(x: Node, kept: set[Node], casts: bool = True) -> View:
+def operand_view(x: Node, kept: set[Node], packed: bool = True) -> View:
     """How matrix operand ``x`` is read.  Raises NotAffine (naming x) when that is not one linear view."""
     from .walk import Walk
 
-    base = operand_base(x, kept, casts)
+    base = operand_base(x, kept, packed)
     split: list[list[int]] = [[s] if s != 1 else [] for s in x.shape]
     while True:
         stage = Stage(x, "operand", 0)

@@ -163,7 +163,7 @@ class _Writer(Routine):
     def transpose(self, to: str, source: str, offsets: str, width: str | int, depth: str | int) -> None:
         """``to[k][width] = source[offsets[i] + k]`` for k < depth and i < width."""
         where = f"ptr {self.area[to]}, ptr {source}, ptr {self.area[offsets]}, i64 {width}, i64 {width}"
-        self.do(f"call void @transpose({where}, i64 1, ptr null, i64 0, i64 {depth})")
+        self.do(f"call void @transpose({where}, i64 1, ptr null, i64 0, i64 {depth}, ptr null)")
 
     def take(self, to: str, base: str, stride: str, first: str, depth: str) -> None:
         """A block of queries, transposed; lanes after the last query repeat it, and nobody looks at them."""
@@ -443,7 +443,7 @@ def emit(target: Target, name: str, forward: bool, causal: bool, biased: bool) -
         for v in ((1, 2) if layout == "along" else (2,))
     ]
     functions += [_product(unit, lanes, layout) for layout in ("along", "across")]
-    functions += [along(unit, float32, float32, "transpose", "internal"), writer.write()]
+    functions += [along(unit, float32, float32, "transpose", "internal", counts=(0,)), writer.write()]
     return "\n".join([*unit.globals.values(), "", *functions])
 
 

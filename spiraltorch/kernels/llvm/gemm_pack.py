@@ -74,7 +74,10 @@ class _Pack(Routine):
     last vector goes first, so what is too much is overwritten.
     """
 
-    def __init__(self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "") -> None:
+    def __init__(
+        self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _COUNTS
+    ) -> None:
+        """``counts``: the numbers of bounds that there is code for, as ``_COUNTS``."""
         super().__init__(unit, "void", name, _PACK_PARAMS, linkage)
         self.source, self.compute = source, compute
         self.lanes, self.panel = shape_of(unit.target, compute).lanes, shape_of(unit.target, compute).columns
@@ -82,7 +85,9 @@ class _Pack(Routine):
         self.indices, self.small, self.bits = [vector(ty, self.lanes) for ty in ("i64", "i32", "i1")]
         self.numbers = f"<{iota('i64', self.lanes)[1:-1]}>"
         self.all = "splat (i1 true)"
-        self.words = [self.load("i64", self.at("i64", "%bounds", w)) for w in range(1 + MOST_BOUNDS * len(BOUND))]
+        self.counts, self.words = counts, ["0"]
+        if any(counts):
+            self.words = [self.load("i64", self.at("i64", "%bounds", w)) for w in range(1 + MOST_BOUNDS * len(BOUND))]
 
     # ------------------------------------------------------------ vectors
 
@@ -172,7 +177,7 @@ class _Pack(Routine):
 
     def cases(self) -> Iterator[list[_Bound]]:
         """The code that is written for each of what this gives runs where the operand has such bounds."""
-        for below, count in zip((-1, *_COUNTS), _COUNTS):
+        for below, count in zip((-1, *self.counts), self.counts):
             n = self.words[0]
             with self.when(self.let(f"and i1 {self.test('sgt', n, below)}, {self.test('sle', n, count)}")):
                 yield self.bounds(count)
@@ -213,7 +218,7 @@ class _Pack(Routine):
         return lanes
 
 
-def _across(unit: Unit, source: DType, compute: DType, name: str, along: str) -> str:
+def _across(unit: Unit, source: DType, compute: DType, name: str, turned: str) -> str:
     """Vectors run across the panel: whole loads where its columns are neighbours, else gathers."""
     f = _Pack(unit, source, compute, name)
     lanes, last = f.lanes, f.last_column()
@@ -237,7 +242,7 @@ def _across(unit: Unit, source: DType, compute: DType, name: str, along: str) ->
             column = f.sub(last, back)
             _in_runs(f, runs(column), column, bounds)
     with f.when(spread):
-        _scattered(f, along)
+        _scattered(f, turned)
     f.do("ret void")
     return f.text()
 
@@ -267,14 +272,14 @@ def _in_runs(f: _Pack, r: _Runs, column: str, bounds: Sequence[_Bound]) -> None:
         f.put(f.value(loaded), k, column)
 
 
-def _scattered(f: _Pack, along: str) -> None:
+def _scattered(f: _Pack, turned_name: str) -> None:
     """Columns far apart: vectors along k if a table goes by ones, else gathers."""
     ones = f.var("i1", "false")
     with f.when(f.let(f"and i1 {f.let('icmp ne ptr %table, null')}, {f.test('sge', '%depth', f.lanes)}")):
         f.store("i1", f.invert(f.runs(f.steps("0"), f.all).more), ones)
     turned = f.load("i1", ones)
     with f.when(turned):
-        f.do(f"call void @{along}({', '.join([p.replace(' noalias', '') for p in _PACK_PARAMS])})")
+        f.do(f"call void @{turned_name}({', '.join([p.replace(' noalias', '') for p in _PACK_PARAMS])})")
     with f.when(f.invert(turned)):
         last = f.last_column()
         for bounds in f.cases():
@@ -315,17 +320,12 @@ def _exchange(now: list[str], n: int, step: int, shuffle: Callable[[str, str, li
     return out
 
 
-<<<<<<< HEAD
-def along(unit: Unit, source: DType, compute: DType, name: str, linkage: str = "") -> str:
-    """Vectors run along k, which has stride 1, and squares of them are transposed in registers."""
-    f = _Pack(unit, source, compute, name, linkage)
-    lanes, ty, size = f.lanes, memory(source, f.lanes), source.itemsize
-=======
-def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
+def along(
+    unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _COUNTS
+) -> str:
     """Vectors run along k, and squares of them are transposed in registers."""
-    f = _Pack(unit, source, compute, name)
+    f = _Pack(unit, source, compute, name, linkage, counts)
     lanes, last = f.lanes, f.last_column()
->>>>>>> f8f8c6f (Convolutions read their windows without padding in memory; pools are pointwise and their short axes run in lanes)
     whole = f.let(f"and i64 %depth, {-lanes}")
     tabled = f.let("icmp ne ptr %table, null")
     for bounds in f.cases():
@@ -376,11 +376,6 @@ def _square_in_runs(f: _Pack, starts: Sequence[str], k: str, column: str, bounds
 def pack_text(target: Target, source: DType, compute: DType) -> str:
     """The module with ``pack_names(source, compute)``."""
     unit = Unit(target)
-<<<<<<< HEAD
     across_name, along_name = pack_names(source, compute)
-    functions = [_across(unit, source, compute, across_name), along(unit, source, compute, along_name)]
-=======
-    across, along = pack_names(source, compute)
-    functions = [_across(unit, source, compute, across, along), _along(unit, source, compute, along)]
->>>>>>> f8f8c6f (Convolutions read their windows without padding in memory; pools are pointwise and their short axes run in lanes)
+    functions = [_across(unit, source, compute, across_name, along_name), along(unit, source, compute, along_name)]
     return "\n".join([*unit.globals.values(), "", *functions])
