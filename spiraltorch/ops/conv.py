@@ -28,9 +28,10 @@ from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import dtypes_limits, number
 from .gradients import vjp
-from .rearrange import filled_pad, flipped, pad_any
+from .rearrange import filled_pad
 from .reduce import is_extreme
 from .registry import op, raise_dtype
+from .windows import MOST_CELLS, Form, cells, correlate, input_grad, padded, weight_grad, windows
 
 T = s.T
 Ints = int | Sequence[int]
@@ -47,33 +48,12 @@ def _each(value: Any, rank: int, name: str) -> tuple[int, ...]:
     return values
 
 
-def windows(x: Node, first: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Node:
-    """Windows over the axes from ``first`` on; the window axes come last, in order."""
-    for k in range(len(size)):
-        x = graph.window(x, first + k, size[k], stride[k], dilation[k])
-    return x
-
-
 # -- convolution ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Conv:
-    """The sizes of one convolution, checked.  ``pads`` are (before, after) of each spatial axis."""
-
-    stride: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    dilation: tuple[int, ...]
-    groups: int
-
-    @property
-    def rank(self) -> int:
-        return len(self.stride)
 
 
 def _conv_form(
     x: Node, weight: Node, bias: Node | None, stride: Ints, padding: Any, dilation: Ints, groups: int
-) -> _Conv:
+) -> Form:
     rank = len(weight.shape) - 2
     steps, apart = _each(stride, rank, "stride"), _each(dilation, rank, "dilation")
     kernel = weight.shape[2:]
@@ -122,34 +102,7 @@ def _conv_form(
                 f"Calculated padded input size per channel: ({n + b + a}). Kernel size: ({d * (k - 1) + 1}). "
                 "Kernel size can't be greater than actual input size"
             )
-    return _Conv(steps, tuple(pads), apart, groups)
-
-
-def _grouped(x: Node, axis: int, groups: int) -> Node:
-    """``axis`` split in (groups, the rest); as it is for one group."""
-    if groups == 1:
-        return x
-    return graph.reshape(x, (*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :]))
-
-
-def _product(weight: Node, wins: Node, groups: int, rank: int) -> Node:
-    """[N, O, spatial...] from weight [O, C, window...] and windows [N, (groups,) C, spatial..., window...]."""
-    if groups == 1:
-        c_w = (1, *range(2, 2 + rank))
-        c_x = (1, *range(2 + rank, 2 + 2 * rank))
-        out = graph.dot(weight, wins, contract_a=c_w, contract_b=c_x)
-        return graph.permute(out, (1, 0, *range(2, 2 + rank)))
-    w = _grouped(weight, 0, groups)
-    c_w = (2, *range(3, 3 + rank))
-    c_x = (2, *range(3 + rank, 3 + 2 * rank))
-    out = graph.dot(w, wins, (0,), (1,), c_w, c_x)
-    out = graph.permute(out, (2, 0, 1, *range(3, 3 + rank)))
-    return graph.reshape(out, (out.shape[0], weight.shape[0], *out.shape[3:]))
-
-
-def _conv_windows(x: Node, c: _Conv, kernel: Sequence[int]) -> Node:
-    padded = graph.pad(x, ((0, 0, 0), (0, 0, 0), *[(b, a, 0) for b, a in c.pads]))
-    return windows(_grouped(padded, 1, c.groups), 2 + (c.groups > 1), kernel, c.stride, c.dilation)
+    return Form(steps, tuple(pads), apart, groups)
 
 
 def _conv(rank: int, input: Node, weight: Node, bias: Node | None, *form: Any) -> Node:
@@ -161,7 +114,7 @@ def _conv(rank: int, input: Node, weight: Node, bias: Node | None, *form: Any) -
     batched = len(input.shape) == rank + 2
     x = input if batched else graph.reshape(input, (1, *input.shape))
     c = _conv_form(x, weight, bias, *form)
-    out = _product(weight, _conv_windows(x, c, weight.shape[2:]), c.groups, rank)
+    out = correlate(padded(x, c), weight, c)
     if bias is not None:
         out = out + graph.reshape(bias, (bias.size,) + (1,) * rank)
     return out if batched else graph.reshape(out, out.shape[1:])
@@ -175,45 +128,12 @@ def _conv_grad(g: Node, out: Node, input: Node, weight: Node, bias: Node | None 
     up = g if batched else graph.reshape(g, (1, *g.shape))
     c = _conv_form(x, weight, bias, stride, padding, dilation, groups)
     grads: list[Node | None] = [
-        graph.reshape(_input_grad(up, x, weight, c), input.shape),
-        _weight_grad(up, x, weight, c),
+        graph.reshape(input_grad(up, x.shape, weight, c), input.shape),
+        weight_grad(up, x, weight, c),
     ]
     if bias is not None:
         grads.append(fold("add", up, [0, *range(2, 2 + rank)]))
     return grads
-
-
-def _weight_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
-    """Products of the output's gradient with the windows, over samples and positions."""
-    rank, wins = c.rank, _conv_windows(x, c, weight.shape[2:])
-    if c.groups == 1:
-        over = (0, *range(2, 2 + rank))
-        return graph.dot(g, wins, contract_a=over, contract_b=over)
-    up = _grouped(g, 1, c.groups)
-    over = (0, *range(3, 3 + rank))
-    return graph.reshape(graph.dot(up, wins, (1,), (1,), over, over), weight.shape)
-
-
-def _input_grad(g: Node, x: Node, weight: Node, c: _Conv) -> Node:
-    """A convolution of the output's gradient, spread by the stride, with the weight turned round.
-
-    Padded so that position i of the input sees the outputs whose windows held it.
-    """
-    rank, kernel = c.rank, weight.shape[2:]
-    widths = [(0, 0, 0), (0, 0, 0)]
-    for n, count, k, step, d, (before, _) in zip(x.shape[2:], g.shape[2:], kernel, c.stride, c.dilation, c.pads):
-        spread = (count - 1) * step + 1 if count else 0
-        lead = d * (k - 1) - before
-        widths.append((lead, n + d * (k - 1) - lead - spread, step - 1))
-    wins = windows(_grouped(pad_any(g, widths), 1, c.groups), 2 + (c.groups > 1), kernel, (1,) * rank, c.dilation)
-    turned = flipped(weight, range(2, 2 + rank))
-    if c.groups == 1:
-        over_w, over_g = (0, *range(2, 2 + rank)), (1, *range(2 + rank, 2 + 2 * rank))
-        out = graph.dot(turned, wins, contract_a=over_w, contract_b=over_g)
-        return graph.permute(out, (1, 0, *range(2, 2 + rank)))
-    over_w, over_g = (1, *range(3, 3 + rank)), (2, *range(3 + rank, 3 + 2 * rank))
-    out = graph.dot(_grouped(turned, 0, c.groups), wins, (0,), (1,), over_w, over_g)
-    return graph.reshape(graph.permute(out, (2, 0, 1, *range(3, 3 + rank))), x.shape)
 
 
 @op("conv1d", acc=False, grad=_conv_grad, saves=("input", "weight"),
@@ -299,22 +219,10 @@ def _lowest(x: Node) -> float | int:
     return float("-inf") if x.dtype.kind == "f" else 0 if x.dtype.kind == "u" else -(1 << (x.dtype.bits - 1))
 
 
-MOST_CELLS = 25  # of a window that is looked at cell by cell; a larger one is folded
-
-
-def _cells(wins: Node) -> list[Node]:
-    """What each place of a window holds, over all windows."""
-    high, wide = wins.shape[-2:]
-    lead = tuple([(0, n, 1) for n in wins.shape[:-2]])
-    places = [(i, j) for i in range(high) for j in range(wide)]
-    cells = [graph.slice_(wins, (*lead, (i, i + 1, 1), (j, j + 1, 1))) for i, j in places]
-    return [graph.reshape(c, wins.shape[:-2]) for c in cells]
-
-
 def _largest(wins: Node) -> Node:
     if math.prod(wins.shape[-2:]) > MOST_CELLS:
         return fold("max", wins, (len(wins.shape) - 2, len(wins.shape) - 1))
-    return functools.reduce(functools.partial(lang.row, "MAX"), _cells(wins))
+    return functools.reduce(functools.partial(lang.row, "MAX"), cells(wins))
 
 
 def _number_in(shape: tuple[int, ...]) -> Node:
@@ -327,10 +235,10 @@ def _winner(wins: Node, best: Node) -> Node:
     """Number in its window of the first element equal to the largest, int32."""
     rank, count = len(wins.shape), math.prod(wins.shape[-2:])
     if count <= MOST_CELLS:
-        cells = _cells(wins)
+        held = cells(wins)
         first = graph.full(count - 1, best.shape, dtypes.int32)
         for k in reversed(range(count - 1)):
-            first = lang.where(is_extreme(cells[k], best), const(k, dtypes.int32), first)
+            first = lang.where(is_extreme(held[k], best), const(k, dtypes.int32), first)
         return first
     hit = is_extreme(wins, graph.expand(graph.reshape(best, (*best.shape, 1, 1)), wins.shape))
     return fold("min", lang.where(hit, _number_in(wins.shape), const(count, dtypes.int32)), (rank - 2, rank - 1))
