@@ -1,7 +1,8 @@
 """Convolution and pooling: sliding windows, contracted or folded.
 
 In: input [N, C, spatial...] (or without N), weight [O, C / groups, window...].  A convolution is PAD, one
-WINDOW an axis, and one DOT of the weight with the windows, whose output [O, N, ...] is permuted:
+WINDOW an axis, and one DOT of the weight with the windows, whose output [O, N, ...] is permuted.  Products and
+gradients (:mod:`.windows`) are for any number of spatial axes; pools look at a window cell by cell.
 
     >>> from spiraltorch import dtypes
     >>> from spiraltorch.ir import graph

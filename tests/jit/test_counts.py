@@ -219,3 +219,32 @@ def test_each_group_is_lowered_once(monkeypatch):
 
     step(st.randn(2, 3))
     assert seen and len(seen) == len(set(seen))
+
+
+def test_a_residual_block_at_inference_is_a_launch_for_each_convolution():
+    """Padding, normalisation, activation and the sum are part of the products."""
+    conv = [st.nn.Conv2d(20, 20, 3, padding=1, bias=False) for _ in range(2)]
+    norm = [st.nn.BatchNorm2d(20).eval() for _ in range(2)]
+
+    def block(x):
+        inner = F.relu(norm[0](conv[0](x)))
+        return F.relu(norm[1](conv[1](inner)) + x)
+
+    with st.no_grad():
+        lowered = st.compile(block).lower(st.randn(2, 20, 12, 12))
+    assert lowered.launches == 2 and all(isinstance(k, Gemm) for k in lowered.kernels)
+
+
+def test_a_max_pool_and_its_gradient_are_one_kernel_each():
+    x, g = st.randn(2, 3, 8, 12, requires_grad=True), st.randn(2, 3, 4, 6)
+
+    @st.compile
+    def both(x, g):
+        x.grad = None
+        out = F.max_pool2d(F.relu(x), 2)
+        out.backward(g)
+        return out
+
+    lowered = both.lower(x, g)
+    assert lowered.launches == 2
+    assert [k.group for k in lowered.kernels] == [1, 2], "the gradient's lanes run along windows"
