@@ -89,8 +89,10 @@ from .layouts import (
     channels_last_3d,
     clone,
     contiguous_format,
+    layout,
     memory_format,
     preserve_format,
+    strided,
 )
 from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state

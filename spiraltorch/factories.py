@@ -9,6 +9,7 @@ In: numbers, sizes, buffers.  Out: tensors.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -47,17 +48,14 @@ def _factory(name: str) -> Callable[..., Tensor]:
     body = OPS[name].body
 
     def apply(
-        *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, out: Tensor | None = None, **kwargs: Any
+        *args: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False, **kwargs: Any
     ) -> Tensor:
         options: dict[str, Any] = {k: kwargs.pop(k) for k in ("layout", "pin_memory") if k in kwargs}
         no_more(name, options)
         args = tuple([a.item() if isinstance(a, Tensor) else a for a in args])
         d = None if dtype is None else type_or(dtype, None)
         node = body(*args, **kwargs) if d is None else body(*args, dtype=d, **kwargs)
-        t = made(node, device, requires_grad)
-        if out is not None:
-            return out.resize_(tuple(t.shape)).copy_(t)  # type: ignore[no-any-return]
-        return t
+        return made(node, device, requires_grad)
 
     apply.__name__ = apply.__qualname__ = name
     apply.__doc__ = OPS[name].doc
@@ -168,6 +166,33 @@ def empty_permuted(size: Any, physical_layout: Any, **kwargs: Any) -> Tensor:
     grad = kwargs.pop("requires_grad", False)
     t = empty([shape[i] for i in order], **kwargs).permute([order.index(i) for i in np.arange(len(shape)).tolist()])
     return t.requires_grad_() if grad else t
+
+
+def into(factory: Callable[..., Tensor], typed: bool) -> Callable[..., Tensor]:
+    """``factory`` with torch's ``out=``: a tensor that takes the result's size and values, and with ``typed`` says its type.
+
+    Raises RuntimeError for a tensor of another type than the result's.
+    """
+
+    @functools.wraps(factory)
+    def apply(*args: Any, out: Tensor | None = None, **kwargs: Any) -> Tensor:
+        if out is None:
+            return factory(*args, **kwargs)
+        if typed and kwargs.get("dtype") is None:
+            kwargs["dtype"] = out.dtype
+        found = factory(*args, **kwargs)
+        if found.dtype is not out.dtype:
+            raise SpiralError(f"dtype {found.dtype.name} does not match dtype of out parameter ({out.dtype.name})")
+        return out.resize_(tuple(found.shape)).copy_(found)  # type: ignore[no-any-return]
+
+    return apply
+
+
+#: functions that take ``out=``, and whether it says the type
+OUT: dict[str, bool] = {
+    **dict.fromkeys(("arange", "linspace", "logspace", "range", "eye", "full", "zeros", "ones", "empty", "rand", "randn", "randint"), True),
+    **dict.fromkeys(("randperm",), True), **dict.fromkeys(("normal", "multinomial", "bernoulli"), False),
+}  # fmt: skip
 
 
 # -- after a tensor -------------------------------------------------------------------------------------

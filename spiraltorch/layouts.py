@@ -37,6 +37,11 @@ class memory_format:
         return f"spiraltorch.{self.name}"
 
 
+class layout(memory_format):
+    """How elements are kept (torch.layout): ``strided`` is the only way here."""
+
+
+strided = layout("strided")
 contiguous_format = memory_format("contiguous_format")
 preserve_format = memory_format("preserve_format")
 channels_last = memory_format("channels_last", (0, 2, 3, 1))

@@ -249,6 +249,10 @@ def _never(self: Tensor, *args: Any) -> bool:
     return False
 
 
+def _layout(self: Tensor) -> Any:
+    return layouts.strided
+
+
 def _is_cpu(self: Tensor) -> bool:
     return self.device.type == "cpu"
 
@@ -293,7 +297,8 @@ _METHODS: dict[str, Any] = {
     "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
     "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
     "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,
-    "is_same_size": is_same_size, "is_nonzero": is_nonzero, "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
+    "is_same_size": is_same_size, "is_nonzero": is_nonzero, "layout": property(_layout),
+    "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
     **{name: property(_never) for name in _NEVER},
     "register_post_accumulate_grad_hook": _post_accumulate, "apply_": _apply_, "map_": _map_,
     "ndimension": Tensor.dim, "storage": Tensor.untyped_storage, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
@@ -312,6 +317,8 @@ def install_methods(space: dict[str, Any]) -> None:
         "char": dtypes.int8, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128,
     }.items():  # fmt: skip
         setattr(Tensor, name, _converter(d))
+    for name, typed in factories.OUT.items():
+        space[name] = factories.into(space[name], typed)
     for name, copying in shapes.COPIES.items():
         space.setdefault(name, copying)
     for name in _INPLACE_FUNCTIONS:

@@ -63,3 +63,15 @@ def test_buffers_are_shared() -> None:
     shared, copied = st.asarray(a), st.asarray(a, copy=True)
     a[0] = 5
     assert shared[0] == 5 and copied[0] == 0
+
+
+def test_results_go_into_out() -> None:
+    def program(m: Any) -> Any:
+        out = m.empty(0, dtype=m.float64)
+        made = [m.arange(4, out=out) is out, out.clone(), m.linspace(0, 1, 3, out=out).clone(), m.eye(2, out=out).clone(), m.full((2,), 3, out=out).clone()]
+        return [*made, m.zeros(2, out=out).clone(), m.rand(3, out=out).shape, m.multinomial(m.tensor([0.0, 1.0]), 1, out=m.empty(0, dtype=m.int64))]
+
+    same(program)
+    same_error(lambda m: m.multinomial(m.ones(2), 1, out=m.empty(1)))
+    same_error(lambda m: m.arange(3, dtype=m.int64, out=m.empty(3)))
+    assert st.zeros(2, layout=st.strided).layout is st.strided
