@@ -77,7 +77,7 @@ def _arguments(o: Op) -> str:
 
 def _places(o: Op) -> str:
     names = {"": "`st`", "Tensor": "method", "nn.functional": "`F`", "linalg": "`st.linalg`", "special": "`st.special`"}
-    return ", ".join([names[w] for w in o.where] + ["in place"] * o.inplace)
+    return ", ".join([names[w] for w in o.where] + ["in place"] * bool(o.inplace))
 
 
 def _first_sentence(doc: str) -> str:

@@ -42,7 +42,7 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
     for k, (a, (name, test, words)) in enumerate(zip(args, tests)):
         if test is not None and not test(a):
             raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, not {type(a).__name__}")
-    if op.numbers is not None and not any([isinstance(a, Tensor) for a in args[: op.operands]]):
+    if op.operands and op.numbers is not None and not any([isinstance(a, Tensor) for a in args[: op.operands]]):
         raise TypeError(f"{op.name}(): needs a Tensor among {', '.join(op.parameters[: op.operands])}, got numbers alone")
     if kwargs:
         named = {name: (test, words) for name, test, words in tests}

@@ -227,6 +227,10 @@ def inplace(op: Op) -> Callable[..., Any]:
         result = compute(self, *args, **kwargs)
         if result._fn is not None:
             _keep_old_value(result._fn, self)
+        if op.inplace == "exact" and result.dtype is not self.dtype:
+            raise SpiralError(
+                f"the tensor given to {op.name}_ has type {self.dtype.name} but the result needs {result.dtype.name}"
+            )
         return write_result(self, result, op.name + "_")
 
     return _dress(apply, op, op.name + "_")

@@ -63,7 +63,8 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-
         from .transfer import apart
 
         raise apart(input.device, other.device)
-    return bool(np.allclose(input._values(), other._values(), rtol, atol, equal_nan))
+    options = {"rtol": rtol, "atol": atol, "equal_nan": equal_nan}
+    return bool(call(OPS["all"], (call(OPS["isclose"], (input, other), options),)).item())
 
 
 def result_type(a: Any, b: Any) -> DType:
@@ -288,12 +289,18 @@ def _map_(self: Tensor, other: Tensor, function: Any) -> Tensor:
     return self.copy_(over_array(values))  # type: ignore[no-any-return]
 
 
+def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """This tensor's elements where ``condition`` is true, else those of ``other`` (torch.Tensor.where)."""
+    return call(OPS["where"], (condition, self, other))  # type: ignore[no-any-return]
+
+
 _NEVER = (
     "is_quantized is_sparse is_sparse_csr is_meta is_mps is_xla is_xpu is_ipu is_mtia is_maia is_vulkan is_mkldnn is_nested"
 ).split()
 
 _METHODS: dict[str, Any] = {
     "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"), "equal": equal, "allclose": allclose,
+    "where": _where,
     "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
     "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
     "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,

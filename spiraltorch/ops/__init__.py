@@ -37,12 +37,14 @@ from . import (
     scatter,
     selection,
     special,
+    statistics,
     view,
 )
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex", "conv",
-    "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss", "matmul",
-    "norm", "op", "parts", "polynomials", "products", "random", "rearrange", "reduce", "scatter", "selection", "special", "view",
+    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex",
+    "conv", "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss",
+    "matmul", "norm", "op", "parts", "polynomials", "products", "random", "rearrange", "reduce", "scatter",
+    "selection", "special", "statistics", "view",
 ]  # fmt: skip

@@ -20,6 +20,7 @@ from ..errors import SpiralError
 from ..ir import lang
 from ..ir.node import Node, cast, const
 from . import samples as s
+from .elementwise import refuse_bool
 from .registry import op, raise_dtype, result_type
 from .series import INF, bits_of, copysign
 
@@ -100,15 +101,10 @@ def _rsub_grad(g: Node, out: Node, input: Node, other: Any, *, alpha: Any = 1) -
     return [less, g] if isinstance(other, Node) else [less]
 
 
-@op("rsub", operands=2, promote="arith", grad=_rsub_grad, saves="", numbers="second", where=("",),
+@op("rsub", operands=2, promote="arith", grad=_rsub_grad, saves="", numbers="second", kinds="buifc", refuses=refuse_bool, where=("",),
     samples=s.more(s.binary(), s.binary(alpha=2)))  # fmt: skip
 def rsub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     """``other - alpha * input``, broadcast, in the operands' common type; not for bool.  (torch.rsub)"""
-    if input.dtype is dtypes.bool_:
-        raise SpiralError(
-            "Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, "
-            "use the `~` or `logical_not()` operator instead."
-        )
     if input.dtype.category < FLOAT and isinstance(alpha, float):
         raise SpiralError("For integral input tensors, argument alpha must not be a floating point number.")
     return lang.row("SUB", other, input if alpha == 1 else lang.row("MUL", input, const(alpha, input.dtype, static=False)))
@@ -117,13 +113,13 @@ def rsub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
 # -- powers -----------------------------------------------------------------------------------------------
 
 
-@op("float_power", numbers="both", operands=2, inplace=True, samples=s.more(s.binary("positive", "unit"), s.calls(
+@op("float_power", numbers="both", operands=2, kinds="buifc", inplace="exact", samples=s.more(s.binary("positive", "unit"), s.calls(
     s.call(s.T(4), 2), s.call(2.5, s.T(3)), s.call(s.T(4, fill="positive"), -1.5))))  # fmt: skip
 def float_power(input: Any, exponent: Any) -> Node:
-    """``input ** exponent``, broadcast, in float64.  (torch.float_power)"""
-    if result_type([input, exponent]).kind == "c":
-        raise_dtype(float_power, result_type([input, exponent]))
-    x, y = (cast(a, dtypes.float64) if isinstance(a, Node) else const(a, dtypes.float64) for a in (input, exponent))
+    """``input ** exponent``, broadcast, in float64, or complex128 for complex numbers.  (torch.float_power)"""
+    is_complex = any([a.dtype.is_complex if isinstance(a, Node) else isinstance(a, complex) for a in (input, exponent)])
+    wide = dtypes.complex128 if is_complex else dtypes.float64
+    x, y = (cast(a, wide) if isinstance(a, Node) else const(a, wide) for a in (input, exponent))
     return lang.row("POW", x, y)
 
 
@@ -149,11 +145,19 @@ def _power_of_two(exponent: Node, like: Node) -> Node:
     return lang.row("POW", const(2, like.dtype), cast(exponent, like.dtype))
 
 
-@op("ldexp", operands=2, acc=False, grad=_ldexp_grad, numbers="none", inplace=True, samples=s.more(s.binary(), s.calls(
+def _refuse_bool_exponent(first: Any, second: Any) -> None:
+    if first.dtype.is_complex:
+        result_type([first, second])  # raises for what has no common type
+    if isinstance(second, Node) and second.dtype is dtypes.bool_ and first.dtype.category == FLOAT:
+        raise_dtype(ldexp, second.dtype)
+
+
+@op("ldexp", operands=2, acc=False, kinds="buifc", refuses=_refuse_bool_exponent, grad=_ldexp_grad, numbers="none",
+    inplace=True, samples=s.more(s.binary(), s.calls(
     s.call(s.T(2, 3), s.T(3, fill="index", high=5)), s.call(s.T(5, dtype=dtypes.int64), s.T(5, fill="index", high=9)))))  # fmt: skip
 def ldexp(input: Node, other: Node) -> Node:
     """``input * 2 ** other``, broadcast; integers give floats.  (torch.ldexp)"""
-    kinds = [d for d in (other.dtype, input.dtype, dtypes.get_default_dtype()) if d.kind == "f"]
+    kinds = [d for d in (other.dtype, input.dtype, dtypes.get_default_dtype()) if d.kind in "fc"]
     power = kinds[0]
     scale = cast(lang.row("POW", const(2, power.acc), cast(other, power.acc)), power)
     common = result_type([input, scale])

@@ -20,7 +20,7 @@ from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import together
-from .registry import op, raise_dtype
+from .registry import op, raise_dtype, result_type
 
 # -- limits ---------------------------------------------------------------------------------------
 
@@ -53,11 +53,16 @@ def clamp(input: Node, min: Any = None, max: Any = None) -> Node:
     return input if max is None else lang.minimum(input, max)
 
 
+def _refuse_bool_limit(first: Any, second: Any) -> None:
+    if isinstance(second, bool) and first.dtype is dtypes.bool_:
+        raise_dtype(clamp, first.dtype)
+
+
 def _clamp_min_grad(g: Node, out: Node, input: Node, min: Node) -> list[Node | None]:
     return _clamp_grad(g, out, input, min)
 
 
-@op("clamp_min", operands=2, numbers="second", promote="arith", grad=_clamp_min_grad, inplace=True,
+@op("clamp_min", operands=2, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_min_grad, inplace=True,
     samples=s.more(s.unary(min=0.5), s.binary()))  # fmt: skip
 def clamp_min(input: Node, min: Node) -> Node:
     """``max(input, min)``.  (torch.clamp_min)"""
@@ -68,7 +73,7 @@ def _clamp_max_grad(g: Node, out: Node, input: Node, max: Node) -> list[Node | N
     return _clamp_grad(g, out, input, None, max)
 
 
-@op("clamp_max", operands=2, numbers="second", promote="arith", grad=_clamp_max_grad, inplace=True,
+@op("clamp_max", operands=2, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_max_grad, inplace=True,
     samples=s.more(s.unary(max=0.5), s.binary()))  # fmt: skip
 def clamp_max(input: Node, max: Node) -> Node:
     """``min(input, max)``.  (torch.clamp_max)"""
@@ -144,13 +149,19 @@ def truth(a: Node) -> Node:
     return cast(a, dtypes.bool_)
 
 
+def _refuse_pair(first: Any, second: Any) -> None:
+    """Raise where the two types have no common one."""
+    result_type([first, second])
+
+
 def _logical(name: str, row: str, meaning: str) -> None:
     def body(input: Node, other: Node) -> Node:
         return lang.row(row, truth(input), truth(other))
 
     body.__name__ = name
     body.__doc__ = f"``{meaning}`` of two truth values (an element is true if not 0), broadcast.  (torch.{name})"
-    op(name, operands=2, kinds="buifc", acc=False, differentiable=False, inplace=True, numbers="none", samples=s.binary())(body)
+    op(name, operands=2, kinds="buifc", acc=False, differentiable=False, inplace=True, numbers="none", refuses=_refuse_pair,
+        samples=s.binary())(body)
 
 
 _logical("logical_and", "AND", "and")

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dtypes import FLOAT, DType
+from ..dtypes import FLOAT, DType, of_python
 from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const, is_const, make
@@ -74,15 +74,21 @@ def add(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     return _plus(input, _scaled(other, alpha))
 
 
-@op("sub", kinds="buifc", operands=2, promote="arith", aliases=("subtract",),
+def refuse_bool(first: Any, second: Any) -> None:
+    """Raise for a subtraction with bools, as torch does."""
+    types = [of_python(a) if not isinstance(a, Node) else a.dtype for a in (first, second)]
+    if dtypes.bool_ in types:
+        both = "two bool tensors" if types[0] is types[1] else "a bool tensor"
+        raise SpiralError(
+            f"Subtraction, the `-` operator, with {both} is not supported. "
+            "Use the `^` or `logical_xor()` operator instead; `~` or `logical_not()` inverts a mask."
+        )
+
+
+@op("sub", kinds="buifc", operands=2, promote="arith", aliases=("subtract",), refuses=refuse_bool,
     row="SUB", inplace=True, samples=s.more(s.binary(), s.binary(alpha=2)))  # fmt: skip
 def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
     """``input - alpha * other``, broadcast, in the operands' common type; not for bool.  (torch.sub)"""
-    if input.dtype is dtypes.bool_:
-        raise SpiralError(
-            "Subtraction, the `-` operator, with two bool tensors is not supported. "
-            "Use the `^` or `logical_xor()` operator instead."
-        )
     return lang.row("SUB", input, _scaled(other, alpha))
 
 
@@ -189,7 +195,12 @@ def _int_power(base: Node, exponent: Node) -> Node:
     return lang.where(lang.lt(exponent, 0), negative, total) if exponent.dtype.is_signed else total
 
 
-@op("pow", kinds="buifc", operands=2, numbers="both", promote="arith", inplace=True, samples=s.more(
+def _refuse_bool_powers(first: Any, second: Any) -> None:
+    if isinstance(first, Node) and isinstance(second, Node) and first.dtype is second.dtype is dtypes.bool_:
+        raise_dtype(pow_, first.dtype)
+
+
+@op("pow", kinds="buifc", operands=2, numbers="both", refuses=_refuse_bool_powers, promote="arith", inplace=True, samples=s.more(
     s.binary("positive", "unit"),
     s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
     s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
@@ -343,7 +354,7 @@ def neg(input: Node) -> Node:
 
 
 @op("abs", operands=1, aliases=("absolute",), promote="arith",
-    kinds="uifc", row="ABS", acc=False, inplace=True, samples=s.unary())  # fmt: skip
+    kinds="uifc", row="ABS", acc=False, out="exact", inplace=True, samples=s.unary())  # fmt: skip
 def abs_(input: Node) -> Node:
     """``|input|``; the gradient at 0 is 0.  (torch.abs)"""
     return lang.absolute(input)
@@ -420,7 +431,7 @@ def to_dtype(input: Node, dtype: DType) -> Node:
     return cast(input, dtype)
 
 
-@op("nan_to_num", acc=False, inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
+@op("nan_to_num", acc=False, out="exact", inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
 def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Node:
     """nan, inf and -inf replaced: by 0 and the type's largest and smallest number unless said.  (torch.nan_to_num)"""
     if input.dtype.kind != "f":
@@ -524,4 +535,4 @@ def addcdiv(input: Node, tensor1: Node, tensor2: Node, *, value: Any = 1) -> Nod
     return input + top / tensor2
 
 
-__all__ = ["dtypes_limits", "floor_quotient", "lifted", "number", "together", "zero_gradient"]
+__all__ = ["dtypes_limits", "floor_quotient", "lifted", "number", "refuse_bool", "together", "zero_gradient"]

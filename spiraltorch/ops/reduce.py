@@ -175,7 +175,7 @@ def _refuse_empty(name: str, input: Node, dim: Any, axes: Sequence[int], error: 
             raise IndexError(f"{name}(): Expected reduction dim {a} to have non-zero size.")
 
 
-@op("amax", acc=False, saves="io", samples=s.more(_cases(), s.calls(s.call(T(0, 2), 1))))
+@op("amax", out="exact", acc=False, saves="io", samples=s.more(_cases(), s.calls(s.call(T(0, 2), 1))))
 def amax(input: Node, dim: Dims = (), keepdim: bool = False) -> Node:
     """Largest element over ``dim`` (): all); nan wins; equal ones share the gradient.  (torch.amax)"""
     axes = wrap_dims(dim, len(input.shape))
@@ -183,7 +183,7 @@ def amax(input: Node, dim: Dims = (), keepdim: bool = False) -> Node:
     return fold("max", input, axes, keepdim)
 
 
-@op("amin", acc=False, saves="io", samples=_cases())
+@op("amin", out="exact", acc=False, saves="io", samples=_cases())
 def amin(input: Node, dim: Dims = (), keepdim: bool = False) -> Node:
     """Smallest element over ``dim`` (): all); nan wins; equal ones share the gradient.  (torch.amin)"""
     axes = wrap_dims(dim, len(input.shape))
@@ -223,13 +223,13 @@ _ARG = s.calls(
 )  # fmt: skip
 
 
-@op("argmax", acc=False, differentiable=False, samples=_ARG)
+@op("argmax", out="exact", acc=False, differentiable=False, samples=_ARG)
 def argmax(input: Node, dim: int | None = None, keepdim: bool = False) -> Node:
     """Position (int64) of the first largest element along ``dim``, or in the flat tensor.  (torch.argmax)"""
     return _arg_extreme("argmax", "max", input, dim, keepdim)
 
 
-@op("argmin", acc=False, differentiable=False, samples=_ARG)
+@op("argmin", out="exact", acc=False, differentiable=False, samples=_ARG)
 def argmin(input: Node, dim: int | None = None, keepdim: bool = False) -> Node:
     """Position (int64) of the first smallest element along ``dim``, or in the flat tensor.  (torch.argmin)"""
     return _arg_extreme("argmin", "min", input, dim, keepdim)
@@ -297,13 +297,13 @@ def _quantifier(how: str, input: Node, dim: Dims, keepdim: bool) -> Node:
     return cast(result, dtypes.uint8) if input.dtype is dtypes.uint8 else result
 
 
-@op("all", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
+@op("all", out="exact", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
 def all_(input: Node, dim: Dims = None, keepdim: bool = False) -> Node:
     """Whether every element over ``dim`` (None: all) is not 0, as bool (uint8 stays uint8).  (torch.all)"""
     return _quantifier("min", input, dim, keepdim)
 
 
-@op("any", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
+@op("any", out="exact", kinds="buifc", acc=False, differentiable=False, samples=s.more(_cases(), _EMPTY))
 def any_(input: Node, dim: Dims = None, keepdim: bool = False) -> Node:
     """Whether an element over ``dim`` (None: all) is not 0, as bool (uint8 stays uint8).  (torch.any)"""
     return _quantifier("max", input, dim, keepdim)
@@ -350,7 +350,7 @@ def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None
     return [lang.scaled(x, lang.where(lang.eq(size, 0) | lang.eq(sizes, 0), 0, slope))]
 
 
-@op("norm", kinds="buifc", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
+@op("norm", out="exact", kinds="buifc", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
     s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 2, 1), s.call(T(2, 3, 4), 1, -1, True),
     s.call(T(2, 3), float("inf")),
     s.call(T(2, 3), -float("inf"), 0), s.call(T(2, 3), 3, 1), s.call(T(2, 3), 0), s.call(T(2, 3), "fro", (0, 1)),

@@ -44,12 +44,14 @@ class Op:
     arguments and results a rule sees the conjugates, so that ``g * f'(x)`` is right for them too.
     saves: what backward looks at, of 'i' inputs and 'o' output, or the names of parameters (None: found from
     the row, or 'i').  view: function from (shape, args) to movement steps, for operators whose result shares
-    memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether ``name_`` exists.
+    memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether ``name_`` exists; 'exact':
+    and only for tensors of the result's type.
     samples: calls that tests, docs and fuzzing use, for an element type (see :mod:`.samples`).
     kinds: of the promoted type, what is accepted ('buif'); complex arguments always need 'c'.  tolerance: relative error
     allowed against torch in float32.  differentiable: False where the result is a step function or no function of tensors.
     aliases: torch's other names of it, in the same namespaces and in place too; with a dot, in that namespace alone.
-    refuses: names of types that are not accepted although their kind is.
+    refuses: names of types that are not accepted although their kind is; or a function of the operands as they were
+    passed, which raises.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
     results of a call that has several.  out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
@@ -65,14 +67,14 @@ class Op:
     saves: str | tuple[str, ...] | None = None
     view: Callable[..., Any] | None = None
     where: tuple[str, ...] = ("", "Tensor")
-    inplace: bool = False
+    inplace: bool | str = False
     samples: Callable[[Any], list[Any]] | None = None
     kinds: str = "buif"
     tolerance: float = 1e-5
     differentiable: bool = True
     aliases: tuple[str, ...] = ()
     numbers: str | None = None
-    refuses: tuple[str, ...] = ()
+    refuses: tuple[str, ...] | Callable[..., None] = ()
     results: tuple[str, ...] = ()
     out: str = "cast"
     torch_name: str | None = None
@@ -91,9 +93,11 @@ class Op:
     def apply(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """The output node(s) for arguments in which tensors are nodes."""
         try:
-            if self.promote:
+            if self.promote or callable(self.refuses):
                 args, kwargs = self._operands_first(args, kwargs)
-                args = promote(self, args)
+                if callable(self.refuses):
+                    self.refuses(*args[: self.operands])
+                args = promote(self, args) if self.promote else args
             narrow = _narrowest(self, [*args, *kwargs.values()])
             if narrow is None or not self.acc:
                 return self.body(*args, **kwargs)
@@ -292,7 +296,7 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
     common = result_type([a for a in operands if a is not None])
     if record.promote == "float" and common.category < FLOAT:
         common = dtypes.get_default_dtype()
-    if common.kind not in record.kinds or common.name in record.refuses:
+    if common.kind not in record.kinds or (isinstance(record.refuses, tuple) and common.name in record.refuses):
         raise_dtype(record, common)
     out: list[Any] = []
     for a in operands:

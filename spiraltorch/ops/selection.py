@@ -57,7 +57,7 @@ def isneginf(input: Node) -> Node:
     return lang.eq(input, -INF) if input.dtype.kind == "f" else graph.full(False, input.shape, dtypes.bool_)
 
 
-@op("isclose", operands=2, acc=False, differentiable=False, numbers="none", samples=s.more(
+@op("isclose", operands=2, acc=False, kinds="buifc", differentiable=False, numbers="none", samples=s.more(
     s.binary(), s.binary(equal_nan=True), s.binary(rtol=0.5, atol=0.25)))  # fmt: skip
 def isclose(input: Node, other: Node, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: bool = False) -> Node:
     """``|input - other| <= atol + rtol * |other|``, or equal, as bool; tensors of one type.  (torch.isclose)"""
@@ -71,14 +71,14 @@ def isclose(input: Node, other: Node, rtol: float = 1e-05, atol: float = 1e-08, 
         close = close | (lang.isnan(input) & lang.isnan(other))
     if rtol == 0 and atol == 0:
         return close
-    wide = input.dtype.acc if input.dtype.kind == "f" else dtypes.float64
+    wide = input.dtype.acc if input.dtype.kind in "fc" else dtypes.float64
     a, b = cast(input, wide), cast(other, wide)
     error = lang.absolute(a - b)
     allowed = atol + rtol * lang.absolute(b)
     return close | (lang.lt(error, INF) & lang.le(error, allowed))
 
 
-@op("heaviside", operands=2, acc=False, differentiable=False, numbers="none", inplace=True, samples=s.binary())
+@op("heaviside", operands=2, acc=False, out="exact", differentiable=False, numbers="none", inplace=True, samples=s.binary())
 def heaviside(input: Node, values: Node) -> Node:
     """0 below 0, 1 above, ``values`` at 0; tensors of one type.  (torch.heaviside)"""
     if input.dtype is not values.dtype:
