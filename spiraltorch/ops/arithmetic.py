@@ -146,8 +146,6 @@ def _power_of_two(exponent: Node, like: Node) -> Node:
 
 
 def _refuse_bool_exponent(first: Any, second: Any) -> None:
-    if first.dtype.is_complex:
-        result_type([first, second])  # raises for what has no common type
     if isinstance(second, Node) and second.dtype is dtypes.bool_ and first.dtype.category == FLOAT:
         raise_dtype(ldexp, second.dtype)
 

@@ -21,11 +21,10 @@ BINARY = (
     "add", "sub", "mul", "div", "true_divide", "floor_divide", "fmod", "remainder", "pow", "float_power", "atan2", "hypot",
     "logaddexp2", "maximum", "minimum", "fmax", "fmin", "eq", "ne", "lt", "le", "gt", "ge", "logical_and",
     "logical_or", "bitwise_and", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift",
-    "copysign", "nextafter", "heaviside", "gcd", "xlogy", "ldexp", "isclose", "rsub", "clamp_min", "clamp_max",
+    "copysign", "nextafter", "heaviside", "gcd", "xlogy", "isclose", "rsub", "clamp_min", "clamp_max",
     "special.xlog1py", "where", "dist",
 )  # fmt: skip
-# torch.ldexp_ refuses bool exponents, which torch.ldexp takes.
-INPLACE = tuple(n + "_" for n in BINARY if hasattr(torch.Tensor, n + "_") and n != "ldexp")
+INPLACE = tuple(n + "_" for n in BINARY if hasattr(torch.Tensor, n + "_"))
 DUNDERS = (operator.sub, operator.truediv, operator.mod, operator.and_, operator.lt)  # the same records, and reflected
 NUMBERS = (True, 2, 1.5, 1 + 2j)
 TYPES = dtypes.ALL
