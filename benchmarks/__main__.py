@@ -11,6 +11,7 @@ import os
 import sys
 from fnmatch import fnmatch
 
+from .plots import bars
 from .registry import FRAMEWORKS, load_workloads
 from .report import RESULTS, load, merged, save, terminal, write_page
 from .runner import Plan, Row, disagreements, measure, usable
@@ -29,12 +30,18 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=7, help="turns each framework takes")
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn")
+    parser.add_argument("--scaling", action="store_true", help="how costs grow with size, instead of the workloads")
+    parser.add_argument("--warm-starts", type=int, default=3, help="processes that time the first call with filled caches")
     parser.add_argument("--out", default="cpu", help="name of the file in benchmarks/results")
     return parser.parse_args()
 
 
 def main() -> int:
     options = arguments()
+    if options.scaling:
+        from .scaling import main as scaling
+
+        return scaling()
     workloads = load_workloads()
     patterns = options.only.split(",")
     chosen = [w for w in workloads.values() if any(fnmatch(w.name, p) for p in patterns)]
@@ -48,7 +55,7 @@ def main() -> int:
         return 2
     names = [f.name for f in usable(names)]
     threads = [int(n) for n in options.threads.split(",")]
-    plan = Plan(names, threads, 1, 0.2, 0) if options.quick else Plan(names, threads, options.rounds, options.seconds)
+    plan = Plan(names, threads, 1, 0.2, 0) if options.quick else Plan(names, threads, options.rounds, options.seconds, options.warm_starts)
     date = datetime.date.today().isoformat()
     rows: list[Row] = []
     problems: list[str] = []
@@ -66,6 +73,8 @@ def main() -> int:
         everything = merged(load(path), rows)
         save(path, everything)
         write_page(everything)
+        for n in {r.threads for r in everything}:
+            bars(everything, n)
     return 1 if problems else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Callable, Iterable, Sequence
@@ -101,14 +102,29 @@ def _ratio(line: dict[str, Row]) -> str:
     return f"{min(peers) / ours.ms:.2f}"
 
 
+def _mean(rows: Sequence[Row], threads: int) -> float:
+    """Geometric mean of the ratios."""
+    found = [_ratio(line) for line in _grid(r for r in rows if r.threads == threads).values()]
+    logs = [math.log(float(r)) for r in found if r != "-"]
+    return math.exp(sum(logs) / max(1, len(logs)))
+
+
+def _limit(line: dict[str, Row]) -> str:
+    """Our share of the machine's limit: the least time the planner's bytes and operations allow, over ours."""
+    ours = line.get(OURS)
+    if ours is None or not ours.ms or not ours.roofline_ms:
+        return "-"
+    return f"{100 * ours.roofline_ms / ours.ms:.0f} %"
+
+
 def table(rows: Sequence[Row], threads: int, cell: Callable[[Row], str], ratio: bool = False) -> list[list[str]]:
     """Workloads down, frameworks across."""
     grid = _grid(r for r in rows if r.threads == threads)
     names = [f for f in FRAMEWORKS if any(f in line for line in grid.values())]
-    out = [["workload", *names, *(["best peer / ours"] if ratio else [])]]
+    out = [["workload", *names, *(["best peer / ours", "of the limit"] if ratio else [])]]
     for name, line in grid.items():
         cells = [cell(line[f]) if f in line else "-" for f in names]
-        out.append([name, *cells, *([_ratio(line)] if ratio else [])])
+        out.append([name, *cells, *([_ratio(line), _limit(line)] if ratio else [])])
     return out
 
 
@@ -139,6 +155,9 @@ def page(rows: Sequence[Row]) -> str:
     for n in counts:
         parts.append(f"### {n} thread{'s' * (n > 1)}: milliseconds a step")
         parts.append(markdown(table(rows, n, _time, ratio=True)))
+        parts.append(f"![time over SpiralTorch's](figures/ratios-{n}.svg)")
+    means = [f"{_mean(rows, n):.2f} on {n} thread{'s' * (n > 1)}" for n in counts]
+    parts.append(f"Geometric mean of best peer / ours: {', '.join(means)}.")
     parts.append("### First call: seconds with empty caches / with filled caches")
     parts.append(markdown(table(rows, counts[0], _first)))
     parts.append("### Peak memory above the imported library, MiB")

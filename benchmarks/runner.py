@@ -45,6 +45,7 @@ class Row:
     first_warm: float | None = None
     peak_mib: float | None = None
     check: float | None = None
+    roofline_ms: float | None = None
     error: str = ""
 
     def as_json(self) -> dict[str, Any]:
@@ -159,6 +160,7 @@ def _finish(worker: Worker) -> None:
         return
     row = worker.row
     row.peak_mib = said["peak_mib"]
+    row.roofline_ms = said["roofline_ms"]
     row.ms = statistics.median(worker.samples)
     row.spread = (max(worker.samples) - min(worker.samples)) / row.ms
 

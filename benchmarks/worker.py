@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+OURS = "spiraltorch"
 SAMPLE_SECONDS = 2e-3  # shorter steps are timed several at a time
 
 
@@ -37,7 +38,14 @@ def main(name: str, framework: str, threads: int) -> None:
     _forget_peak()
     for line in sys.stdin:
         say(ms=1e3 * _measure(step, fw.wait, float(line.split()[1])))
-    say(peak_mib=(_status("VmHWM") - imported) / 1024)
+    say(peak_mib=(_status("VmHWM") - imported) / 1024, roofline_ms=_roofline(fw.lib, step) if framework == OURS else None)
+
+
+def _roofline(st: Any, step: Any) -> float:
+    """Milliseconds that the step's launches would take at the machine's measured limits."""
+    with st.profile() as p:
+        step()
+    return float(1e3 * p.least_seconds)
 
 
 def say(**values: Any) -> None:

@@ -111,6 +111,16 @@ def check_room(n: Node) -> None:
         )
 
 
+class Cells(list[Any]):
+    """A thread's pending cells, and the state of its queue."""
+
+    __slots__ = ("state", "__weakref__")
+    state: dict[str, Any]
+
+
+_everywhere: list[weakref.ref[Cells]] = []
+
+
 class Queue(threading.local):
     """Pending cells, weakly, in the order they were made; and the trace in progress, if any.
 
@@ -118,7 +128,9 @@ class Queue(threading.local):
     """
 
     def __init__(self) -> None:
-        self.cells: list[weakref.ref[Storage]] = []
+        self.cells = Cells()
+        self.cells.state = self.__dict__
+        _everywhere[:] = [r for r in _everywhere if r() is not None] + [weakref.ref(self.cells)]
         self.bytes = 0
         self.trace: Any = None
         self.limit = config.queue_nodes  # cells; below it nothing is done about the length
@@ -158,7 +170,7 @@ class Queue(threading.local):
     def _forget(self) -> bool:
         """Keep the cells that are alive; whether they are few and small."""
         live = self.pending()
-        self.cells = [weakref.ref(cell) for cell in live]
+        self.cells[:] = [weakref.ref(cell) for cell in live]
         self.bytes = sum([cell.node.nbytes for cell in live])
         self.limit = config.queue_nodes + len(live)
         return self.bytes <= config.queue_bytes // 2 and len(toposort([cell.node for cell in live])) <= config.queue_nodes // 2
@@ -175,7 +187,8 @@ class Queue(threading.local):
     def take(self) -> list[Storage]:
         """The pending cells; the queue is empty afterwards."""
         found = self.pending()
-        self.cells, self.bytes, self.limit = [], 0, config.queue_nodes
+        self.cells.clear()
+        self.bytes, self.limit = 0, config.queue_nodes
         return found
 
     def flush(self) -> None:
@@ -183,6 +196,18 @@ class Queue(threading.local):
         cells = self.take()
         if cells:
             _compute(cells)
+
+    def flush_all(self) -> None:
+        """Compute what is pending in any thread, but for what a trace of another thread is recording."""
+        self.flush()
+        found: dict[Storage, None] = {}
+        for r in list(_everywhere):
+            cells = r()
+            if cells is not None and cells.state["trace"] is None:
+                found.update(dict.fromkeys([c for c in [ref() for ref in list(cells)] if c is not None]))
+        waiting = [c for c in found if c.pending and c.error is None]
+        if waiting:
+            _compute(waiting)
 
 
 queue = Queue()

@@ -12,19 +12,16 @@ native launches, so there is nothing to time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..ir.kernel import Gemm, Kernel
+from .ceilings import copy_bandwidth, fma_rate, timed
 from .cost import Cost, launch_cost
 from .explain import lines_of
 
 if TYPE_CHECKING:
     from ..jit.program import Program
-
-COPY_BYTES = 1 << 26
 
 
 @dataclass
@@ -68,6 +65,14 @@ class Profile:
         """Time in launches, all together."""
         return sum(r.seconds for r in self._rows.values())
 
+    @property
+    def least_seconds(self) -> float:
+        """What the launches would take at the machine's limits: for each, the bytes it must move at the speed of a
+        copy, or its operations at the speed of multiply-adds, whichever is longer (the roofline)."""
+        copy, fma = copy_bandwidth(), fma_rate()
+        costs = [(r.calls, r.cost) for r in self._rows.values()]
+        return sum(calls * max((c.read + c.written) / copy, c.flops / fma) for calls, c in costs)
+
     def __enter__(self) -> Profile:
         from ..jit import program
 
@@ -85,7 +90,7 @@ class Profile:
         table, positions = p.table, p.positions
         clock = time.perf_counter
         if (id(p), 0) not in self._rows:
-            self._add(p, min(_timed(table.run, positions, values, 0, 0) for _ in range(8)))
+            self._add(p, min(timed(table.run, positions, values, 0, 0) for _ in range(8)))
         empty = self._empty[id(p)]
         for k in range(p.launches):
             start = clock()
@@ -132,27 +137,6 @@ def _kind(kernel: Any) -> str:
     if not isinstance(kernel, Kernel):
         return "library"
     return "rows" if any(p.axes for p in kernel.phases) else "map"
-
-
-@cache
-def copy_bandwidth() -> float:
-    """Bytes per second that a plain copy kernel moves on this machine, all threads (best of five)."""
-    from ..dtypes import float32
-    from ..ir import graph
-    from ..jit.program import build
-    from ..runtime import buffers
-
-    shape = (COPY_BYTES // 4,)
-    program = build([graph.copy(graph.param(0, shape, float32))], [None], [(shape, float32)], [])
-    given = buffers.allocate(COPY_BYTES)
-    program.run([given])
-    return 2 * COPY_BYTES / min(_timed(program.run, [given]) for _ in range(5))
-
-
-def _timed(function: Callable[..., Any], *args: Any) -> float:
-    start = time.perf_counter()
-    function(*args)
-    return time.perf_counter() - start
 
 
 def profile() -> Profile:

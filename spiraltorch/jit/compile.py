@@ -293,7 +293,7 @@ class CompiledFunction:
             return result
 
     def _run_python(self, args: Any, kwargs: Any) -> tuple[Trace, Any, Exception | None]:
-        queue.flush()
+        queue.flush_all()  # a weight that another thread made is an input, not a part of the program
         trace = Trace(self.__name__, self._fullgraph)  # type: ignore[attr-defined]
         queue.trace = trace
         try:
