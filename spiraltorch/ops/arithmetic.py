@@ -31,10 +31,13 @@ def _asinh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * lang.rsqrt(input * input + 1)]
 
 
-@op("asinh", operands=1, promote="float", kinds="f", acc="double", grad=_asinh_grad, inplace=True, aliases=("arcsinh",),
+@op("asinh", operands=1, promote="float", kinds="fc", acc="double", grad=_asinh_grad, inplace=True, aliases=("arcsinh",),
     samples=s.unary())  # fmt: skip
 def asinh(input: Node) -> Node:
     """Inverse hyperbolic sine.  (torch.asinh)"""
+    if input.dtype.kind == "c":  # asinh z = i asin(-i z)
+        turned = lang.asin(lang.complex_(lang.imag(input), -lang.real(input)))
+        return lang.complex_(-lang.imag(turned), lang.real(turned))
     size = lang.absolute(input)
     near = lang.log1p(size + size * size / (1 + lang.sqrt(size * size + 1)))
     far = lang.log(size) + math.log(2)
@@ -45,10 +48,12 @@ def _acosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * lang.rsqrt(input - 1) * lang.rsqrt(input + 1)]
 
 
-@op("acosh", operands=1, promote="float", kinds="f", acc="double", grad=_acosh_grad, inplace=True, aliases=("arccosh",),
+@op("acosh", operands=1, promote="float", kinds="fc", acc="double", grad=_acosh_grad, inplace=True, aliases=("arccosh",),
     samples=s.unary("beyond"))  # fmt: skip
 def acosh(input: Node) -> Node:
-    """Inverse hyperbolic cosine; nan below 1.  (torch.acosh)"""
+    """Inverse hyperbolic cosine; nan for real numbers below 1.  (torch.acosh)"""
+    if input.dtype.kind == "c":
+        return lang.log(input + lang.sqrt(input - 1) * lang.sqrt(input + 1))
     over = input - 1
     near = lang.log1p(over + lang.sqrt(over) * lang.sqrt(over + 2))
     return lang.where(lang.lt(input, 1e8), near, lang.log(input) + math.log(2))
@@ -58,10 +63,13 @@ def _atanh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g / (1 - input * input)]
 
 
-@op("atanh", operands=1, promote="float", kinds="f", acc="double", grad=_atanh_grad, inplace=True, aliases=("arctanh",),
+@op("atanh", operands=1, promote="float", kinds="fc", acc="double", grad=_atanh_grad, inplace=True, aliases=("arctanh",),
     samples=s.unary("unit"))  # fmt: skip
 def atanh(input: Node) -> Node:
-    """Inverse hyperbolic tangent; infinite at -1 and 1, nan beyond.  (torch.atanh)"""
+    """Inverse hyperbolic tangent; infinite at -1 and 1, nan for real numbers beyond.  (torch.atanh)"""
+    if input.dtype.kind == "c":  # atanh z = i atan(-i z)
+        turned = lang.atan(lang.complex_(lang.imag(input), -lang.real(input)))
+        return lang.complex_(-lang.imag(turned), lang.real(turned))
     size = lang.absolute(input)
     return copysign(0.5 * lang.log1p((size + size) / (1 - size)), input)
 
@@ -88,7 +96,7 @@ def frac(input: Node) -> Node:
     return input - lang.trunc(input)
 
 
-@op("positive", saves="", samples=s.unary())
+@op("positive", kinds="buifc", saves="", samples=s.unary())
 def positive(input: Node) -> Node:
     """``input`` itself; not for bool.  (torch.positive)"""
     if input.dtype is dtypes.bool_:

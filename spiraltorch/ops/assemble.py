@@ -55,34 +55,34 @@ _STACKED = s.calls(
 )  # fmt: skip
 
 
-@op("hstack", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(2, 1), T(2, 3)]))))
+@op("hstack", kinds="buifc", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(2, 1), T(2, 3)]))))
 def hstack(tensors: Sequence[Node]) -> Node:
     """Side by side: joined along axis 1, vectors along axis 0.  (torch.hstack)"""
     parts = _at_least(_list_of("hstack", tensors), atleast_1d)
     return cat.body(parts, 0 if len(parts[0].shape) == 1 else 1)  # type: ignore[no-any-return]
 
 
-@op("vstack", acc=False, saves="", where=("",), aliases=("row_stack",), samples=s.more(
+@op("vstack", kinds="buifc", acc=False, saves="", where=("",), aliases=("row_stack",), samples=s.more(
     _STACKED, s.calls(s.call([T(1, 3), T(2, 3)]))))  # fmt: skip
 def vstack(tensors: Sequence[Node]) -> Node:
     """One above the other: joined along axis 0, vectors as rows.  (torch.vstack)"""
     return cat.body(_at_least(_list_of("vstack", tensors), atleast_2d), 0)  # type: ignore[no-any-return]
 
 
-@op("dstack", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(2, 3, 1), T(2, 3, 2)]))))
+@op("dstack", kinds="buifc", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(2, 3, 1), T(2, 3, 2)]))))
 def dstack(tensors: Sequence[Node]) -> Node:
     """One behind the other: joined along axis 2.  (torch.dstack)"""
     return cat.body(_at_least(_list_of("dstack", tensors), atleast_3d), 2)  # type: ignore[no-any-return]
 
 
-@op("column_stack", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(3), T(3, 2), T(3)]))))
+@op("column_stack", kinds="buifc", acc=False, saves="", where=("",), samples=s.more(_STACKED, s.calls(s.call([T(3), T(3, 2), T(3)]))))
 def column_stack(tensors: Sequence[Node]) -> Node:
     """Side by side, vectors as columns.  (torch.column_stack)"""
     parts = [t if len(t.shape) > 1 else graph.reshape(t, (t.size, 1)) for t in _list_of("column_stack", tensors)]
     return cat.body(parts, 1)  # type: ignore[no-any-return]
 
 
-@op("block_diag", acc=False, saves="", where=(), samples=s.calls(
+@op("block_diag", kinds="buifc", acc=False, saves="", where=(), samples=s.calls(
     s.call([T(2, 3), T(1, 2)]), s.call([T(3), T(), T(2, 2)]), s.call([T(2, 2), T(1, 1, dtype=dtypes.float64)]),
     s.call([T(0, 2), T(2, 1)])))  # fmt: skip
 def block_diag(tensors: Sequence[Node]) -> Node:
@@ -104,7 +104,7 @@ def block_diag(tensors: Sequence[Node]) -> Node:
     return out
 
 
-@op("cartesian_prod", acc=False, saves="", where=(), samples=s.calls(
+@op("cartesian_prod", kinds="buifc", acc=False, saves="", where=(), samples=s.calls(
     s.call([T(2), T(3)]), s.call([T(3)]), s.call([T(2), T(1), T(2)]), s.call([T(2), T(0)])))  # fmt: skip
 def cartesian_prod(tensors: Sequence[Node]) -> Node:
     """One row for each way to take an element of every vector.  (torch.cartesian_prod)"""
@@ -123,7 +123,7 @@ def cartesian_prod(tensors: Sequence[Node]) -> Node:
     return joined(columns, 1)
 
 
-@op("combinations", acc=False, saves="", samples=s.calls(
+@op("combinations", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(4)), s.call(T(4), 3), s.call(T(3), 2, True), s.call(T(2), 3), s.call(T(3), 1), s.call(T(3), 0)))  # fmt: skip
 def combinations(input: Node, r: int = 2, with_replacement: bool = False) -> Node:
     """One row for each choice of ``r`` elements of a vector, in order.  (torch.combinations)"""
@@ -161,7 +161,7 @@ def positions(mask: Node, count: int, fill: int = -1) -> Node:
 # -- turning ----------------------------------------------------------------------------------------
 
 
-@op("fliplr", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(2, 3, 2)), s.call(T(0, 3))))
+@op("fliplr", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(2, 3, 2)), s.call(T(0, 3))))
 def fliplr(input: Node) -> Node:
     """Backwards along axis 1.  (torch.fliplr)"""
     if len(input.shape) < 2:
@@ -169,7 +169,7 @@ def fliplr(input: Node) -> Node:
     return flipped(input, (1,))
 
 
-@op("flipud", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(4)), s.call(T(0, 3))))
+@op("flipud", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(4)), s.call(T(0, 3))))
 def flipud(input: Node) -> Node:
     """Backwards along axis 0.  (torch.flipud)"""
     if not input.shape:
@@ -177,7 +177,7 @@ def flipud(input: Node) -> Node:
     return flipped(input, (0,))
 
 
-@op("rot90", acc=False, saves="", samples=s.calls(
+@op("rot90", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(2, 3)), s.call(T(2, 3), -1), s.call(T(2, 3), 2), s.call(T(2, 3, 4), 5, (1, 2)), s.call(T(2, 3), 4),
     s.call(T(2, 3, 4), 1, (2, 0))))  # fmt: skip
 def rot90(input: Node, k: int = 1, dims: Sequence[int] = (0, 1)) -> Node:
@@ -203,7 +203,7 @@ def rot90(input: Node, k: int = 1, dims: Sequence[int] = (0, 1)) -> Node:
 # -- diagonals --------------------------------------------------------------------------------------
 
 
-@op("diag_embed", acc=False, saves="", samples=s.calls(
+@op("diag_embed", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(3)), s.call(T(2, 3), 1), s.call(T(2, 3), -2), s.call(T(2, 3), 0, 0, 2), s.call(T(2, 3), 1, 1, 0),
     s.call(T(0))))  # fmt: skip
 def diag_embed(input: Node, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Node:
@@ -220,7 +220,7 @@ def diag_embed(input: Node, offset: int = 0, dim1: int = -2, dim2: int = -1) -> 
     return graph.set_diagonal(graph.full(0, shape, input.dtype), input, offset, a, b)
 
 
-@op("diag", out="exact", acc=False, saves="", samples=s.calls(
+@op("diag", kinds="buifc", out="exact", acc=False, saves="", samples=s.calls(
     s.call(T(3)), s.call(T(3), 1), s.call(T(3, 4)), s.call(T(3, 4), -1), s.call(T(3, 3), 2)))  # fmt: skip
 def diag(input: Node, diagonal: int = 0) -> Node:
     """A vector as a diagonal matrix, or the diagonal of a matrix.  (torch.diag)"""
@@ -231,7 +231,7 @@ def diag(input: Node, diagonal: int = 0) -> Node:
     return graph.copy(graph.diagonal(input, diagonal, 0, 1))
 
 
-@op("diagflat", acc=False, saves="", samples=s.calls(s.call(T(2, 2)), s.call(T(3), 1), s.call(T())))
+@op("diagflat", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 2)), s.call(T(3), 1), s.call(T())))
 def diagflat(input: Node, offset: int = 0) -> Node:
     """All elements as one diagonal of a matrix.  (torch.diagflat)"""
     return diag_embed.body(graph.reshape(input, (input.size,)), offset)  # type: ignore[no-any-return]
@@ -250,14 +250,14 @@ def _replaced(input: Node, steps: Steps, src: Node, name: str) -> Node:
     return write_through(input, steps, cast(src, input.dtype))
 
 
-@op("select_scatter", acc=False, saves="", samples=s.calls(
+@op("select_scatter", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(3, 4), T(4), 0, 1), s.call(T(3, 4), T(3), -1, -2), s.call(T(3), T(), 0, 2)))  # fmt: skip
 def select_scatter(input: Node, src: Node, dim: int, index: int) -> Node:
     """``input`` with ``src`` at position ``index`` of ``dim``.  (torch.select_scatter)"""
     return _replaced(input, select(input.shape, dim, index), src, "slice")
 
 
-@op("slice_scatter", out="exact", acc=False, saves="", samples=s.calls(
+@op("slice_scatter", kinds="buifc", out="exact", acc=False, saves="", samples=s.calls(
     s.call(T(5, 3), T(2, 3), 0, 1, 3), s.call(T(5, 3), T(5, 2), 1, 0, None, 2), s.call(T(4), T(4)),
     s.call(T(5), T(2), 0, -2)))  # fmt: skip
 def slice_scatter(
@@ -267,7 +267,7 @@ def slice_scatter(
     return _replaced(input, slice_steps(input.shape, dim, start, end, step), src, "slice")
 
 
-@op("diagonal_scatter", acc=False, saves="", samples=s.calls(
+@op("diagonal_scatter", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(3, 4), T(3)), s.call(T(3, 4), T(3), 1), s.call(T(2, 3, 3), T(3, 2), -1, 1, 2),
     s.call(T(3, 3), T(3), 0, 1, 0)))  # fmt: skip
 def diagonal_scatter(input: Node, src: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Node:
@@ -333,7 +333,7 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: dtypes.DType = d
     return cast(_triangle_indices(row, col, offset, False), dtype)
 
 
-@op("nonzero_static", acc=False, differentiable=False, samples=s.calls(
+@op("nonzero_static", kinds="buifc", acc=False, differentiable=False, samples=s.calls(
     s.call(T(2, 3), size=4), s.call(T(5, fill="mask"), size=2), s.call(T(2, 2, 3, fill="mask"), size=9, fill_value=7),
     s.call(T(), size=1), s.call(T(0, 3), size=2), s.call(T(3), size=0)))  # fmt: skip
 def nonzero_static(input: Node, *, size: int, fill_value: int = -1) -> Node:

@@ -143,7 +143,7 @@ def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, 
     return graph.reshape(folded(x, at, values, axis, reduce, include_self), input.shape)
 
 
-@op("index_copy", out="exact", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("index_copy", kinds="buifc", out="exact", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(1, fill="index", high=4), T(1, 3)), s.call(T(2, 4), -1, T(1, fill="index", high=4), T(2, 1)),
     s.call(T(4), 0, T(fill="index", high=4), T()), s.call(T(), 0, T(1, fill="index", high=1), T(1)),
     s.call(T(4, 3), 0, T(0, fill="index", high=4), T(0, 3))))  # fmt: skip
@@ -154,7 +154,7 @@ def index_copy(input: Node, dim: int, index: Node, source: Node) -> Node:
     return graph.reshape(graph.scatter(x, at, values, axis, "set"), input.shape)
 
 
-@op("index_fill", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("index_fill", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(2, fill="index", high=4), 1.0), s.call(T(2, 4), -1, T(3, fill="wrapped", high=4), T()),
     s.call(T(4), 0, T(fill="index", high=4), 2), s.call(T(), 0, T(1, fill="index", high=1), 2),
     s.call(T(4, 3), 0, T(0, fill="index", high=4), 1)))  # fmt: skip
@@ -191,7 +191,7 @@ def _flat(name: str, input: Node, index: Node) -> Node:
     return lang.where(lang.lt(at, 0), at + input.size, at)
 
 
-@op("take", out="exact", acc=False, saves=("index",), samples=s.calls(
+@op("take", kinds="buifc", out="exact", acc=False, saves=("index",), samples=s.calls(
     s.call(T(4, 3), T(2, 2, fill="wrapped", high=12)), s.call(T(5), T(fill="index", high=5)),
     s.call(T(), T(3, fill="index", high=1)), s.call(T(4, 3), T(0, fill="index", high=3))))  # fmt: skip
 def take(input: Node, index: Node) -> Node:
@@ -200,7 +200,7 @@ def take(input: Node, index: Node) -> Node:
     return graph.reshape(graph.gather(graph.reshape(input, (input.size,)), at, 0), index.shape)
 
 
-@op("put", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("put", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), T(1, fill="wrapped", high=12), T(1)), s.call(T(4, 3), T(2, 3, fill="index", high=12), T(2, 3), True),
     s.call(T(), T(1, fill="index", high=1), T(1)), s.call(T(4, 3), T(0, fill="index", high=3), T(0))))  # fmt: skip
 def put(input: Node, index: Node, source: Node, accumulate: bool = False) -> Node:
@@ -221,7 +221,7 @@ def put(input: Node, index: Node, source: Node, accumulate: bool = False) -> Nod
     return graph.reshape(graph.scatter(flat, at, values, 0, "add" if accumulate else "set"), input.shape)
 
 
-@op("masked_scatter", acc=False, saves=("mask",), inplace=True, samples=s.calls(
+@op("masked_scatter", kinds="buifc", acc=False, saves=("mask",), inplace=True, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="mask"), T(6)), s.call(T(2, 3), T(3, fill="mask"), T(3, 3)),
     s.call(T(2, 1), T(2, 3, fill="mask"), T(9)), s.call(T(3), T(fill="mask"), T(3)), s.call(T(0, 3), T(3, fill="mask"), T(2))))  # fmt: skip
 def masked_scatter(input: Node, mask: Node, source: Node) -> Node:
