@@ -196,11 +196,6 @@ def dot(a: Node, b: Node, batch_a: Axes = (), batch_b: Axes = (), contract_a: Ax
     return make("DOT", (a, b), (batch_a, batch_b, contract_a, contract_b), batch + free_a + free_b, a.dtype)
 
 
-def sort(n: Node, what: str, axis: int, descending: bool) -> Node:
-    """Stable sort along ``axis``: ``what`` is 'values' or 'indices' (int64)."""
-    return make("SORT", (n,), (what, axis, descending), n.shape, int64 if what == "indices" else n.dtype)
-
-
 def random(key: Node, counter: Node, shape: Shape) -> Node:
     """uint32 bits: word 0 of Philox4x32-10 at ``counter`` + flat index under ``key`` (both 0-d uint64)."""
     return make("RANDOM", (key, counter), None, shape, uint32)

@@ -115,9 +115,8 @@ ROWS: dict[str, Row] = _rows(
 #            op 'set' replaces what is there (the last of equal positions stays); 'add' 'mul' 'max' 'min' fold into it
 #   UPDATE   as SLICE: src[0] with that region replaced by src[1]
 #   REDUCE   (op, axes): op of 'add' 'mul' 'max' 'min'; the axes disappear
-#   SCAN     (op, axis, reverse)
+#   SCAN     (op, axis, reverse): running fold; op as in REDUCE, or 'logaddexp'
 #   DOT      (batch_a, batch_b, contract_a, contract_b): out axes are batch, free of a, free of b
-#   SORT     (axis, descending): stable; arg selects values or indices: ("values"|"indices", axis, descending)
 #   RANDOM   none; src are the key and the counter (0-d uint64); one uint32 an element, Philox4x32-10 at
 #            (counter + flat index)
 #   REAL, IMAG  parts of a complex number          COMPLEX  a number of two real parts
@@ -126,7 +125,7 @@ ROWS: dict[str, Row] = _rows(
 #   CALL     (name, static): a library routine kept whole (kernels/library); one result, static are literals
 STRUCTURAL: frozenset[str] = frozenset(
     "BUFFER PARAM CONST IOTA RESHAPE PERMUTE EXPAND SLICE PAD WINDOW DIAGONAL GATHER SCATTER UPDATE "
-    "REDUCE SCAN DOT SORT RANDOM REAL IMAG COMPLEX AS_REAL AS_COMPLEX COPY CALL".split()
+    "REDUCE SCAN DOT RANDOM REAL IMAG COMPLEX AS_REAL AS_COMPLEX COPY CALL".split()
 )
 
 # Leaves of kernel expressions (see ir/kernel.py):

@@ -1,4 +1,4 @@
-"""Lower library calls: values that no loop nest computes well (scatter, scan, sort) become hand kernels.
+"""Lower library calls: values that no loop nest computes well (scatter and every CALL) become kernels kept whole.
 
 In: a 'call' stage whose operands are in memory.  Out: launches of :class:`~spiraltorch.jit.lower.Library`
 kernels, which :mod:`spiraltorch.kernels.library` provides by name.
@@ -6,14 +6,13 @@ kernels, which :mod:`spiraltorch.kernels.library` provides by name.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 from ..errors import SpiralError
 from ..ir.kernel import Param
 from ..ir.node import Node
-from .stages import Stage, peel
+from .stages import Stage, is_zero, peel
 
 
 def lower_call(s: Stage, memory: Callable[[Node], Any]) -> list[Any]:
@@ -21,15 +20,6 @@ def lower_call(s: Stage, memory: Callable[[Node], Any]) -> list[Any]:
     n = s.node
     if n.op == "SCATTER":
         return _scatter(n, memory)
-    if n.op == "SCAN":
-        op, axis, reverse = n.arg
-        outer, size, inner = _around(n.src[0].shape, axis)
-        return [_launch("scan", [("in", peel(n.src[0])), ("out", n)], (op, bool(reverse)), [outer, size, inner], memory, n)]
-    if n.op == "SORT":
-        what, axis, descending = n.arg
-        outer, size, inner = _around(n.src[0].shape, axis)
-        static = (what, bool(descending))
-        return [_launch("sort", [("in", peel(n.src[0])), ("out", n)], static, [outer, size, inner], memory, n)]
     if n.op == "CALL":
         return [_call(s, memory)]
     raise SpiralError(f"no backend computes {n.op} {n.arg!r}")
@@ -41,6 +31,8 @@ def _call(s: Stage, memory: Callable[[Node], Any]) -> Any:
     n = s.node
     name, static = n.arg
     routine = find(name)
+    if routine.key is not None:
+        static = routine.key(n)
     if not routine.native:
         static = (static, tuple([len(m.shape) for m in (*n.src, n)]))
     operands = [*[("in", x) for x in s.inputs], ("out", n)]
@@ -55,16 +47,13 @@ def _call(s: Stage, memory: Callable[[Node], Any]) -> Any:
     return launch
 
 
-def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
-    return math.prod(shape[:axis]), shape[axis] if shape else 1, math.prod(shape[axis + 1 :])
-
-
 def _scatter(n: Node, memory: Callable[[Node], Any]) -> list[Any]:
-    base, index, values = n.src
-    axis, op = n.arg if isinstance(n.arg, tuple) else (n.arg, "add")
-    outer, size, inner = _around(base.shape, axis)
-    operands = [("in", peel(base)), ("in", peel(index)), ("in", peel(values)), ("out", n)]
-    launch = _launch("scatter", operands, (op,), [outer, size, inner, index.size], memory, n, status=True)
+    from ..kernels.library.routine import find
+
+    zero = is_zero(n.src[0])
+    operands = [("in", peel(x)) for x in n.src[1 if zero else 0 :]]
+    sizes = find("placing.scatter").numbers(n)
+    launch = _launch("placing.scatter", [*operands, ("out", n)], (n.arg[1], zero), sizes, memory, n, status=True)
     launch.checks = {1: n}
     return [launch]
 

@@ -64,6 +64,26 @@ def size_one_axes_are_dropped(n: Node) -> Node | None:
     return graph.reduce(graph.reshape(x, shape), op, rest)
 
 
+@rule("SCAN")
+def running_fold_is_a_routine(n: Node) -> Node:
+    """A SCAN is a library routine; few long rows go by blocks, so that there is work for every core."""
+    from ..kernels.library.scanning import accumulator, blocks_of
+
+    (x,) = n.src
+    op, axis, reverse = n.arg
+    outer, inner = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    blocks = blocks_of(outer, x.shape[axis], inner)
+    static = (op, axis, bool(reverse))
+    if blocks == 1:
+        return graph.call("scanning.scan", (x,), x.shape, x.dtype, *static)
+    x = graph.reshape(x, (outer, x.shape[axis]))
+    static = (op, 1, bool(reverse))
+    wide = accumulator(x.dtype, op)
+    totals = graph.call("scanning.totals", (x,), (outer, blocks), wide, *static)
+    carry = graph.call("scanning.scan", (totals,), totals.shape, wide, *static)
+    return graph.reshape(graph.call("scanning.scan", (x, carry), x.shape, x.dtype, *static), n.shape)
+
+
 @rule("DOT")
 def empty_dot_is_zero(n: Node) -> Node | None:
     if not n.size or all(n.src[0].shape[i] for i in n.arg[2]):
@@ -160,7 +180,7 @@ def _divisor(n: int, most: int) -> int:
 RULES = rules_of(
     nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity,
     size_one_axes_are_dropped, empty_dot_is_zero, integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one,
-    full_update_is_value, long_reduction_in_two_steps,
+    full_update_is_value, long_reduction_in_two_steps, running_fold_is_a_routine,
 )  # fmt: skip
 
 

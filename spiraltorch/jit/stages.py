@@ -21,7 +21,7 @@ from typing import Any
 
 from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, flatten
 from ..ir.kernel import MOST_BOUNDS
-from ..ir.node import Node, toposort
+from ..ir.node import Node, is_const, toposort
 from ..ir.prims import MOVEMENT, ROWS
 
 # A guard: (form, lo, hi) holds where lo <= form < hi; (form, "every", k) where form % k == 0.
@@ -33,7 +33,7 @@ RECOMPUTE_ARRAYS = 2
 EXPAND_WEIGHT = 8  # a value dearer than this is not recomputed for every element it is broadcast to
 
 _DEAR = {"DIV": 4, "SQRT": 4, "RSQRT": 4, "IDIV": 8, "REM": 16, "POW": 24}
-OPAQUE = frozenset(("DOT", "SCAN", "SORT", "SCATTER", "CALL"))
+OPAQUE = frozenset(("DOT", "SCATTER", "CALL"))
 
 
 def weight(op: str) -> int:
@@ -209,7 +209,7 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
             kept.add(n)
         if n.op in OPAQUE:
             viewed = n.op == "DOT" or reads_views(n)
-            for s in n.src:
+            for s in _operands(n):
                 base = operand_base(s, kept, n.op == "DOT") if viewed else peel(s)
                 if not _is_leaf(base):
                     kept.add(base)
@@ -272,6 +272,18 @@ def _fill(n: Node) -> bool:
     return n.op == "CONST"
 
 
+def is_zero(n: Node) -> bool:
+    """Whether every element is 0, as everybody knows."""
+    while n.op in ("EXPAND", "RESHAPE"):
+        n = n.src[0]
+    return is_const(n, 0) and str(n.arg.value) != "-0.0"
+
+
+def _operands(n: Node) -> Sequence[Node]:
+    """What an opaque value reads: a scatter into zeros writes them itself."""
+    return n.src[1:] if n.op == "SCATTER" and is_zero(n.src[0]) else n.src
+
+
 def reads_views(n: Node) -> bool:
     """Whether a library call reads its operands where they lie."""
     if n.op != "CALL":
@@ -306,7 +318,7 @@ def _build(n: Node, order: int, kept: set[Node]) -> Stage:
         views = tuple([_strided_view(x, kept) for x in n.src])
         return Stage(n, "call", order, inputs=[v.read.node for v in views], views=views)
     if n.op in OPAQUE:
-        return Stage(n, "call", order, inputs=[peel(x) for x in n.src])
+        return Stage(n, "call", order, inputs=[peel(x) for x in _operands(n)])
     if n.op == "REDUCE":
         shape, kind, target = n.src[0].shape, "reduce", n.src[0]
     elif n.op == "UPDATE":
@@ -454,4 +466,4 @@ def _split(split: list[list[int]], e: NeedSplit) -> None:
     raise AssertionError("split of an axis that is not there")
 
 
-__all__ = ["Guard", "Read", "Stage", "View", "build_stages", "operand_base", "peel", "weight"]
+__all__ = ["Guard", "Read", "Stage", "View", "build_stages", "is_zero", "operand_base", "peel", "weight"]

@@ -214,17 +214,6 @@ def _dot(n: Node, a: Array, b: Array) -> Array:
     return convert((left @ right).reshape(n.shape), n.dtype)
 
 
-def _sort(a: Array, what: str, axis: int, descending: bool) -> Array:
-    """Stable; nan counts as the largest number."""
-    keys = a.astype(np.float32) if a.dtype == bfloat16.np else a
-    if descending:
-        # Equal elements must keep their order: sort the mirror image upwards, then mirror back.
-        order = a.shape[axis] - 1 - np.flip(np.argsort(np.flip(keys, axis), axis, kind="stable"), axis)
-    else:
-        order = np.argsort(keys, axis, kind="stable")
-    return order.astype(np.int64) if what == "indices" else np.take_along_axis(a, order, axis)
-
-
 def philox(key: int, counter: int, size: int) -> Array:
     """Word 0 of Philox4x32-10 at the 128-bit counters ``counter + 0, 1, ... size - 1`` (low word first)."""
     index = np.arange(size, dtype=np.uint64)
@@ -242,14 +231,6 @@ def philox(key: int, counter: int, size: int) -> Array:
         )  # fmt: skip
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
     return c0.astype(np.uint32)
-
-
-def _scan(a: Array, how: tuple[str, int, bool], dtype: DType) -> Array:
-    op, axis, reverse = how
-    acc = _accumulator(dtype)
-    ordered = np.flip(a, axis) if reverse else a
-    out = convert(_UFUNC[op].accumulate(ordered.astype(acc), axis=axis, dtype=acc), dtype)
-    return np.flip(out, axis) if reverse else out
 
 
 def _iota(shape: tuple[int, ...], axis: int) -> Array:
@@ -297,11 +278,11 @@ def _structural(n: Node, src: list[Array]) -> Array:
         case "REDUCE":
             return fold(src[0], n.arg[0], n.arg[1], n.dtype)
         case "SCAN":
-            return _scan(src[0], n.arg, n.dtype)
+            from .library.scanning import accumulate
+
+            return convert(accumulate(src[0], *n.arg), n.dtype)
         case "DOT":
             return _dot(n, *src)
-        case "SORT":
-            return _sort(src[0], *n.arg)
         case "RANDOM":
             return philox(int(src[0]), int(src[1]), n.size).reshape(n.shape)
         case "COPY":

@@ -181,7 +181,7 @@ def _per_element(name: str, function: Any, count: int) -> Callable[..., Node]:
     def tasks(kernel: Any, ints: Sequence[int]) -> tuple[int, int]:
         return max(1, -(-ints[0] // _TASK)), 1
 
-    routine = _routine(name, value, sizes=sizes, loops=loops, tasks=tasks)
+    routine = _routine(name, value, sizes=sizes, numba=loops, tasks=tasks)
 
     def body(*operands: Any) -> Node:
         like = next(o for o in operands if isinstance(o, Node))

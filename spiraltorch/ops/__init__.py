@@ -34,8 +34,10 @@ from . import (
     random,
     rearrange,
     reduce,
+    scans,
     scatter,
     selection,
+    sorting,
     special,
     statistics,
     view,
@@ -43,8 +45,8 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex",
-    "conv", "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss",
-    "matmul", "norm", "op", "parts", "polynomials", "products", "random", "rearrange", "reduce", "scatter",
-    "selection", "special", "statistics", "view",
+    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "bessel", "bits", "compare", "complex", "conv",
+    "create", "elementwise", "fft", "gamma", "index", "linalg", "linalg_norms", "linalg_solve", "loss", "matmul",
+    "norm", "op", "parts", "polynomials", "products", "random", "rearrange", "reduce", "scans", "scatter", "selection",
+    "sorting", "special", "statistics", "view",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .. import dtypes
 from ..errors import SpiralError
 from ..ir import graph, lang, prims
 from ..ir.graph import slice_length
@@ -233,18 +234,32 @@ def _copy(n: Node, g: Node) -> Grads:
 
 def _scan(n: Node, g: Node) -> Grads:
     op, axis, reverse = n.arg
-    if op != "add":
-        raise SpiralError(f"the gradient of a running '{op}' is not defined on this level")
-    return [graph.scan(g, op, axis, not reverse)]
+    (x,) = n.src
+    if op == "add":
+        return [graph.scan(g, op, axis, not reverse)]
+    if op == "mul":
+        return [_running_product(n, x, g, axis, reverse)]
+    if op == "logaddexp":
+        # sum of g exp(x - n) over the later elements, the positive and the negative part in logarithms
+        total = lang.where(lang.eq(n, float("-inf")), float("inf"), n)  # nothing so far: no share
+        parts = []
+        for up in (g, lang.neg(g)):
+            size = lang.where(lang.lt(0, up), lang.log(up), float("-inf"))
+            parts.append(lang.exp(graph.scan(size - total, op, axis, not reverse) + x))
+        return [parts[0] - parts[1]]
+    raise SpiralError(f"the gradient of a running '{op}' is not defined on this level")
 
 
-def _sort(n: Node, g: Node) -> Grads:
-    what, axis, descending = n.arg
-    if what == "indices":
-        return [None]
-    index = graph.sort(n.src[0], "indices", axis, descending)
-    inverse = graph.sort(index, "indices", axis, False)
-    return [take_along(g, inverse, axis)]
+def _running_product(n: Node, x: Node, g: Node, axis: int, reverse: bool) -> Node:
+    """Before the first 0 the later products over x; at it, the products without it; behind it nothing."""
+    n, x = lang.conj(n), lang.conj(x)
+    none = lang.eq(x, 0)
+    zeros = graph.scan(cast(none, dtypes.int64), "add", axis, reverse)
+    first = none & lang.eq(zeros, 1)
+    without = graph.scan(lang.where(first, 1, x), "mul", axis, reverse)
+    later = graph.scan(g * n, "add", axis, not reverse) / lang.where(none, 1, x)
+    at = graph.scan(g * without, "add", axis, not reverse)
+    return lang.where(lang.eq(zeros, 0), later, lang.where(first, at, 0))
 
 
 def take_along(x: Node, index: Node, axis: int) -> Node:
@@ -321,7 +336,7 @@ _RULES: dict[str, Callable[[Node, Node], Grads]] = {
     "RESHAPE": _reshape, "PERMUTE": _permute, "EXPAND": _expand, "SLICE": _slice, "PAD": _pad,
     "WINDOW": _window, "DIAGONAL": _diagonal, "GATHER": _gather, "SCATTER": _scatter, "UPDATE": _update, "DOT": _dot,
     "REAL": _real, "IMAG": _imag, "COMPLEX": _complex, "AS_REAL": _as_real, "AS_COMPLEX": _as_complex,
-    "COPY": _copy, "SCAN": _scan, "SORT": _sort, "RANDOM": _none, "IOTA": _none,
+    "COPY": _copy, "SCAN": _scan, "RANDOM": _none, "IOTA": _none,
 }  # fmt: skip
 
 

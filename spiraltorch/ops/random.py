@@ -27,6 +27,7 @@ from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import lifted
 from .registry import OPS, op, raise_dtype
+from .sorting import order
 
 Shape = tuple[int, ...]
 _STREAM = 0x9E3779B97F4A7C15  # odd, so keys of different streams differ
@@ -155,8 +156,7 @@ def randperm(key: Node, counter: Node, n: int, dtype: DType | None = None) -> No
     """0 to ``n`` - 1 in random order: the order that sorts ``n`` random words.  (torch.randperm)"""
     if n < 0:
         raise SpiralError("n must be non-negative")
-    order = graph.sort(cast(bits(key, counter, (n,)), dtypes.int64), "indices", 0, False)
-    return cast(order, dtype or dtypes.int64)
+    return cast(order(bits(key, counter, (n,)), 0), dtype or dtypes.int64)
 
 
 # -- other distributions --------------------------------------------------------------------------
@@ -243,8 +243,8 @@ def multinomial(key: Node, counter: Node, shape: Shape, weights: Node, replaceme
     axis = len(wide.shape) - 1
     if not replacement:
         u = 1 - _fraction(key, counter, wide.shape, dtypes.float64)
-        order = graph.sort(lang.where(lang.lt(0, wide), -lang.log(u) / wide, math.inf), "indices", axis, False)
-        return graph.slice_(order, tuple([(0, n, 1) for n in shape]))
+        race = order(lang.where(lang.lt(0, wide), -lang.log(u) / wide, math.inf), axis)
+        return graph.slice_(race, tuple([(0, n, 1) for n in shape]))
     sums = graph.scan(wide, "add", axis)
     last = wide.shape[-1]
     total = graph.slice_(sums, (*[(0, n, 1) for n in shape[:-1]], (last - 1, last, 1)))

@@ -1,4 +1,4 @@
-"""Reductions, running sums, and softmax.
+"""Reductions and softmax.
 
 In: a node and the axes to fold.  Out: a node without them (or with size 1, ``keepdim``); ``max``/``min``
 along an axis give (values, indices).  16-bit floats fold in float32 and are rounded once.
@@ -54,7 +54,8 @@ def widened(g: Node, shape: Sequence[int], axes: Sequence[int]) -> Node:
     return graph.expand(graph.reshape(g, lang.kept_shape(tuple(shape), axes)), tuple(shape))
 
 
-def _total_dtype(input: Node, dtype: DType | None) -> DType:
+def total_dtype(input: Node, dtype: DType | None) -> DType:
+    """The type that sums and products of ``input`` have: integers and bools add up in int64."""
     if dtype is not None:
         return dtype
     return dtypes.int64 if input.dtype.category <= INT else input.dtype
@@ -65,7 +66,7 @@ def _total_dtype(input: Node, dtype: DType | None) -> DType:
     s.call(T(2, 3), ()))))  # fmt: skip
 def sum_(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
     """Sum over ``dim`` (None: all); integers and bools sum in int64 unless ``dtype`` says.  (torch.sum)"""
-    target = _total_dtype(input, dtype)
+    target = total_dtype(input, dtype)
     return cast(fold("add", cast(input, target.acc), wrap_dims(dim, len(input.shape)), keepdim), target)
 
 
@@ -88,7 +89,7 @@ def mean(input: Node, dim: Dims = None, keepdim: bool = False, *, dtype: DType |
     s.call(T(0)), s.call(T(2, 3), 0, dtype=dtypes.float64))))  # fmt: skip
 def prod(input: Node, dim: int | None = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
     """Product over ``dim`` (None: all); integers and bools multiply in int64.  (torch.prod)"""
-    target = _total_dtype(input, dtype)
+    target = total_dtype(input, dtype)
     return cast(fold("mul", cast(input, target.acc), wrap_dims(dim, len(input.shape)), keepdim), target)
 
 
@@ -316,7 +317,7 @@ def count_nonzero(input: Node, dim: Dims = None) -> Node:
     return fold("add", cast(truth(input), dtypes.int64), wrap_dims(dim, len(input.shape)))
 
 
-# -- norms and running sums -----------------------------------------------------------------------
+# -- norms ----------------------------------------------------------------------------------------
 
 
 def _norm_form(input: Node, p: Any, dim: Dims, dtype: DType | None) -> tuple[Node, float, tuple[int, ...]]:
@@ -371,17 +372,6 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
         _refuse_empty("linalg.vector_norm", input, dim, axes)
         return cast(fold("max" if p > 0 else "min", size, axes, keepdim), target)
     return cast(lang.pow_(fold("add", lang.pow_(size, p), axes, keepdim), 1 / p), target)
-
-
-@op("cumsum", kinds="buifc", acc=False, out="dtype", saves="", inplace=True, samples=s.calls(
-    s.call(T(2, 3), 0), s.call(T(2, 3, 4), -2), s.call(T(), 0), s.call(T(0, 3), 0), s.call(T(37), 0),
-    s.call(T(2, 3), 1, dtype=dtypes.float64)))  # fmt: skip
-def cumsum(input: Node, dim: int, *, dtype: DType | None = None) -> Node:
-    """Running sum along ``dim``; integers and bools sum in int64.  (torch.cumsum)"""
-    target = _total_dtype(input, dtype)
-    axis = wrap_dim(dim, len(input.shape))
-    x = cast(input, target.acc)
-    return cast(graph.scan(x, "add", axis) if input.shape else x, target)
 
 
 # -- softmax --------------------------------------------------------------------------------------
@@ -468,4 +458,4 @@ def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None)
     return cast(d - lang.log(fold("add", lang.exp(d), axis, keepdim=True)), dtype or input.dtype)
 
 
-__all__ = ["centred", "first_where", "is_extreme", "log_sum_exp", "size_of", "widened"]
+__all__ = ["centred", "first_where", "is_extreme", "log_sum_exp", "size_of", "total_dtype", "widened"]

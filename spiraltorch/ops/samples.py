@@ -58,7 +58,7 @@ class T:
         if dtype.kind == "c":
             values = values + 1j * np.asarray(_FILLS[self.fill](rng, self.shape, True))
         if dtype.kind == "u":
-            values = np.abs(values)
+            values = values - values.min(initial=0) if self.fill == "distinct" else np.abs(values)
         if dtype.itemsize == 2 and dtype.kind == "f":
             values = values.astype(np.float32)
         return np.asarray(values.astype(dtype.np))

@@ -140,9 +140,10 @@ def fingerprint() -> str:
     from ..kernels.llvm.target import host
 
     sources = hashlib.blake2b(digest_size=16)
-    folder = Path(__file__).parent.parent / "kernels" / "llvm"
-    for path in sorted(folder.glob("*.py")):
-        sources.update(path.read_bytes())
+    kernels = Path(__file__).parent.parent / "kernels"
+    for folder in ("llvm", "library"):
+        for path in sorted((kernels / folder).glob("*.py")):
+            sources.update(path.read_bytes())
     version = getattr(sys.modules[__package__.partition(".")[0]], "__version__", "")
     return f"{host()!r}\n{llvm.llvm_version_info}\n{version}\n{sources.hexdigest()}"
 

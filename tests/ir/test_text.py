@@ -127,7 +127,7 @@ def graphs(draw):
         elif choice == 3 and rank:
             pool.append(graph.reduce(x, draw(st.sampled_from(prims.REDUCTIONS)), (rank - 1,)))
         elif choice == 4 and rank:
-            pool.append(graph.sort(x, draw(st.sampled_from(["values", "indices"])), 0, draw(st.booleans())))
+            pool.append(graph.scan(x, "add", rank - 1, draw(st.booleans())))
         elif choice == 5 and rank:
             pool.append(graph.permute(x, tuple(reversed(range(rank)))))
         else:

@@ -198,14 +198,6 @@ def test_reduce_scan_dot():
     np.testing.assert_allclose(got, np.einsum("aij,ajk->ik", u, v), rtol=1e-5)
 
 
-def test_sort_is_stable_and_puts_nan_last():
-    x = np.array([3, np.nan, 1, 3, 1], np.float32)
-    n = leaf((5,))
-    np.testing.assert_array_equal(value_of(graph.sort(n, "indices", 0, False), (n, x)), [2, 4, 0, 3, 1])
-    np.testing.assert_array_equal(value_of(graph.sort(n, "indices", 0, True), (n, x)), [1, 0, 3, 2, 4])
-    np.testing.assert_array_equal(value_of(graph.sort(n, "values", 0, True), (n, x)), [np.nan, 3, 3, 1, 1])
-
-
 def test_random_is_philox():
     # Known answers of Philox4x32-10 (word 0) for counter and key of all zeros and of all ones.
     assert reference.philox(0, 0, 1)[0] == 0x6627E8D5

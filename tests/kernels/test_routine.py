@@ -10,6 +10,7 @@ from spiraltorch import dtypes
 from spiraltorch.ir import graph
 from spiraltorch.ir.text import format_graph, parse_graph
 from spiraltorch.jit.program import counters
+from spiraltorch.kernels.library.language import f32
 from spiraltorch.kernels.library.routine import routine
 from spiraltorch.tensor import from_node
 
@@ -32,11 +33,11 @@ def reciprocal(static, a):
 
 
 def double_loops(k):
-    def loops(x, out, n, lo, hi):
+    def loops(x, out, n, lo, hi, scratch):
         for i in range(n):
             out[i] = x[i] * 2
 
-    return loops
+    return loops, [f32, f32]
 
 
 @routine("tests.double", sizes=lambda n: [n.size], loops=double_loops)

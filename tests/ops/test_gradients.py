@@ -94,7 +94,6 @@ LINEAR: dict[str, Any] = {
     "scatter_add of": (lambda x: graph.scatter_add(graph.full(0, (2, 4), F64), _indices(5, high=4), x, 1), (2, 5)),
     "scatter into": (lambda x: graph.scatter(x, _indices(3, high=4), graph.full(0, (2, 3), F64), 1, "set"), (2, 4)),
     "scatter of": (lambda x: graph.scatter(graph.full(0, (2, 4), F64), _indices(3, high=4), x, 1, "set"), (2, 3)),
-    "sort": (lambda x: graph.sort(x, "values", 1, True), (2, 5)),
 }
 
 

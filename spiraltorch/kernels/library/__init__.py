@@ -1,8 +1,8 @@
-"""Hand kernels for what no loop nest computes well: scatter, scan and sort as Numba loops, and the routines of CALLs.
+"""Routines kept whole, because no loop nest computes them well: scatter, scan, sort, and every CALL of the graph.
 
 In: a :class:`~spiraltorch.jit.lower.Library` (name, parameter types, static choices).  Out: the address of a
 native function with the calling convention of every CPU kernel, how many tasks a launch has, and the
-same loops run in Python for the reference interpreter.
+same routine run in Python for the reference interpreter.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ import numpy as np
 from . import host
 from .routine import find
 
-COLUMNS = 64  # inner elements of one scatter or scan task
-
 
 def tasks(k: Any, ints: Sequence[int]) -> tuple[int, int]:
     """(independent pieces of a launch, pieces a thread takes at a time)."""
-    if "." in k.name:
-        routine = find(k.name)
-        return routine.tasks(k, ints) if routine.tasks is not None else (1, 1)
-    outer, _, inner = ints[:3]  # pieces are (outer, block of inner) pairs, or lines for a sort
-    return outer * (inner if k.name == "sort" else -(-inner // COLUMNS)), 1
+    routine = find(k.name)
+    return routine.tasks(k, ints) if routine.tasks is not None else (1, 1)
 
 
 def stored(name: str) -> np.dtype[Any]:
@@ -33,17 +28,22 @@ def stored(name: str) -> np.dtype[Any]:
 
 
 def run_reference(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -> None:
-    """The loops in Python over flat arrays.  Raises what a routine raises."""
-    if "." in k.name and not find(k.name).native:
+    """The routine in Python over flat arrays.  Raises what a routine raises."""
+    routine = find(k.name)
+    if not routine.native:
         host.run(k, list(arrays), ints)
         return
-    if "." in k.name and find(k.name).loops is None:
+    if routine.numba is not None:
+        views = [a.view(stored(p.dtype.name)) for a, p in zip(arrays, k.params)]
+        routine.numba(k)(*views, *ints, 0, tasks(k, ints)[0])
+        return
+    if routine.loops is None:
         return _run_definition(k, arrays, ints)
-    from .loops import loops_of
-
-    plain = loops_of(k, jit=False)
-    views = [a.view(stored(p.dtype.name)) for a, p in zip(arrays, k.params)]
-    plain(*views, *ints, 0, tasks(k, ints)[0])
+    function, types = routine.loops(k)
+    scratch = np.empty(32 << 20, np.uint8)
+    views = [a.view(t.numpy) for a, t in zip(arrays, types, strict=True)]
+    with np.errstate(all="ignore"):
+        function(*views, *ints, 0, tasks(k, ints)[0], scratch)
 
 
 def _run_definition(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -> None:
@@ -65,19 +65,26 @@ def _run_definition(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -
 
 def address(k: Any) -> int:
     """Address of the compiled kernel, valid for the life of the process."""
-    if "." in k.name:
-        routine = find(k.name)
-        if not routine.native:
-            return host.address(k)
+    routine = find(k.name)
+    if not routine.native:
+        return host.address(k)
+    if routine.numba is not None:
+        from .jitted import native_address
+
+        return native_address(k)
+    from ...runtime.cache import functions
+    from ..llvm.target import host as target
+
+    def text() -> str:
         if routine.emit is not None:
-            from ...runtime.cache import functions
-            from ..llvm.target import host as target
+            return routine.emit(k, target(), name)
+        from .compiler import emit
 
-            emit = routine.emit
-            return functions([(k.key, lambda: emit(k, target(), k.key))])[k.key]
-    from .loops import native_address
+        assert routine.loops is not None
+        return emit(*routine.loops(k), target(), name)
 
-    return native_address(k)
+    name = "".join([c if c.isalnum() or c in "._" else "_" for c in k.key])
+    return functions([(name, text)])[name]
 
 
-__all__ = ["COLUMNS", "address", "run_reference", "stored", "tasks"]
+__all__ = ["address", "run_reference", "stored", "tasks"]

@@ -9,7 +9,7 @@ with that name, which is imported when it is first asked for.
         return np.linalg.inv(a)
 
 A routine that says no more runs as it is, called back from the native plan on the thread that runs the program.  One
-that is to be fast and threaded also says ``loops`` (a Numba function) or ``emit`` (LLVM text).
+that is to be fast and threaded also says ``loops`` (Python loops that :mod:`.compiler` compiles) or ``emit`` (LLVM text).
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class Routine:
     What follows is for native kernels, which get flat memory.  sizes: the run-time sizes, from the CALL node.
     strided: operands are read where they lie, as views whose last axis is contiguous; after ``sizes`` follow, for each
     operand, the element where it starts and the stride of each axis (0 where the size is 1).
-    loops: ``(kernel) -> function(*flat arrays, *sizes, lo, hi)`` for Numba.  emit: ``(kernel, target, name) -> LLVM
+    loops: ``(kernel) -> (function(*flat memory, *sizes, lo, hi, scratch), types of that memory)``; see :mod:`.compiler`.
+    numba: ``(kernel) -> function(*flat arrays, *sizes, lo, hi)``, compiled by Numba.  emit: ``(kernel, target, name) -> LLVM
     text`` of ``void name(i64* args, i64 lo, i64 hi, i8* scratch)``.  tasks: ``(kernel, sizes) -> (tasks, tasks a
     thread takes at a time)``.  shapes: ``(kernel, sizes) -> shapes of the operands``, by which the reference
     interpreter runs the definition where there are no loops.  flops: ``(kernel, sizes) -> operations``, for profiles.
+    key: what of the CALL node native code depends on (None: all of ``static``).
     """
 
     name: str
@@ -42,15 +44,17 @@ class Routine:
     body: Callable[..., Any] | None = None
     strided: bool = False
     sizes: Callable[[Any], list[int]] | None = None
-    loops: Callable[[Any], Callable[..., None]] | None = None
+    loops: Callable[[Any], tuple[Callable[..., None], Sequence[Any]]] | None = None
+    numba: Callable[[Any], Callable[..., None]] | None = None
     emit: Callable[[Any, Any, str], str] | None = None
     tasks: Callable[[Any, Sequence[int]], tuple[int, int]] | None = None
     shapes: Callable[[Any, Sequence[int]], list[tuple[int, ...]]] | None = None
     flops: Callable[[Any, Sequence[int]], int] | None = None
+    key: Callable[[Any], tuple[Any, ...]] | None = None
 
     @property
     def native(self) -> bool:
-        return self.loops is not None or self.emit is not None
+        return any(x is not None for x in (self.loops, self.numba, self.emit))
 
     def numbers(self, n: Any) -> list[int]:
         """The integers that a launch for CALL node ``n`` gets: its sizes, or (called back) the shapes of all arrays."""

@@ -163,13 +163,13 @@ def _each(one: Any, key: Any, counter: Any, *parameters: Any) -> np.ndarray:
     return np.array(found, np.float64).reshape(parameters[0].shape)
 
 
-@routine("sampling.poisson", sizes=_size, loops=_over_rates, tasks=_tasks)
+@routine("sampling.poisson", sizes=_size, numba=_over_rates, tasks=_tasks)
 def poisson(static: Any, key: Any, counter: Any, rate: Any) -> np.ndarray:
     """Poisson counts with mean ``rate``."""
     return _each(_poisson(_plain), key, counter, rate)
 
 
-@routine("sampling.binomial", sizes=_size, loops=_over_counts, tasks=_tasks)
+@routine("sampling.binomial", sizes=_size, numba=_over_counts, tasks=_tasks)
 def binomial(static: Any, key: Any, counter: Any, n: Any, chance: Any) -> np.ndarray:
     """How many of ``n`` trials succeed, each with ``chance``."""
     return _each(_binomial(_plain), key, counter, n, chance)

@@ -1,0 +1,77 @@
+"""The names that kernels written as Python loops use besides Python's own (see :mod:`.compiler`).
+
+    def total(x, out, n, lo, hi, scratch):
+        acc = f64(0)
+        for i in range(n):
+            acc += f64(x[i])
+        out[0] = f32(acc)
+
+``u32(v)`` converts, ``bits(v, u32)`` keeps the bits, ``view(scratch, 1024, u32)`` is memory from that byte on as
+another type.  Called from Python they do the same on NumPy's scalars and arrays, so the loops can be stepped through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Type:
+    """A scalar type: kind 'i', 'u' or 'f', and its bits; 'b' with 1 bit is a truth value."""
+
+    kind: str
+    width: int
+
+    @property
+    def llvm(self) -> str:
+        """As LLVM spells it."""
+        return {16: "half", 32: "float", 64: "double"}[self.width] if self.kind == "f" else f"i{self.width}"
+
+    @property
+    def numpy(self) -> np.dtype[Any]:
+        return np.dtype(np.bool_ if self.kind == "b" else f"{self.kind}{self.width // 8}")
+
+    def __call__(self, value: Any) -> Any:
+        with np.errstate(all="ignore"):
+            return np.asarray(value).astype(self.numpy)[()]
+
+    def __str__(self) -> str:
+        return f"{self.kind}{self.width}"
+
+
+b1 = Type("b", 1)
+i8, i16, i32, i64 = [Type("i", n) for n in (8, 16, 32, 64)]
+u8, u16, u32, u64 = [Type("u", n) for n in (8, 16, 32, 64)]
+f32, f64 = Type("f", 32), Type("f", 64)
+
+
+def bits(value: Any, to: Type) -> Any:
+    """The same bits as another type of the same width."""
+    return value.view(to.numpy)
+
+
+def view(memory: Any, offset: int, to: Type) -> Any:
+    """``memory`` from byte ``offset`` on as values of another type."""
+    return memory.view(np.uint8)[int(offset) :].view(to.numpy)
+
+
+def exp(value: Any) -> Any:
+    return np.exp(value)
+
+
+def log1p(value: Any) -> Any:
+    return np.log1p(value)
+
+
+def stored(name: str) -> Type:
+    """The type that loops see an element type's memory as: bools and 16-bit floats as unsigned bits."""
+    if name in ("bool", "float16", "bfloat16"):
+        return u8 if name == "bool" else u16
+    kind = name[0]
+    return Type(kind, int("".join([c for c in name if c.isdigit()])))
+
+
+__all__ = ["Type", "b1", "bits", "exp", "f32", "f64", "i16", "i32", "i64", "i8", "log1p", "stored", "u16", "u32", "u64", "u8", "view"]
