@@ -62,3 +62,49 @@ def _(fw: Framework) -> Step:
     data = [fw.tensor(a) for a in arrays(*_GELU)]
     f = fw.compile(lambda x, w, b: fw.lib.nn.gelu(x * w + b, approximate=True))
     return lambda: f(*data)
+
+
+gelu_erf = workload("gelu_erf", "erf-GELU(x) + sigmoid(x) * softplus(x), x float32[4096, 1024]")
+
+
+@gelu_erf.torch
+def _(fw: Framework) -> Step:
+    x, nn = fw.tensor(arrays((4096, 1024))[0]), fw.lib.nn.functional
+    f = fw.compile(lambda x: nn.gelu(x) + x.sigmoid() * nn.softplus(x))
+    return lambda: f(x)
+
+
+@gelu_erf.jax
+def _(fw: Framework) -> Step:
+    x, nn = fw.tensor(arrays((4096, 1024))[0]), fw.lib.nn
+    f = fw.compile(lambda x: nn.gelu(x, approximate=False) + nn.sigmoid(x) * nn.softplus(x))
+    return lambda: f(x)
+
+
+broadcast_norm = workload("broadcast_norm", "where(x > 0, exp(clamp((x - m) * s, -4, 4)), x), x float32[2048, 2048]")
+_ROWS = ((2048, 2048), (2048, 1), (2048,))
+
+
+@broadcast_norm.torch
+def _(fw: Framework) -> Step:
+    lib, data = fw.lib, [fw.tensor(a) for a in arrays(*_ROWS)]
+    f = fw.compile(lambda x, m, s: lib.where(x > 0, ((x - m) * s).clamp(-4, 4).exp(), x))
+    return lambda: f(*data)
+
+
+@broadcast_norm.jax
+def _(fw: Framework) -> Step:
+    jnp, data = fw.lib.numpy, [fw.tensor(a) for a in arrays(*_ROWS)]
+    f = fw.compile(lambda x, m, s: jnp.where(x > 0, jnp.exp(jnp.clip((x - m) * s, -4, 4)), x))
+    return lambda: f(*data)
+
+
+transpose_add = workload("transpose_add", "x + y.T, float32[4096, 4096]")
+
+
+@transpose_add.torch
+@transpose_add.jax
+def _(fw: Framework) -> Step:
+    x, y = [fw.tensor(a) for a in arrays((4096, 4096), (4096, 4096))]
+    f = fw.compile(lambda x, y: x + y.T)
+    return lambda: f(x, y)

@@ -34,6 +34,7 @@ FAMILIES = (
     "reductions",
     "matrix",
     "attention",
+    "sorting",
     "training",
     "convolution",
     "eager",
