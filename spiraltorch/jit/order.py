@@ -88,10 +88,7 @@ def _dependencies(launches: Sequence[Launch], memory_of: Callable[[Node], Node])
         for n in x.reads:
             reads.setdefault(memory_of(n), []).append(k)
         for n in x.outs:
-            m = memory_of(n)
-            # Writers of other parts of the same array stay: who reads the array waits for all.
-            writers[m] = [w for w in writers.get(m, ()) if _apart(x, launches[w])] + [k]
-            reads[m] = []
+            writers.setdefault(memory_of(n), []).append(k)
         if x.checks:
             checks.append(k)
         deps.discard(k)
