@@ -294,9 +294,11 @@ def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
             elif space is not None and bare not in space:  # else it is written out there
                 space[bare] = compute if many else function(op, call_out)
         if writing is not None and not place:
-            setattr(Tensor, name + "_", writing)
+            if "Tensor" in op.where:
+                setattr(Tensor, name + "_", writing)
             if "nn.functional" in op.where:
-                namespaces["nn.functional"][name + "_"] = writing
+                for where in {"", "nn.functional"}.intersection(op.where).intersection(namespaces):
+                    namespaces[where][name + "_"] = writing
 
 
 def install(namespaces: dict[str, dict[str, Any]]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..dtypes import DType, bool_, int64, uint32
 from ..errors import VerifyError
-from .node import Node, Shape, const, make
+from .node import Node, Shape, cast, const, make
 
 Range = tuple[int, int, int]
 
@@ -157,7 +157,13 @@ def gather_along(n: Node, index: Node, axis: int) -> Node:
 
 
 def scatter(n: Node, index: Node, values: Node, axis: int, op: str) -> Node:
-    """``n`` with ``values`` put at ``index`` along ``axis`` in the order of the index: set, add, mul, max, min."""
+    """``n`` with ``values`` put at ``index`` along ``axis`` in the order of the index: set, add, mul, max, min.
+
+    16-bit floats, which a kernel only moves, are combined in float32.
+    """
+    if op != "set" and n.dtype.acc is not n.dtype:
+        wide = n.dtype.acc
+        return cast(scatter(cast(n, wide), index, cast(values, wide), axis, op), n.dtype)
     return make("SCATTER", (n, index, values), (axis, op), n.shape, n.dtype)
 
 

@@ -16,14 +16,16 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .. import dtypes
 from ..autograd import no_grad
 from ..dispatch import call, function
 from ..dispatch import inplace as in_place
+from ..dtypes import DType
 from ..errors import SpiralError
 from ..ops.registry import OPS, Op
 from ..random import default_generator
 from ..tensor import Tensor, from_node
+from .losses import *  # noqa: F403
+from .pooling import *  # noqa: F403
 
 
 def _with_inplace(op: Op) -> Callable[..., Any]:
@@ -55,35 +57,38 @@ mish = _with_inplace(OPS["mish"])
 hardtanh = _with_inplace(OPS["hardtanh"])
 hardsigmoid = _with_inplace(OPS["hardsigmoid"])
 hardswish = _with_inplace(OPS["hardswish"])
+celu = _with_inplace(OPS["celu"])
+selu = _with_inplace(OPS["selu"])
+threshold = _with_inplace(OPS["threshold"])
 
 
-def softmin(input: Tensor, dim: int | None = None, dtype: dtypes.DType | None = None) -> Tensor:
+def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+    """``exp(input) / sum(exp(input))`` along ``dim`` (torch.nn.functional.softmax)."""
+    return call(OPS["softmax"], (input, dim, dtype))  # type: ignore[no-any-return]
+
+
+def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
+    """``log(softmax(input))`` along ``dim`` (torch.nn.functional.log_softmax)."""
+    return call(OPS["log_softmax"], (input, dim, dtype))  # type: ignore[no-any-return]
+
+
+def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
     """``softmax(-input)`` (torch.nn.functional.softmin)."""
-    return (-input).softmax(dim, dtype=dtype)  # type: ignore[operator, attr-defined, no-any-return]
-
-
-def tanhshrink(input: Tensor) -> Tensor:
-    """``input - tanh(input)`` (torch.nn.functional.tanhshrink)."""
-    return input - input.tanh()  # type: ignore[operator, attr-defined, no-any-return]
-
-
-def glu(input: Tensor, dim: int = -1) -> Tensor:
-    """One half of ``dim`` times the sigmoid of the other (torch.nn.functional.glu)."""
-    if input.shape[dim] % 2:
-        raise SpiralError(f"Halving dimension must be even, but dimension {dim} is size {input.shape[dim]}")
-    a, b = input.chunk(2, dim)  # type: ignore[attr-defined]
-    return a * b.sigmoid()  # type: ignore[no-any-return]
+    return call(OPS["softmax"], (-input, dim, dtype))  # type: ignore[operator, no-any-return]
 
 
 # -- random ----------------------------------------------------------------------------------------------
 
 
+def _drawn(op: Op, input: Tensor, count: int, *args: Any, inplace: bool = False) -> Tensor:
+    """``op`` of ``input`` under the next ``count`` random numbers."""
+    key, counter = from_node(default_generator.key_node()), from_node(default_generator.take(count))
+    return (in_place(op) if inplace else function(op))(input, key, counter, *args)  # type: ignore[no-any-return]
+
+
 def _check_p(p: float) -> None:
     if p < 0.0 or p > 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
-
-
-_dropout, _dropout_ = function(OPS["dropout"]), in_place(OPS["dropout"])
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
@@ -92,9 +97,16 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
     _check_p(p)
     if not training or p == 0.0:
         return input
-    g = default_generator
-    key, counter = from_node(g.key_node()), from_node(g.take(input.numel()))
-    return (_dropout_ if inplace else _dropout)(input, key, counter, p)  # type: ignore[no-any-return]
+    return _drawn(OPS["dropout"], input, input.numel(), p, inplace=inplace)
+
+
+def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """Dropout to SELU's negative limit, then scaled so that mean 0 and variance 1 stay
+    (torch.nn.functional.alpha_dropout)."""
+    _check_p(p)
+    if not training or p == 0.0:
+        return input
+    return _drawn(OPS["alpha_dropout"], input, input.numel(), p, inplace=inplace)
 
 
 _attention = function(OPS["scaled_dot_product_attention"])
@@ -124,22 +136,63 @@ def scaled_dot_product_attention(
 
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
     """Whole channels of [C, L] or [N, C, L] dropped (torch.nn.functional.dropout1d)."""
-    return _channel_dropout(input, p, training, inplace, 1)
+    if input.ndim not in (2, 3):
+        raise SpiralError(
+            f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input. Note that dropout1d exists to provide "
+            "channel-wise dropout on inputs with 1 spatial dimension, a channel dimension, and an optional batch dimension."
+        )
+    return _channels("dropout", input, p, training, inplace, input.ndim - 1)
 
 
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Whole channels of [C, H, W] or [N, C, H, W] dropped (torch.nn.functional.dropout2d)."""
-    return _channel_dropout(input, p, training, inplace, 2)
+    """Whole channels of [N, C, H, W] dropped; of other ranks, what the first two axes number
+    (torch.nn.functional.dropout2d)."""
+    return _channels("dropout", input, p, training, inplace, 2)
 
 
-def _channel_dropout(input: Tensor, p: float, training: bool, inplace: bool, rank: int) -> Tensor:
+def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Whole channels of [C, D, H, W] or [N, C, D, H, W] dropped (torch.nn.functional.dropout3d)."""
+    return _channels("dropout", input, p, training, inplace, 1 if input.ndim == 4 else 2)
+
+
+def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
+    """:func:`alpha_dropout` of whole channels, which the first two axes number
+    (torch.nn.functional.feature_alpha_dropout)."""
+    return _channels("alpha_dropout", input, p, training, inplace, 2)
+
+
+def _channels(name: str, input: Tensor, p: float, training: bool, inplace: bool, rank: int) -> Tensor:
+    """Dropout with one decision for all elements that share the first ``rank`` positions."""
     _check_p(p)
     if not training or p == 0.0:
         return input
-    kept = dropout(input.new_ones(*input.shape[: input.ndim - rank], *[1] * rank), p)  # type: ignore[attr-defined]
-    if not inplace:
-        return input * kept  # type: ignore[operator, no-any-return]
-    return input.mul_(kept)  # type: ignore[attr-defined, no-any-return]
+    if input.ndim < rank:
+        raise SpiralError("Feature dropout requires at least 2 dimensions in the input")
+    count = math.prod(input.shape[:rank])
+    return _drawn(OPS[name], input, count, p, rank, inplace=inplace)
+
+
+def rrelu(
+    input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False, inplace: bool = False
+) -> Tensor:
+    """``input`` where positive, else times a factor drawn from [lower, upper); without ``training`` their mean
+    (torch.nn.functional.rrelu)."""
+    if not training:
+        return leaky_relu(input, (lower + upper) / 2, inplace)  # type: ignore[no-any-return]
+    return _drawn(OPS["rrelu"], input, input.numel(), lower, upper, inplace=inplace)
+
+
+def rrelu_(input: Tensor, lower: float = 1.0 / 8, upper: float = 1.0 / 3, training: bool = False) -> Tensor:
+    """:func:`rrelu` written into ``input`` (torch.nn.functional.rrelu_)."""
+    return rrelu(input, lower, upper, training, True)
+
+
+def gumbel_softmax(
+    logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1
+) -> Tensor:
+    """A draw from the Gumbel-Softmax distribution; ``hard`` gives one-hot rows with the soft ones' gradient; ``eps``
+    is ignored, as in torch (torch.nn.functional.gumbel_softmax)."""
+    return _drawn(OPS["gumbel_softmax"], logits, logits.numel(), tau, hard, dim)
 
 
 # -- normalisation ----------------------------------------------------------------------------------------
@@ -172,20 +225,29 @@ def batch_norm(
     return out  # type: ignore[no-any-return]
 
 
-def normalize(input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Tensor:
+def normalize(
+    input: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, out: Tensor | None = None
+) -> Tensor:
     """``input`` divided by its norm along ``dim`` (torch.nn.functional.normalize)."""
-    return input / input.norm(p, dim, keepdim=True).clamp_min(eps)  # type: ignore[operator, attr-defined, no-any-return]
+    size = input.norm(p, dim, keepdim=True).clamp_min(eps)  # type: ignore[attr-defined]
+    return function(OPS["div"])(input, size, out=out) if out is not None else input / size  # type: ignore[operator, no-any-return]
 
 
-# -- distances and losses ------------------------------------------------------------------------------------
+# -- older names of interpolate ---------------------------------------------------------------------------
 
 
-def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -> Tensor:
-    """Cosine of the angle between ``x1`` and ``x2`` along ``dim`` (torch.nn.functional.cosine_similarity)."""
-    size = (x1 * x1).sum(dim).sqrt().clamp_min(eps) * (x2 * x2).sum(dim).sqrt().clamp_min(eps)  # type: ignore[operator]
-    return (x1 * x2).sum(dim) / size  # type: ignore[operator, no-any-return]
+def upsample(
+    input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
+) -> Tensor:
+    """``interpolate`` (torch.nn.functional.upsample)."""
+    return call(OPS["interpolate"], (input, size, scale_factor, mode, align_corners))  # type: ignore[no-any-return]
 
 
-def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
-    """The p-norm of ``x1 - x2 + eps`` over the last axis (torch.nn.functional.pairwise_distance)."""
-    return (x1 - x2 + eps).norm(p, -1, keepdim)  # type: ignore[operator, no-any-return]
+def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``interpolate`` by nearest neighbours (torch.nn.functional.upsample_nearest)."""
+    return upsample(input, size, scale_factor)
+
+
+def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
+    """``interpolate`` by bilinear weights, corners aligned (torch.nn.functional.upsample_bilinear)."""
+    return upsample(input, size, scale_factor, "bilinear", True)

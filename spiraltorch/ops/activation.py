@@ -1,4 +1,4 @@
-"""Activation functions: one node in, one node of the same shape and type out.
+"""Activation functions: one node in, one node of the same type out, and but for ``glu`` of the same shape.
 
     >>> from spiraltorch import dtypes
     >>> from spiraltorch.ir import graph
@@ -15,12 +15,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..errors import SpiralError
-from ..ir import lang
-from ..ir.node import Node
+from ..ir import graph, lang
+from ..ir.lang import fold
+from ..ir.node import Node, cast
 from . import samples as s
-from .elementwise import number
-from .registry import op
+from .elementwise import dtypes_limits, number
+from .random import fraction
+from .reduce import first_where, softmax_along
+from .registry import op, raise_dtype, wrap_dim
+
+T = s.T
 
 FUNCTIONAL = ("nn.functional",)
 EVERYWHERE = ("", "Tensor", "nn.functional")
@@ -87,10 +94,12 @@ def _hardtanh_grad(g: Node, out: Node, input: Node, min_val: Any = -1.0, max_val
     return [_inside(g, input, number(min_val, input), number(max_val, input))]
 
 
-@op("hardtanh", operands=1, promote="arith", kinds="uif", grad=_hardtanh_grad, where=FUNCTIONAL,
+@op("hardtanh", operands=1, promote="arith", kinds="uif", grad=_hardtanh_grad, inplace=True, where=FUNCTIONAL,
     samples=s.more(s.unary(), s.unary(min_val=-0.5, max_val=2)))  # fmt: skip
 def hardtanh(input: Node, min_val: Any = -1.0, max_val: Any = 1.0) -> Node:
     """``min(max(input, min_val), max_val)``; no gradient at the limits.  (torch.nn.functional.hardtanh)"""
+    if min_val > max_val:
+        raise ValueError("min_val cannot be greater than max_val")
     return lang.minimum(lang.maximum(input, number(min_val, input)), number(max_val, input))
 
 
@@ -98,7 +107,7 @@ def _leaky_relu_grad(g: Node, out: Node, input: Node, negative_slope: float = 0.
     return [lang.where(lang.lt(0, input), g, g * number(negative_slope, g))]
 
 
-@op("leaky_relu", operands=1, promote="arith", kinds="f", grad=_leaky_relu_grad, where=FUNCTIONAL,
+@op("leaky_relu", operands=1, promote="arith", kinds="f", grad=_leaky_relu_grad, inplace=True, where=FUNCTIONAL,
     samples=s.more(s.unary(), s.unary(negative_slope=0.3)))  # fmt: skip
 def leaky_relu(input: Node, negative_slope: float = 0.01) -> Node:
     """``input`` where positive, else ``negative_slope * input``.  (torch.nn.functional.leaky_relu)"""
@@ -109,7 +118,7 @@ def _elu_grad(g: Node, out: Node, input: Node, alpha: float = 1.0) -> list[Node 
     return [lang.where(lang.lt(0, input), g, g * (number(alpha, g) * lang.exp(input)))]
 
 
-@op("elu", operands=1, promote="arith", kinds="f", grad=_elu_grad, where=FUNCTIONAL,
+@op("elu", operands=1, promote="arith", kinds="f", grad=_elu_grad, inplace=True, where=FUNCTIONAL,
     samples=s.more(s.unary(), s.unary(alpha=0.7)))  # fmt: skip
 def elu(input: Node, alpha: float = 1.0) -> Node:
     """``input`` where positive, else ``alpha * (exp(input) - 1)``.  (torch.nn.functional.elu)"""
@@ -207,3 +216,175 @@ def _hardswish_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
 def hardswish(input: Node) -> Node:
     """``input * min(max(input + 3, 0), 6) / 6``.  (torch.nn.functional.hardswish)"""
     return input * lang.minimum(lang.maximum(input + 3, 0), 6) / 6
+
+
+def _celu_grad(g: Node, out: Node, input: Node, alpha: float = 1.0) -> list[Node | None]:
+    return [lang.where(lang.le(input, 0), g * lang.exp(input / number(alpha, g)), g)]
+
+
+@op("celu", operands=1, promote="arith", kinds="f", grad=_celu_grad, inplace=True, where=("", "nn.functional"),
+    samples=s.more(s.unary(), s.unary(alpha=0.7)))  # fmt: skip
+def celu(input: Node, alpha: float = 1.0) -> Node:
+    """``input`` where positive, else ``alpha * (exp(input / alpha) - 1)``.  (torch.nn.functional.celu)"""
+    if alpha == 0:
+        raise SpiralError("ZeroDivisionError: alpha cannot be 0 for CELU")
+    a = number(alpha, input)
+    return lang.where(lang.le(input, 0), a * lang.expm1(input / a), input)
+
+
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+
+
+def _selu_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    return [lang.where(lang.le(input, 0), g * (_SELU_ALPHA * _SELU_SCALE) * lang.exp(input), g * _SELU_SCALE)]
+
+
+@op("selu", operands=1, promote="arith", kinds="f", grad=_selu_grad, inplace=True, where=("", "nn.functional"),
+    samples=s.unary())  # fmt: skip
+def selu(input: Node) -> Node:
+    """``1.0507 * input`` where positive, else ``1.0507 * 1.6733 * (exp(input) - 1)``, constants that keep mean 0 and
+    variance 1.  (torch.nn.functional.selu)"""
+    return lang.where(lang.le(input, 0), (_SELU_ALPHA * _SELU_SCALE) * lang.expm1(input), input * _SELU_SCALE)
+
+
+def _halves(input: Node, dim: int) -> tuple[Node, Node, int]:
+    if not input.shape:
+        raise SpiralError("glu does not support 0-dimensional tensors")
+    if input.dtype.kind != "f":
+        raise_dtype(glu, input.dtype)
+    axis = wrap_dim(dim, len(input.shape))
+    n = input.shape[axis]
+    if n % 2:
+        raise SpiralError(f"Halving dimension must be even, but dimension {axis} is size {n}")
+    ranges = [(0, k, 1) for k in input.shape]
+    first, second = ranges.copy(), ranges.copy()
+    first[axis], second[axis] = (0, n // 2, 1), (n // 2, n, 1)
+    return graph.slice_(input, tuple(first)), graph.slice_(input, tuple(second)), axis
+
+
+@op("glu", where=FUNCTIONAL, samples=s.calls(
+    s.call(T(2, 4)), s.call(T(4, 3, 2), 0), s.call(T(6), dim=-1), s.call(T(0, 4), 1),
+    s.value_only(T(2, 14, fill="special"), 0)))  # fmt: skip
+def glu(input: Node, dim: int = -1) -> Node:
+    """The first half of ``dim`` times the sigmoid of the second.  (torch.nn.functional.glu)"""
+    a, b, _ = _halves(input, dim)
+    return a * logistic(b)
+
+
+def _hardshrink_grad(g: Node, out: Node, input: Node, lambd: float = 0.5) -> list[Node | None]:
+    return [_inner_gone(input, lambd, g)]
+
+
+def _inner_gone(input: Node, lambd: float, value: Node) -> Node:
+    k = number(lambd, input)
+    return lang.where(lang.le(-k, input) & lang.le(input, k), 0, value)
+
+
+@op("hardshrink", operands=1, promote="arith", kinds="f", acc=False, grad=_hardshrink_grad, where=EVERYWHERE,
+    samples=s.more(s.unary(), s.unary(lambd=1.0)))  # fmt: skip
+def hardshrink(input: Node, lambd: float = 0.5) -> Node:
+    """``input`` outside -``lambd`` to ``lambd``, else 0.  (torch.nn.functional.hardshrink)"""
+    return _inner_gone(input, lambd, input)
+
+
+def _softshrink_grad(g: Node, out: Node, input: Node, lambd: float = 0.5) -> list[Node | None]:
+    return [_inner_gone(input, lambd, g)]
+
+
+@op("softshrink", operands=1, promote="arith", kinds="f", grad=_softshrink_grad, where=FUNCTIONAL,
+    samples=s.more(s.unary(), s.unary(lambd=1.0)))  # fmt: skip
+def softshrink(input: Node, lambd: float = 0.5) -> Node:
+    """``input`` moved towards 0 by ``lambd``, and 0 where it would pass it.  (torch.nn.functional.softshrink)"""
+    if lambd < 0:
+        raise SpiralError(f"lambda must be greater or equal to 0, but found to be {lambd}.")
+    k = number(lambd, input)
+    moved = lang.where(lang.lt(input, 0), input + k, input - k)
+    return lang.where(lang.le(-k, input) & lang.le(input, k), 0, moved)
+
+
+@op("tanhshrink", operands=1, promote="float", kinds="f", where=FUNCTIONAL, samples=s.unary())
+def tanhshrink(input: Node) -> Node:
+    """``input - tanh(input)``.  (torch.nn.functional.tanhshrink)"""
+    return input - lang.tanh(input)
+
+
+def _threshold_grad(g: Node, out: Node, input: Node, threshold: Any, value: Any) -> list[Node | None]:
+    return [lang.where(lang.le(input, number(threshold, input)), 0, g)]
+
+
+@op("threshold", operands=1, promote="arith", kinds="uif", acc=False, grad=_threshold_grad, inplace=True,
+    where=("", "nn.functional"), samples=s.more(s.unary(threshold=0.5, value=20), s.unary(threshold=-1, value=-2)))  # fmt: skip
+def threshold(input: Node, threshold: Any, value: Any) -> Node:
+    """``input`` where it is greater than ``threshold``, else ``value``.  (torch.nn.functional.threshold)"""
+    return lang.where(lang.le(input, number(threshold, input)), number(value, input), input)
+
+
+def _prelu_slope(input: Node, weight: Node) -> Node:
+    """``weight`` along axis 1 of ``input``, checked."""
+    rank = len(input.shape)
+    if input.dtype is not weight.dtype:
+        raise SpiralError(f"prelu: Type promoting not supported. Got {input.dtype.name} and {weight.dtype.name}")
+    if input.dtype.kind != "f":
+        raise_dtype(prelu, input.dtype)
+    if len(weight.shape) > 1:
+        raise SpiralError(
+            f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {len(weight.shape)}"
+        )
+    if weight.size != 1:
+        if not rank:
+            raise SpiralError("Not allow zero-dim input tensor.")
+        channels = input.shape[1] if rank > 1 else 1
+        if channels != weight.size:
+            raise SpiralError(
+                f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {weight.size} and "
+                f"channel size = {channels}."
+            )
+    return graph.reshape(weight, (1,) * min(rank, 1) + (weight.size,) * (rank > 1) + (1,) * (rank - 2))
+
+
+@op("prelu", where=EVERYWHERE, samples=s.calls(
+    s.call(T(2, 3, 4), T(3)), s.call(T(2, 3), T(1)), s.call(T(5), T(1)), s.call(T(), T(1)), s.call(T(2, 3), T()),
+    s.call(T(0, 3), T(3)), s.call(T(2, 3, 2, 2), T(3)), s.value_only(T(14, fill="special"), T(1))))  # fmt: skip
+def prelu(input: Node, weight: Node) -> Node:
+    """``input`` where positive, else ``weight * input``; one weight, or one for each channel (axis 1).
+    (torch.nn.functional.prelu)"""
+    return lang.where(lang.lt(0, input), input, input * _prelu_slope(input, weight))
+
+
+def _seeded(*args: Any, **kwargs: Any) -> s.Call:
+    return s.call(args[0], np.array(7, np.uint64), np.array(3, np.uint64), *args[1:], **kwargs)
+
+
+@op("rrelu", where=(), saves=("input", "key", "counter"), samples=s.calls(
+    _seeded(T(50, 40)), _seeded(T(5), 0.1, 0.1), _seeded(T(0, 3))))  # fmt: skip
+def rrelu(input: Node, key: Node, counter: Node, lower: float = 1 / 8, upper: float = 1 / 3) -> Node:
+    """``input`` where positive, else times a factor drawn from [lower, upper) for each element.
+    (torch.nn.functional.rrelu)"""
+    if input.dtype.kind != "f":
+        raise_dtype(rrelu, input.dtype)
+    if lower > upper:
+        raise SpiralError("Lower bound should be less than or equal to the upper bound")
+    u = fraction(key, counter, input.shape, input.dtype)
+    slope = u * number(upper - lower, u) + number(lower, u)
+    return lang.where(lang.le(input, 0), input * slope, input)
+
+
+@op("gumbel_softmax", where=(), saves=("logits", "key", "counter"), samples=s.calls(
+    _seeded(T(50, 40)), _seeded(T(5), 0.5, True), _seeded(T(0, 3)), _seeded(T(4, 5), dim=0)))  # fmt: skip
+def gumbel_softmax(
+    logits: Node, key: Node, counter: Node, tau: float = 1, hard: bool = False, dim: int = -1
+) -> Node:
+    """``softmax((logits + noise) / tau)`` along ``dim`` with Gumbel noise; ``hard`` gives the largest as one-hot, with
+    the soft one's gradient.  (torch.nn.functional.gumbel_softmax)"""
+    if logits.dtype.kind != "f":
+        raise_dtype(gumbel_softmax, logits.dtype)
+    axis = wrap_dim(dim, len(logits.shape))
+    exponential = -lang.log(1 - fraction(key, counter, logits.shape, logits.dtype))
+    tiny = float(dtypes_limits(logits).tiny)
+    noisy = (logits - lang.log(lang.maximum(exponential, tiny))) / number(tau, logits)
+    soft = softmax_along(noisy, axis)
+    if not hard:
+        return soft
+    top = lang.eq(soft, fold("max", soft, axis, keepdim=True)) if logits.shape else lang.eq(soft, soft)
+    first = lang.eq(graph.iota(soft.shape, axis), first_where(top, axis, keepdim=True)) if logits.shape else top
+    return cast(first, soft.dtype) - lang.detach(soft) + soft

@@ -38,7 +38,7 @@ T = s.T
 Ints = int | Sequence[int]
 
 
-def _each(value: Any, rank: int, name: str) -> tuple[int, ...]:
+def each(value: Any, rank: int, name: str) -> tuple[int, ...]:
     """One number an axis."""
     values = (value,) * rank if isinstance(value, int) else tuple(value)
     values = values * rank if len(values) == 1 else values
@@ -56,7 +56,7 @@ def _conv_form(
     x: Node, weight: Node, bias: Node | None, stride: Ints, padding: Any, dilation: Ints, groups: int
 ) -> Form:
     rank = len(weight.shape) - 2
-    steps, apart = _each(stride, rank, "stride"), _each(dilation, rank, "dilation")
+    steps, apart = each(stride, rank, "stride"), each(dilation, rank, "dilation")
     kernel = weight.shape[2:]
     for d in (weight, bias):
         if d is not None and d.dtype is not x.dtype:
@@ -79,7 +79,7 @@ def _conv_form(
         room = [d * (k - 1) if padding == "same" else 0 for d, k in zip(apart, kernel)]
         pads = [(n // 2, n - n // 2) for n in room]
     else:
-        pads = [(n, n) for n in _each(padding, rank, "padding")]
+        pads = [(n, n) for n in each(padding, rank, "padding")]
         if any(n < 0 for n, _ in pads):
             raise SpiralError("negative padding is not supported")
     if x.shape[1] != weight.shape[1] * groups:
@@ -167,6 +167,17 @@ def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     return _conv(2, input, weight, bias, stride, padding, dilation, groups)
 
 
+@op("conv3d", acc=False, grad=_conv_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+    s.call(T(2, 3, 4, 5, 4), T(4, 3, 3, 2, 3), T(4)), s.call(T(2, 2, 5, 4, 6), T(4, 1, 2, 3, 2), T(4), 2, 1, 1, 2),
+    s.call(T(3, 4, 5, 4), T(2, 3, 2, 2, 2), None, 1, "same", (2, 1, 1)), s.call(T(0, 2, 3, 3, 3), T(3, 2, 2, 2, 2))))  # fmt: skip
+def conv3d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
+           dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
+    """Cross-correlation of input [N, C, D, H, W] with weight [O, C / groups, KD, KH, KW], as :func:`conv2d`.
+    (torch.nn.functional.conv3d)"""
+    return _conv(3, input, weight, bias, stride, padding, dilation, groups)
+
+
 # -- pooling --------------------------------------------------------------------------------------
 
 
@@ -185,9 +196,9 @@ def _pool_form(
 ) -> _Pool:
     if len(input.shape) not in (3, 4):
         raise ShapeError(f"{name}: Expected 3D or 4D (batch mode) tensor for input, but got: {list(input.shape)}")
-    size = _each(kernel_size, 2, "kernel_size")
-    steps = size if stride is None or stride == () or stride == [] else _each(stride, 2, "stride")
-    pads, apart = _each(padding, 2, "padding"), _each(dilation, 2, "dilation")
+    size = each(kernel_size, 2, "kernel_size")
+    steps = size if stride is None or stride == () or stride == [] else each(stride, 2, "stride")
+    pads, apart = each(padding, 2, "padding"), each(dilation, 2, "dilation")
     if any(n <= 0 for n in (*size, *steps, *apart)):
         raise SpiralError(f"{name}: kernel size, stride and dilation should be greater than zero")
     after, counts = [], []
@@ -323,7 +334,7 @@ def _shared(total: Node, count: Node) -> Node:
     return lang.row("DIV" if total.dtype.kind == "f" else "IDIV", total, count)
 
 
-def _average_parts(x: Node, axis: int, count: int) -> Node:
+def average_parts(x: Node, axis: int, count: int) -> Node:
     """Means of ``count`` even parts of ``axis``, which overlap by one where it does not divide."""
     size = x.shape[axis]
     if count and size % count == 0:
@@ -357,8 +368,8 @@ def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
         raise ShapeError("adaptive_avg_pool2d: output_size must be 2")
     rank = len(input.shape)
     for axis, count in zip((rank - 2, rank - 1), wanted):
-        input = _average_parts(input, axis, input.shape[axis] if count is None else int(count))
+        input = average_parts(input, axis, input.shape[axis] if count is None else int(count))
     return input
 
 
-__all__ = ["dtypes_limits", "windows"]
+__all__ = ["average_parts", "dtypes_limits", "each", "windows"]

@@ -99,7 +99,7 @@ def mul(input: Node, other: Node) -> Node:
     return _times(input, other)
 
 
-def _floating(a: Node) -> Node:
+def floating(a: Node) -> Node:
     return cast(a, dtypes.get_default_dtype()) if a.dtype.category < FLOAT else a
 
 
@@ -130,7 +130,7 @@ def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
     """``input / other``, broadcast; integers give floats.  ``rounding_mode`` 'trunc' or 'floor' rounds the
     quotient and keeps integers; its gradient is zero.  (torch.div)"""
     if rounding_mode is None:
-        return lang.row("DIV", _floating(input), _floating(other))
+        return lang.row("DIV", floating(input), floating(other))
     if rounding_mode not in ("trunc", "floor"):
         raise SpiralError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"

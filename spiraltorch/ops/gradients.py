@@ -157,15 +157,16 @@ def _diagonal(n: Node, g: Node) -> Grads:
 
 def _gather(n: Node, g: Node) -> Grads:
     x, index = n.src
-    zeros = graph.full(0, x.shape, x.dtype)
+    wide = x.dtype.acc  # 16-bit floats are summed in float32
+    zeros, up = graph.full(0, x.shape, wide), cast(g, wide)
     if not isinstance(n.arg, int):
         place = graph.reshape(_flat_position(x.shape, index, n.arg[1]), (index.size,))
-        flat = graph.scatter_add(graph.reshape(zeros, (x.size,)), place, graph.reshape(g, (index.size,)), 0)
-        return [graph.reshape(flat, x.shape), None]
+        flat = graph.scatter_add(graph.reshape(zeros, (x.size,)), place, graph.reshape(up, (index.size,)), 0)
+        return [cast(graph.reshape(flat, x.shape), x.dtype), None]
     axis, rank = n.arg, len(index.shape)
     # SCATTER adds along the axis; an index of rank != 1 is flattened into one axis first.
-    flat = g.shape[:axis] + (index.size,) + g.shape[axis + rank :]
-    return [graph.scatter_add(zeros, graph.reshape(index, (index.size,)), graph.reshape(g, flat), axis), None]
+    up = graph.reshape(up, g.shape[:axis] + (index.size,) + g.shape[axis + rank :])
+    return [cast(graph.scatter_add(zeros, graph.reshape(index, (index.size,)), up, axis), x.dtype), None]
 
 
 def _scatter(n: Node, g: Node) -> Grads:

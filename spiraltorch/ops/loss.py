@@ -23,7 +23,7 @@ from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
 from .activation import logistic
-from .elementwise import number
+from .elementwise import floating, number
 from .reduce import log_sum_exp, size_of
 from .registry import op, raise_dtype
 
@@ -32,14 +32,14 @@ WHERE = ("nn.functional",)
 _REDUCTIONS = ("mean", "sum", "none")
 
 
-def _check(reduction: str) -> None:
+def check_reduction(reduction: str) -> None:
     if reduction not in _REDUCTIONS:
         raise ValueError(f"{reduction} is not a valid value for reduction")
 
 
 def reduced(loss: Node, reduction: str) -> Node:
     """All elements, their sum or their mean."""
-    _check(reduction)
+    check_reduction(reduction)
     if reduction == "none":
         return loss
     total = fold("add", loss if loss.dtype.kind == "f" else cast(loss, dtypes.int64), None)
@@ -75,17 +75,40 @@ def _pairs(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("mse_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=_pairs())
-def mse_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
-    """``(input - target) ** 2``, reduced.  (torch.nn.functional.mse_loss)"""
+_WEIGHTED = s.calls(
+    s.call(T(2, 3), T(2, 3), weight=T(2, 3, fill="positive")),
+    s.call(T(2, 3), T(3), weight=T(2, 3, fill="positive"), reduction="none"),
+)  # fmt: skip
+
+
+def _weighted_mean(loss: Node, weight: Node | None, input: Node, reduction: str) -> Node:
+    """``loss`` reduced; with weights, each times its own, and the mean is over the weights' sum."""
+    if weight is None:
+        return reduced(loss, reduction)
+    if weight.shape != input.shape:
+        raise ValueError("Weights and input must have the same size.")
+    total = reduced(loss * weight, "sum" if reduction == "mean" else reduction)
+    if reduction != "mean":
+        return total
+    count = fold("add", weight, None)
+    return floating(total) / floating(count)
+
+
+@op("mse_loss", operands=2, promote="arith", kinds="uif", where=WHERE,
+    samples=s.more(_pairs(), _WEIGHTED))  # fmt: skip
+def mse_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node | None = None) -> Node:
+    """``(input - target) ** 2``, times ``weight`` of the input's shape, reduced.  (torch.nn.functional.mse_loss)"""
+    if input.dtype.kind != "f" and weight is None:
+        raise_dtype(mse_loss, input.dtype)
     d = input - target
-    return reduced(d * d, reduction)
+    return _weighted_mean(d * d, weight, input, reduction)
 
 
-@op("l1_loss", operands=2, promote="arith", kinds="uif", where=WHERE, samples=_pairs())
-def l1_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
-    """``|input - target|``, reduced.  (torch.nn.functional.l1_loss)"""
-    return reduced(lang.absolute(input - target), reduction)
+@op("l1_loss", operands=2, promote="arith", kinds="uif", where=WHERE,
+    samples=s.more(_pairs(), _WEIGHTED))  # fmt: skip
+def l1_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node | None = None) -> Node:
+    """``|input - target|``, times ``weight`` of the input's shape, reduced.  (torch.nn.functional.l1_loss)"""
+    return _weighted_mean(lang.absolute(input - target), weight, input, reduction)
 
 
 @op(
@@ -110,15 +133,19 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     return reduced(lang.where(lang.lt(d, b), 0.5 * d * d / b, d - 0.5 * b), reduction)
 
 
-@op("huber_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(delta=0.3)))
-def huber_loss(input: Node, target: Node, *, reduction: str = "mean", delta: float = 1.0) -> Node:
-    """``d * d / 2`` where ``d = |input - target|`` is at most ``delta``, else ``delta * (d - delta / 2)``; reduced.
-    (torch.nn.functional.huber_loss)"""
+@op("huber_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(delta=0.3), _WEIGHTED))  # fmt: skip
+def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float = 1.0,
+               weight: Node | None = None) -> Node:  # fmt: skip
+    """``d * d / 2`` where ``d = |input - target|`` is at most ``delta``, else ``delta * (d - delta / 2)``, times
+    ``weight`` of the input's shape, reduced.  (torch.nn.functional.huber_loss)"""
     if delta <= 0:
         raise SpiralError("huber_loss does not support non-positive values for delta.")
     d = lang.absolute(input - target)
     k = number(delta, d)
-    return reduced(lang.where(lang.le(d, k), 0.5 * d * d, k * (d - 0.5 * k)), reduction)
+    loss = lang.where(lang.le(d, k), 0.5 * d * d, k * (d - 0.5 * k))
+    if weight is not None and weight.shape != input.shape:
+        raise ValueError("Weights and input must have the same size.")
+    return reduced(loss if weight is None else loss * weight, reduction)
 
 
 # -- binary cross entropy -------------------------------------------------------------------------
@@ -258,7 +285,7 @@ class _Classes:
         return lang.eq(graph.iota(shape, self.axis), self.wide(self.target, shape))
 
     def reduced(self, loss: Node, reduction: str) -> Node:
-        _check(reduction)
+        check_reduction(reduction)
         loss = lang.where(self.valid, loss, 0)
         if reduction == "none":
             return loss
@@ -400,7 +427,7 @@ def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, igno
     numbers of shape [N, ...]; for probabilities of the shape of ``input``, the sum of those losses weighted by them.
     'mean' divides by the targets' weights; ``ignore_index`` counts nothing.  (torch.nn.functional.cross_entropy)"""
     _smooth_check(label_smoothing)
-    _check(reduction)
+    check_reduction(reduction)
     if input.dtype.kind != "f":
         raise_dtype(cross_entropy, input.dtype)
     axis = 0 if len(input.shape) == 1 else 1

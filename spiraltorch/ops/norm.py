@@ -15,6 +15,7 @@ passes over each row as forward:  with ``w`` the gradient at the normalised valu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -286,6 +287,15 @@ def _key_samples(*shape: int, p: float) -> s.Call:
     return s.call(T(*shape), np.array(7, np.uint64), np.array(3, np.uint64), p)
 
 
+def _kept(input: Node, key: Node, counter: Node, p: float, rank: int | None) -> Node:
+    """Which elements stay: one decision for each, or for all that share the first ``rank`` positions."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    shape = input.shape if rank is None else input.shape[:rank]
+    keep = lang.le(const(min(round(p * (1 << 32)), (1 << 32) - 1), dtypes.uint32), graph.random(key, counter, shape))
+    return graph.reshape(keep, shape + (1,) * (len(input.shape) - len(shape)))
+
+
 @op(
     "dropout",
     where=(),
@@ -294,13 +304,27 @@ def _key_samples(*shape: int, p: float) -> s.Call:
         _key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)
     ),
 )
-def dropout(input: Node, key: Node, counter: Node, p: float = 0.5) -> Node:
-    """Each element 0 with chance ``p``, else divided by ``1 - p``; element i is decided by random word
-    ``counter + i`` under ``key``.  (torch.nn.functional.dropout)"""
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+def dropout(input: Node, key: Node, counter: Node, p: float = 0.5, rank: int | None = None) -> Node:
+    """Each element 0 with chance ``p``, else divided by ``1 - p``; decision i is made by random word ``counter + i``
+    under ``key``; with ``rank``, one for all elements that share the first axes.  (torch.nn.functional.dropout)"""
+    keep = _kept(input, key, counter, p, rank)
     if p == 1:
-        return graph.full(0, input.shape, input.dtype)
-    bits = graph.random(key, counter, input.shape)
-    keep = lang.le(const(round(p * (1 << 32)), dtypes.uint32), bits)
+        return lang.mul(input, 0)
     return lang.where(keep, input * number(1 / (1 - p), input), 0)
+
+
+_SELU_LIMIT = -1.7580993408473766  # what SELU goes to at minus infinity
+
+
+@op("alpha_dropout", where=(), saves=("key", "counter"), samples=s.calls(
+    _key_samples(50, 40, p=0.3), _key_samples(5, p=0.0), _key_samples(5, p=1.0), _key_samples(0, 3, p=0.5)))  # fmt: skip
+def alpha_dropout(input: Node, key: Node, counter: Node, p: float = 0.5, rank: int | None = None) -> Node:
+    """Each element SELU's negative limit with chance ``p``, then all scaled and shifted so that mean 0 and variance 1
+    stay; decisions are made as for ``dropout``.  (torch.nn.functional.alpha_dropout)"""
+    keep = _kept(input, key, counter, p, rank)
+    if p == 1:
+        return lang.mul(input, 0)
+    scale = 1 / math.sqrt((1 - p) * (1 + p * _SELU_LIMIT**2))
+    shift = -scale * _SELU_LIMIT * p
+    gone = number(scale * _SELU_LIMIT + shift, input)
+    return lang.where(keep, input * number(scale, input) + number(shift, input), gone)

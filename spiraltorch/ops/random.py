@@ -45,7 +45,7 @@ def bits(key: Node, counter: Node, shape: Shape, stream: int = 0) -> Node:
     return graph.random(key, counter, shape)
 
 
-def _fraction(key: Node, counter: Node, shape: Shape, dtype: DType, stream: int = 0) -> Node:
+def fraction(key: Node, counter: Node, shape: Shape, dtype: DType, stream: int = 0) -> Node:
     """Multiples of 2**-k in [0, 1), k the bits of ``dtype``'s significand, in its computing type."""
     high = bits(key, counter, shape, stream)
     if dtype is dtypes.float64:
@@ -66,8 +66,8 @@ def _floating(name: str, dtype: DType | None) -> DType:
 def _normal(key: Node, counter: Node, shape: Shape, dtype: DType) -> Node:
     """Box and Muller's: a radius from one uniform number and an angle from another; in the computing type."""
     wide = dtype.acc
-    radius = 1 - _fraction(key, counter, shape, wide)  # in (0, 1]
-    angle = _fraction(key, counter, shape, wide, 2)
+    radius = 1 - fraction(key, counter, shape, wide)  # in (0, 1]
+    angle = fraction(key, counter, shape, wide, 2)
     return lang.sqrt(-2.0 * lang.log(radius)) * lang.cos(angle * (2 * math.pi))
 
 
@@ -84,7 +84,7 @@ _SHAPES = (_call((50, 40)), _call(()), _call((0, 3)), _call((2000,), dtype=dtype
 def rand(key: Node, counter: Node, shape: Shape, dtype: DType | None = None) -> Node:
     """Uniform in [0, 1).  (torch.rand)"""
     target = _floating("rand", dtype)
-    return cast(_fraction(key, counter, shape, target), target)
+    return cast(fraction(key, counter, shape, target), target)
 
 
 @op("randn", where=(), differentiable=False, samples=s.calls(*_SHAPES))
@@ -100,7 +100,7 @@ def uniform(
 ) -> Node:
     """Uniform in [low, high).  (torch.Tensor.uniform_)"""
     target = _floating("rand", dtype)
-    u = _fraction(key, counter, shape, target)
+    u = fraction(key, counter, shape, target)
     return cast(u * lifted(high - low, u) + lifted(low, u), target)
 
 
@@ -142,7 +142,7 @@ def bernoulli(key: Node, counter: Node, shape: Shape, p: Any, dtype: DType | Non
     if not isinstance(p, Node) and not 0 <= p <= 1:
         raise SpiralError(f"bernoulli_ expects p to be in [0, 1], but got p={p}")
     target = dtype or (p.dtype if isinstance(p, Node) else dtypes.get_default_dtype())
-    u = _fraction(key, counter, shape, dtypes.float32)
+    u = fraction(key, counter, shape, dtypes.float32)
     return cast(lang.lt(u, cast(lifted(p, u), dtypes.float32)), target)
 
 
@@ -164,7 +164,7 @@ def randperm(key: Node, counter: Node, n: int, dtype: DType | None = None) -> No
 
 def _open(key: Node, counter: Node, shape: Shape, dtype: DType) -> Node:
     """Uniform in (0, 1], in the computing type."""
-    return 1 - _fraction(key, counter, shape, dtype.acc)
+    return 1 - fraction(key, counter, shape, dtype.acc)
 
 
 @op("exponential", where=(), differentiable=False, samples=s.calls(_call((2000,)), _call((2000,), 2.5), _call((0,))))
@@ -195,7 +195,7 @@ def cauchy(
     target = _floating("rand", dtype)
     if sigma <= 0:
         raise SpiralError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    u = _fraction(key, counter, shape, target.acc)
+    u = fraction(key, counter, shape, target.acc)
     return cast(lang.tan((u - 0.5) * math.pi) * lifted(sigma, u) + lifted(median, u), target)
 
 
@@ -242,13 +242,13 @@ def multinomial(key: Node, counter: Node, shape: Shape, weights: Node, replaceme
     wide = cast(weights, dtypes.float64)
     axis = len(wide.shape) - 1
     if not replacement:
-        u = 1 - _fraction(key, counter, wide.shape, dtypes.float64)
+        u = 1 - fraction(key, counter, wide.shape, dtypes.float64)
         race = order(lang.where(lang.lt(0, wide), -lang.log(u) / wide, math.inf), axis)
         return graph.slice_(race, tuple([(0, n, 1) for n in shape]))
     sums = graph.scan(wide, "add", axis)
     last = wide.shape[-1]
     total = graph.slice_(sums, (*[(0, n, 1) for n in shape[:-1]], (last - 1, last, 1)))
-    target = _fraction(key, counter, shape, dtypes.float64) * total
+    target = fraction(key, counter, shape, dtypes.float64) * total
     below = lang.le(graph.reshape(sums, (*shape[:-1], 1, last)), graph.reshape(target, (*shape, 1)))
     found = graph.reduce(cast(below, dtypes.int64), "add", (len(shape),))
     return lang.minimum(found, last - 1)

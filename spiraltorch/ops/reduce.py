@@ -428,15 +428,20 @@ _SOFTMAX = s.calls(
 )  # fmt: skip
 
 
+def softmax_along(x: Node, axis: int) -> Node:
+    """``exp(x) / sum(exp(x))`` along ``axis``, shifted by the largest element."""
+    if not x.shape:
+        return lang.exp(x - x)
+    e = lang.exp(x - fold("max", x, axis, keepdim=True))
+    return e / fold("add", e, axis, keepdim=True)
+
+
 @op("softmax", acc=False, aliases=("special.softmax",), grad=_softmax_grad, saves="o",
     where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)  # fmt: skip
 def softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``exp(input) / sum(exp(input))`` along ``dim``, shifted by the largest element.  (torch.softmax)"""
     x, axis = _softmax_form("softmax", input, dim, dtype)
-    if not x.shape:
-        return cast(lang.exp(x - x), dtype or input.dtype)
-    e = lang.exp(x - fold("max", x, axis, keepdim=True))
-    return cast(e / fold("add", e, axis, keepdim=True), dtype or input.dtype)
+    return cast(softmax_along(x, axis), dtype or input.dtype)
 
 
 def _log_softmax_grad(
@@ -458,4 +463,4 @@ def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None)
     return cast(d - lang.log(fold("add", lang.exp(d), axis, keepdim=True)), dtype or input.dtype)
 
 
-__all__ = ["centred", "first_where", "is_extreme", "log_sum_exp", "size_of", "total_dtype", "widened"]
+__all__ = ["centred", "first_where", "is_extreme", "log_sum_exp", "size_of", "softmax_along", "total_dtype", "widened"]

@@ -38,7 +38,8 @@ class T:
     fill: 'normal', 'positive' (0.5 to 3), 'beyond' (1 to 4), 'finite' (as 'special', no nan or
     infinity), 'unit' (inside -1 to 1), 'open' (inside 0 to 1), 'special' (nan,
     infinities, zeros, halves), 'distinct' (no two equal), 'index' (0 to ``high`` - 1), 'wrapped' (also from the
-    end), 'ones', 'mask' (bool), 'simplex' (positive, sums to 1 along axis 1), 'definite' (symmetric positive-definite matrices).
+    end), 'ones', 'mask' (bool), 'simplex' (positive, sums to 1 along axis 1), 'sign' (-1 or 1), 'definite' (symmetric
+    positive-definite matrices).
     """
 
     def __init__(self, *shape: int, fill: str = "normal", high: int = 0, dtype: DType | None = None) -> None:
@@ -115,10 +116,15 @@ def _definite(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> A
     return a @ np.swapaxes(a, -1, -2) + shape[-1] * np.eye(shape[-1])
 
 
+def _sign(rng: np.random.Generator, shape: tuple[int, ...], real: bool) -> Any:
+    return rng.integers(0, 2, shape) * 2 - 1
+
+
 _FILLS: dict[str, Callable[[np.random.Generator, tuple[int, ...], bool], Any]] = {
     "normal": _normal, "positive": _positive, "unit": _unit, "open": _open, "special": _special,
     "beyond": _beyond, "finite": _finite, "distinct": _distinct, "ones": _ones, "simplex": _simplex,
     "definite": _definite,
+    "sign": _sign,
 }  # fmt: skip
 
 

@@ -90,3 +90,57 @@ def test_batch_norm_writes_running_figures() -> None:
     close(F.batch_norm(ours(X), None, None, training=True), TF.batch_norm(X, None, None, training=True))
     with pytest.raises(RuntimeError, match="running_mean"):
         F.batch_norm(ours(X), None, None)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_gradient_of_indexing_is_summed_in_floats(name: str) -> None:
+    """16-bit rows that are taken several times: bits of halves were once added as integers."""
+    at = torch.tensor([0, 2, 0, 0])
+    a = X.to(getattr(torch, name)).requires_grad_()
+    b = ours(X).to(getattr(st, name)).detach().requires_grad_()
+    a[at].sum().backward()
+    b[ours(at)].sum().backward()
+    close(b.grad.float(), a.grad.float())
+
+
+def test_older_loss_flags() -> None:
+    for name in ("mse_loss", "l1_loss", "smooth_l1_loss", "soft_margin_loss"):
+        a, b = getattr(TF, name), getattr(F, name)
+        close(b(ours(X), ours(Y), None, None, "sum"), a(X, Y, None, None, "sum"))
+        with pytest.warns(UserWarning, match="please use reduction='none'"):
+            close(b(ours(X), ours(Y), reduce=False), a(X, Y, reduction="none"))
+
+
+def test_unpool_undoes_pool() -> None:
+    x = X.reshape(1, 4, 6)
+    values, at = F.max_pool2d_with_indices(ours(x), 2)
+    wanted = TF.max_unpool2d(*TF.max_pool2d_with_indices(x, 2), 2)
+    close(F.max_unpool2d(values, at, 2), wanted)
+
+
+def test_random_activations() -> None:
+    x = ours(X)
+    soft = F.gumbel_softmax(x, tau=0.5)
+    close(soft.sum(-1), torch.ones(4))
+    hard = F.gumbel_softmax(x, hard=True)
+    assert ((hard > 0.5).sum(-1) == 1).all()
+    drawn, low, high = F.rrelu(x, 0.1, 0.3, training=True), F.leaky_relu(x, 0.1), F.leaky_relu(x, 0.3)
+    assert ((drawn <= low) & (drawn >= high)).all()
+    close(F.rrelu(x), TF.rrelu(X))
+    with pytest.raises(RuntimeError, match="Lower bound"):
+        F.rrelu(x, 0.5, 0.1, training=True)
+
+
+def test_alpha_dropout_keeps_mean_and_variance() -> None:
+    x = st.randn(200, 500)
+    y = F.alpha_dropout(x, 0.3, training=True)
+    assert abs(y.mean().item()) < 0.02 and abs(y.std().item() - 1) < 0.02
+    z = F.feature_alpha_dropout(st.ones(40, 50, 3), 0.5, training=True)
+    assert (z == z[:, :, :1]).all()
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16"])
+def test_put_adds_halves(name: str) -> None:
+    x, v, at = X.to(getattr(torch, name)), Y[0, :3].to(getattr(torch, name)), torch.tensor([1, 4, 1])
+    got = ours(X).to(getattr(st, name)).put(ours(at), ours(Y[0, :3]).to(getattr(st, name)), True)
+    close(got.float(), x.put(at, v, True).float(), 1e-2, 1e-2)

@@ -105,8 +105,22 @@ def _fill_diagonal(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     return x.clone().fill_diagonal_(*args, **kwargs)
 
 
+def _fractional(rank: int) -> Any:
+    def apply(x: torch.Tensor, u: torch.Tensor, kernel: Any, out: Any, return_indices: bool = False) -> Any:
+        pool = getattr(F, f"fractional_max_pool{rank}d")
+        return pool(x, kernel, out, return_indices=return_indices, _random_samples=u.detach())
+
+    return apply
+
+
+def _max_unpool(x: torch.Tensor, at: torch.Tensor, rank: int, *args: Any) -> torch.Tensor:
+    return getattr(F, f"max_unpool{rank}d")(x, at, *args)
+
+
 ADAPTERS: dict[str, Any] = {
     "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
+    "fractional_max_pool2d": _fractional(2), "fractional_max_pool3d": _fractional(3), "max_unpool": _max_unpool,
+    "unfold_windows": F.unfold,
     "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
     "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,

@@ -87,7 +87,7 @@ class LogSigmoid(_Plain):
 
 class Tanhshrink(_Plain):
     def forward(self, input: Tensor) -> Tensor:
-        return F.tanhshrink(input)
+        return F.tanhshrink(input)  # type: ignore[attr-defined, no-any-return]
 
 
 class LeakyReLU(_Inplace):
@@ -154,7 +154,7 @@ class GLU(Module):
         self.dim = dim
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.glu(input, self.dim)
+        return F.glu(input, self.dim)  # type: ignore[attr-defined, no-any-return]
 
     def extra_repr(self) -> str:
         return f"dim={self.dim}"

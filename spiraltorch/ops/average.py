@@ -1,0 +1,154 @@
+"""Means and norms of windows: average, adaptive average and power-average pooling.
+
+In: data [N, C, spatial...] or [C, spatial...].  Out: one element a window, folded from the window's axes.
+
+    >>> from spiraltorch import dtypes
+    >>> from spiraltorch.ir import graph
+    >>> from spiraltorch.ops.registry import OPS
+    >>> OPS["avg_pool1d"].apply([graph.param(0, (3, 9), dtypes.float32), 3, 2], {}).shape
+    (3, 4)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import dtypes
+from ..errors import SpiralError
+from ..ir import graph, lang
+from ..ir.lang import fold
+from ..ir.node import Node, cast
+from . import samples as s
+from .conv import average_parts
+from .elementwise import number
+from .pool import Ints, Pool, output_sizes, pool_form, pool_windows
+from .registry import OPS, op, raise_dtype
+
+T = s.T
+
+
+def _covered(shape: tuple[int, ...], axis: int, p: Pool, k: int, size: int, count_pad: bool) -> Node:
+    """How many positions of spatial axis ``k`` each window covers: inside the padded input, or inside the input."""
+    pad = p.padding[k]
+    start = graph.iota(shape, axis) * p.stride[k] - pad
+    stop = lang.minimum(start + p.size[k], size + pad)
+    return stop - start if count_pad else lang.minimum(stop, size) - lang.maximum(start, 0)
+
+
+def _shared(total: Node, count: Node) -> Node:
+    return lang.row("DIV" if total.dtype.kind == "f" else "IDIV", total, count)
+
+
+def _avg_pool(rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
+              count_include_pad: bool, divisor_override: int | None = None) -> Node:  # fmt: skip
+    name = f"avg_pool{rank}d"
+    if input.dtype.kind != "f" and input.dtype is not dtypes.int64:
+        raise_dtype(OPS[name], input.dtype)
+    if divisor_override == 0:
+        raise SpiralError("divisor must be not zero")
+    p = pool_form(name, rank, input, kernel_size, stride, padding, 1, ceil_mode)
+    wins = pool_windows(input, p, 0)
+    lead = len(input.shape) - rank
+    total = fold("add", wins, tuple(range(lead + rank, lead + 2 * rank)))
+    if divisor_override is not None:
+        return _shared(total, number(divisor_override, total))
+    if not ceil_mode and (count_include_pad or not any(p.padding)):
+        return _shared(total, number(math.prod(p.size), total))
+    count: Node | None = None
+    for k in range(rank):
+        here = _covered(total.shape, lead + k, p, k, input.shape[lead + k], count_include_pad)
+        count = here if count is None else count * here
+    assert count is not None
+    return _shared(total, cast(count, total.dtype))
+
+
+@op("avg_pool1d", saves="", where=("", "nn.functional"), samples=s.calls(
+    s.call(T(2, 3, 6), 2), s.call(T(3, 7), 3, 2, 1), s.call(T(1, 2, 7), 3, 2, 1, False, False),
+    s.call(T(1, 2, 8), 3, 2, 1, True), s.call(T(1, 2, 8), 3, 2, 1, True, False), s.call(T(0, 2, 4), 2)))  # fmt: skip
+def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True) -> Node:  # fmt: skip
+    """The mean of each window of input [N, C, L] or [C, L]; padding counts as zeros unless ``count_include_pad`` is
+    False.  (torch.nn.functional.avg_pool1d)"""
+    return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+@op("avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 2, 4, 4, 6), 2), s.call(T(2, 5, 4, 7), (3, 2, 3), 2, (1, 1, 0)),
+    s.call(T(1, 2, 5, 5, 4), 3, 2, 1, False, False), s.call(T(1, 2, 5, 6, 4), 3, 2, 1, True),
+    s.call(T(1, 2, 4, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4, 4), 2)))  # fmt: skip
+def avg_pool3d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Node:  # fmt: skip
+    """The mean of each window of input [N, C, D, H, W] or [C, D, H, W], as :func:`avg_pool1d`; ``divisor_override``
+    is divided by in place of the window's size.  (torch.nn.functional.avg_pool3d)"""
+    return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
+# -- adaptive -------------------------------------------------------------------------------------
+
+
+def _adaptive_avg(rank: int, input: Node, output_size: Any) -> Node:
+    name = f"adaptive_avg_pool{rank}d"
+    if input.dtype.kind != "f":
+        raise_dtype(OPS[name], input.dtype)
+    first = len(input.shape) - rank
+    for k, count in enumerate(output_sizes(name, rank, input, output_size)):
+        input = average_parts(input, first + k, count)
+    return input
+
+
+@op("adaptive_avg_pool1d", saves="", where=("", "nn.functional"), samples=s.calls(
+    s.call(T(2, 3, 6), 3), s.call(T(2, 3, 7), 3), s.call(T(3, 6), 1), s.call(T(1, 2, 3), 5)))  # fmt: skip
+def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
+    """Means of even parts of the last axis, as many as ``output_size`` says.
+    (torch.nn.functional.adaptive_avg_pool1d)"""
+    return _adaptive_avg(1, input, output_size)
+
+
+@op("adaptive_avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 3, 4, 6, 2), (2, 3, 1)), s.call(T(2, 3, 5, 4, 6), 3), s.call(T(3, 4, 4, 4), 1),
+    s.call(T(1, 2, 3, 2, 3), (5, None, 4))))  # fmt: skip
+def adaptive_avg_pool3d(input: Node, output_size: Any) -> Node:
+    """Means of even parts of D, H and W, as many as ``output_size`` says (None: as many as there are).
+    (torch.nn.functional.adaptive_avg_pool3d)"""
+    return _adaptive_avg(3, input, output_size)
+
+
+# -- power average --------------------------------------------------------------------------------
+
+
+def _lp_pool(rank: int, input: Node, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Node:
+    power = OPS["pow"]
+    mean = _avg_pool(rank, power.apply([input, norm_type], {}), kernel_size, stride, 0, ceil_mode, True)
+    size = number(kernel_size**rank if isinstance(kernel_size, int) else math.prod(kernel_size), mean)
+    total: Node = power.apply([lang.sign(mean) * lang.absolute(mean) * size, 1.0 / norm_type], {})
+    return total
+
+
+def _lp_samples(*sizes: int) -> Any:
+    return s.calls(
+        s.call(T(2, 3, *sizes, fill="positive"), 2, 2), s.call(T(3, *sizes, fill="positive"), 3, 3, 2),
+        s.call(T(2, 3, *sizes, fill="positive"), 1.5, 2, ceil_mode=True), s.call(T(2, 3, *sizes), 2.0, 3, 1),
+    )  # fmt: skip
+
+
+@op("lp_pool1d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(7))
+def lp_pool1d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
+              ceil_mode: bool = False) -> Node:  # fmt: skip
+    """``sum(input ** p) ** (1 / p)`` of each window of [N, C, L] or [C, L].  (torch.nn.functional.lp_pool1d)"""
+    return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+@op("lp_pool2d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(5, 6))
+def lp_pool2d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
+              ceil_mode: bool = False) -> Node:  # fmt: skip
+    """``sum(input ** p) ** (1 / p)`` of each window of [N, C, H, W] or [C, H, W].  (torch.nn.functional.lp_pool2d)"""
+    return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
+
+
+@op("lp_pool3d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(4, 3, 5))
+def lp_pool3d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
+              ceil_mode: bool = False) -> Node:  # fmt: skip
+    """``sum(input ** p) ** (1 / p)`` of each window of [N, C, D, H, W] or [C, D, H, W].
+    (torch.nn.functional.lp_pool3d)"""
+    return _lp_pool(3, input, norm_type, kernel_size, stride, ceil_mode)
