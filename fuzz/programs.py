@@ -24,7 +24,10 @@ from spiraltorch.ops.registry import OPS, Op
 
 DTYPES = (dtypes.float32, dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int64)
 MOST_ELEMENTS = 1 << 14
-UNFIT = frozenset(("dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm"))  # random
+UNFIT = frozenset((
+    "dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm",  # random
+    "svd", "linalg_svd", "linalg_eigh", "linalg_eig",  # vectors are defined up to a factor
+))  # fmt: skip
 TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}
 
 

@@ -57,6 +57,9 @@ def _values_of(x: Node, a: int, b: int) -> Node:
 
 
 def _matrix_norm(x: Node, ord: Any, dim: Sequence[int], keepdim: bool, dtype: DType | None) -> Node:
+    if x.dtype.itemsize == 2 and ord not in ("nuc", 2, -2):  # sums need no LAPACK
+        wide = _matrix_norm(cast(x, dtype or dtypes.float32), ord, dim, keepdim, None)
+        return cast(wide, dtype or x.dtype)
     matrices("linalg.matrix_norm", x)
     a, b = _two_dims(dim, len(x.shape))
     x = cast(x, dtype or x.dtype)
@@ -264,7 +267,7 @@ def vander(x: Node, *, N: int | None = None) -> Node:
         x = graph.reshape(x, (1,))
     if N is not None and N <= 1:
         raise SpiralError(f"N must be greater than 1, not {N}")
-    if x.dtype.kind == "b":
+    if x.dtype.category < dtypes.FLOAT:
         x = cast(x, dtypes.int64)
     power, powers = graph.full(1, x.shape, x.dtype), []
     for _ in range(x.shape[-1] if N is None else N):

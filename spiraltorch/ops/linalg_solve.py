@@ -299,6 +299,8 @@ def matrix_power(input: Node, n: int) -> Node:
     s.call(square()), s.call(square(2, n=2)), s.call(T(0, 0))))  # fmt: skip
 def matrix_exp(input: Node) -> Node:
     """The exponential of square matrices.  (torch.linalg.matrix_exp)"""
+    if input.dtype.itemsize == 2:
+        return cast(matrix_exp.body(cast(input, dtypes.float32)), input.dtype)
     matrices("linalg.matrix_exp", input, square=True)
     return graph.call("linalg.matrix_exp", (input,), input.shape, input.dtype)
 

@@ -137,9 +137,12 @@ def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, 
     """``input`` with the k-th slice of ``source`` folded (prod, mean, amax, amin) into slice ``index[k]`` of ``dim``.
     (torch.index_reduce)"""
     _checked_how("index_reduce", reduce, ("prod", "mean", "amax", "amin"))
-    if input.dtype is dtypes.bool_:
+    if input.dtype is dtypes.bool_ and (reduce == "mean" or not include_self):
         raise_dtype(OPS["index_reduce"], input.dtype)
     x, at, values, axis = _slices("index_reduce", input, dim, index, source)
+    if input.dtype is dtypes.bool_:  # 0 and 1 multiply and compare as False and True do
+        numbers = folded(cast(x, dtypes.uint8), at, cast(values, dtypes.uint8), axis, reduce, include_self)
+        return graph.reshape(cast(numbers, dtypes.bool_), input.shape)
     return graph.reshape(folded(x, at, values, axis, reduce, include_self), input.shape)
 
 

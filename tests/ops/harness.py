@@ -89,6 +89,11 @@ def _batch_norm_fixed(
     return F.batch_norm(x, mean.detach(), var.detach(), weight, bias, False, 0.1, eps)
 
 
+def _matrix_exp(x: torch.Tensor) -> torch.Tensor:
+    """torch's own of 16-bit matrices is nan."""
+    return torch.matrix_exp(x.float()).to(x.dtype) if x.element_size() == 2 else torch.matrix_exp(x)
+
+
 def _to_dtype(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return x.to(dtype)
 
@@ -121,7 +126,7 @@ ADAPTERS: dict[str, Any] = {
     "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
     "fractional_max_pool2d": _fractional(2), "fractional_max_pool3d": _fractional(3), "max_unpool": _max_unpool,
     "unfold_windows": F.unfold,
-    "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
+    "matrix_exp": _matrix_exp, "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
     "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,
 }  # fmt: skip

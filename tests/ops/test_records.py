@@ -131,7 +131,12 @@ def test_gradients(op: Op, dtype: DType) -> None:
             continue
         name = f"gradient of {describe(op, sample)}"
         bound = Bound(sample)
-        values = harness.ours(op, bound)
+        try:
+            values = harness.ours(op, bound)
+        except REFUSALS:
+            if is_empty(sample):
+                continue  # torch looks at an empty tensor's type no further
+            raise
         got = harness.our_gradients(op, bound, values, [c if o.requires_grad else None for c, o in zip(drawn, outs)])
         for k, (t, g) in enumerate(zip(leaves, got)):
             if not t.requires_grad:
