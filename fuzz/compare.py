@@ -65,6 +65,8 @@ def evaluate(p: Program, inputs: dict[int, Any], look: bool = False) -> list[Any
     values = dict(inputs)
     for call in p.calls:
         outs = apply(call, values)
+        if len(outs) != len(call.outs):
+            raise ValueError(f"{call} has {len(outs)} results, torch has {len(call.outs)}")
         if look:
             for o in outs:
                 o.numpy()

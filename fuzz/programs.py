@@ -27,6 +27,7 @@ MOST_ELEMENTS = 1 << 14
 UNFIT = frozenset((
     "dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm",  # random
     "svd", "linalg_svd", "linalg_eigh", "linalg_eig",  # vectors are defined up to a factor
+    "as_strided", "as_strided_scatter", "as_strided_copy",  # of a view: what lies outside it differs from torch, a known limit
 ))  # fmt: skip
 TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}
 

@@ -294,7 +294,7 @@ def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
             elif space is not None and bare not in space:  # else it is written out there
                 space[bare] = compute if many else function(op, call_out)
         if writing is not None and not place:
-            if "Tensor" in op.where:
+            if "Tensor" in op.where or not op.where:  # some exist in place alone
                 setattr(Tensor, name + "_", writing)
             if "nn.functional" in op.where:
                 for where in {"", "nn.functional"}.intersection(op.where).intersection(namespaces):
