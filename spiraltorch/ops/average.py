@@ -20,10 +20,10 @@ from ..ir import graph, lang
 from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
-from .conv import average_parts
 from .elementwise import number
-from .pool import Ints, Pool, output_sizes, pool_form, pool_windows
+from .pool_form import Pool, output_sizes, pool_form, pool_windows
 from .registry import OPS, op, raise_dtype
+from .windows import Ints
 
 T = s.T
 
@@ -73,18 +73,49 @@ def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
+@op("avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
+    s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
+    s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False),
+    s.call(T(1, 2, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
+def avg_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
+               count_include_pad: bool = True, divisor_override: int | None = None) -> Node:  # fmt: skip
+    """The mean of each window of input [N, C, H, W] or [C, H, W], as :func:`avg_pool1d`; ``divisor_override`` is
+    divided by in place of the window's size.  (torch.nn.functional.avg_pool2d)"""
+    return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
+
+
 @op("avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 2, 4, 4, 6), 2), s.call(T(2, 5, 4, 7), (3, 2, 3), 2, (1, 1, 0)),
     s.call(T(1, 2, 5, 5, 4), 3, 2, 1, False, False), s.call(T(1, 2, 5, 6, 4), 3, 2, 1, True),
     s.call(T(1, 2, 4, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4, 4), 2)))  # fmt: skip
 def avg_pool3d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
                count_include_pad: bool = True, divisor_override: int | None = None) -> Node:  # fmt: skip
-    """The mean of each window of input [N, C, D, H, W] or [C, D, H, W], as :func:`avg_pool1d`; ``divisor_override``
-    is divided by in place of the window's size.  (torch.nn.functional.avg_pool3d)"""
+    """The mean of each window of input [N, C, D, H, W] or [C, D, H, W], as :func:`avg_pool2d`.
+    (torch.nn.functional.avg_pool3d)"""
     return _avg_pool(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
 # -- adaptive -------------------------------------------------------------------------------------
+
+
+def average_parts(x: Node, axis: int, count: int) -> Node:
+    """Means of ``count`` even parts of ``axis``, which overlap by one where it does not divide."""
+    size = x.shape[axis]
+    if count and size % count == 0:
+        split = graph.reshape(x, (*x.shape[:axis], count, size // count, *x.shape[axis + 1 :]))
+        return fold("add", split, axis + 1) / number(float(size // count), x)
+    longest = -(-size // count) + 1 if count else 1
+    part = graph.iota((count, longest), 0)
+    start = lang.row("IDIV", part * size, max(1, count))
+    stop = lang.row("IDIV", part * size + (size + count - 1), max(1, count))
+    at = start + graph.iota((count, longest), 1)
+    taken = graph.gather(x, lang.minimum(at, size - 1), axis)
+    around = (count, longest) + (1,) * (len(x.shape) - axis - 1)
+    inside = graph.reshape(lang.lt(at, stop), around)
+    total = fold("add", lang.where(inside, taken, 0), axis + 1)
+    length = graph.slice_(stop - start, ((0, count, 1), (0, 1, 1)))
+    return total / cast(graph.reshape(length, (count,) + around[2:]), x.dtype)
 
 
 def _adaptive_avg(rank: int, input: Node, output_size: Any) -> Node:
@@ -103,6 +134,15 @@ def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
     """Means of even parts of the last axis, as many as ``output_size`` says.
     (torch.nn.functional.adaptive_avg_pool1d)"""
     return _adaptive_avg(1, input, output_size)
+
+
+@op("adaptive_avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
+    s.call(T(2, 3, 6, 8), (3, 2)), s.call(T(2, 3, 7, 5), (3, 4)), s.call(T(3, 6, 6), 1),
+    s.call(T(1, 2, 3, 5), (5, 5)), s.call(T(1, 2, 6, 5), (None, 2))))  # fmt: skip
+def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
+    """Means of even parts of H and W, as many as ``output_size`` says (None: as many as there are).
+    (torch.nn.functional.adaptive_avg_pool2d)"""
+    return _adaptive_avg(2, input, output_size)
 
 
 @op("adaptive_avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(

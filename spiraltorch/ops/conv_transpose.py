@@ -20,10 +20,9 @@ from ..ir import graph
 from ..ir.lang import fold
 from ..ir.node import Node
 from . import samples as s
-from .conv import Ints, each
 from .rearrange import pad_any
 from .registry import OPS, op, raise_dtype
-from .windows import Form, correlate, input_grad, padded, weight_grad
+from .windows import Form, Ints, correlate, each, input_grad, padded, weight_grad
 
 T = s.T
 

@@ -23,13 +23,12 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .conv import each, windows
 from .gradients import vjp
 from .index import checked
 from .registry import op, raise_dtype
+from .windows import Ints, each, windows
 
 T = s.T
-Ints = int | Sequence[int]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ fractional pools are one GATHER at positions that arithmetic gives.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,90 +24,23 @@ from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
-from ..ir.node import Node, cast
+from ..ir.node import Node, cast, const
 from . import samples as s
-from .conv import each, windows
 from .elementwise import number
 from .gradients import vjp
-from .rearrange import filled_pad
+from .pool_form import Pool, lowest, output_sizes, pool_form, pool_windows, spatial
 from .reduce import is_extreme
 from .registry import op, raise_dtype
+from .windows import MOST_CELLS, Ints, cells, each
 
 T = s.T
-Ints = int | Sequence[int]
-_FAR = 1 << 62  # beyond every position
-
-
-@dataclass(frozen=True)
-class Pool:
-    """One pooling's sizes an axis, checked.  ``after`` is what the last window needs behind the input."""
-
-    size: tuple[int, ...]
-    stride: tuple[int, ...]
-    padding: tuple[int, ...]
-    dilation: tuple[int, ...]
-    after: tuple[int, ...]
-    out: tuple[int, ...]
-
-
-def _spatial(name: str, rank: int, input: Node) -> None:
-    """Refuse another number of axes than torch does, and axes of size 0 but for the batch."""
-    shape = input.shape
-    if name.startswith("adaptive") and rank > 1 and len(shape) <= rank:
-        raise ValueError(f"Input dimension should be at least {rank + 1}")
-    if len(shape) not in (rank + 1, rank + 2) or not all(shape[len(shape) - rank - 1 :]):
-        raise ShapeError(
-            f"{name}(): Expected {rank + 1}D or {rank + 2}D (batch mode) tensor with optional 0 dim batch size for "
-            f"input, but got: {list(shape)}"
-        )
-
-
-def pool_form(
-    name: str, rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool
-) -> Pool:
-    """The form of windows over the last ``rank`` axes.  Raises RuntimeError for one that torch refuses."""
-    _spatial(name, rank, input)
-    size = each(kernel_size, rank, "kernel_size")
-    steps = size if stride is None or (not isinstance(stride, int) and len(stride) == 0) else each(stride, rank, "stride")
-    pads, apart = each(padding, rank, "padding"), each(dilation, rank, "dilation")
-    if any(n <= 0 for n in (*size, *steps, *apart)):
-        raise SpiralError(f"{name}: kernel size, stride and dilation should be greater than zero")
-    after, counts = [], []
-    for n, k, step, p, d in zip(input.shape[-rank:], size, steps, pads, apart):
-        if p < 0 or p > (d * (k - 1) + 1) // 2:
-            raise SpiralError(
-                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
-                f"dilation={d}"
-            )
-        room = n + 2 * p - d * (k - 1) - 1
-        count = (-(-room // step) if ceil_mode else room // step) + 1
-        if ceil_mode and (count - 1) * step >= n + p:  # the last window must start inside
-            count -= 1
-        if count < 1:
-            raise ShapeError(f"Given input size: {list(input.shape)}. Calculated output size is too small")
-        counts.append(count)
-        after.append(max(0, (count - 1) * step + d * (k - 1) + 1 - n - p))
-    return Pool(size, steps, pads, apart, tuple(after), tuple(counts))
-
-
-def pool_windows(x: Node, p: Pool, fill: Any) -> Node:
-    """[..., out..., window...]; what lies outside the input is ``fill``."""
-    lead = len(x.shape) - len(p.size)
-    padded = filled_pad(x, [(0, 0)] * lead + list(zip(p.padding, p.after)), fill)
-    wins = windows(padded, lead, p.size, p.stride, p.dilation)
-    return graph.slice_(wins, tuple([(0, n, 1) for n in (*x.shape[:lead], *p.out, *p.size)]))
 
 
 # -- the largest ----------------------------------------------------------------------------------
 
 
-def lowest(x: Node) -> float | int:
-    """What loses to every element of ``x``'s type."""
-    return float("-inf") if x.dtype.kind == "f" else 0 if x.dtype.kind == "u" else -(1 << (x.dtype.bits - 1))
-
-
 def _positions(spatial: Sequence[int], p: Pool) -> Node:
-    """[out..., window...]: flat positions in the input; beyond it ``_FAR``, which is never the first."""
+    """[out..., window...]: flat positions in the input; beyond it the largest number, which is never the first."""
     rank = len(p.size)
     shape = (*p.out, *p.size)
     total: Node | None = None
@@ -118,7 +52,14 @@ def _positions(spatial: Sequence[int], p: Pool) -> Node:
             here = lang.le(0, at) & lang.lt(at, n)
             inside = here if inside is None else inside & here
     assert total is not None
-    return total if inside is None else lang.where(inside, total, _FAR)
+    narrow = dtypes.int32 if math.prod(spatial) < _far(dtypes.int32) else dtypes.int64
+    total = cast(total, narrow)
+    return total if inside is None else lang.where(inside, total, const(_far(narrow), narrow))
+
+
+def _far(dtype: dtypes.DType) -> int:
+    """Beyond every position."""
+    return (1 << (dtype.bits - 1)) - 1
 
 
 def _widened(n: Node, wins: Node) -> Node:
@@ -126,36 +67,51 @@ def _widened(n: Node, wins: Node) -> Node:
     return graph.expand(graph.reshape(n, n.shape + (1,) * (len(wins.shape) - len(n.shape))), wins.shape)
 
 
-def _chosen(wins: Node, positions: Node, best: Node) -> Node:
-    """The position of the first element of each window that equals the largest."""
-    hit = is_extreme(wins, _widened(best, wins))
-    axes = range(len(best.shape), len(wins.shape))
-    return fold("min", lang.where(hit, positions, _FAR), tuple(axes))
-
-
 @dataclass(frozen=True)
 class Windows:
-    """How a max pool sees its input: ``of`` gives [..., out..., window...], ``positions`` broadcasts to that."""
+    """How a max pool sees its input: ``of`` gives [..., out..., window...], ``positions`` broadcasts to that.
+
+    Small ``regular`` windows are looked at cell by cell, which fuses as pointwise work with what surrounds them.
+    """
 
     rank: int
     of: Callable[[Node], Node]
     positions: Node
+    regular: bool = False
 
     def largest(self, input: Node, indices: bool) -> Any:
         wins = self.of(input)
-        best = fold("max", wins, tuple(range(len(wins.shape) - self.rank, len(wins.shape))))
-        return (best, _chosen(wins, self.positions, best)) if indices else best
+        if self._by_cell(wins):
+            best = functools.reduce(functools.partial(lang.row, "MAX"), cells(wins, self.rank))
+        else:
+            best = fold("max", wins, self._axes(wins))
+        return (best, cast(self._chosen(wins, best), dtypes.int64)) if indices else best
 
     def back(self, input: Node, g: Any, out: Any) -> Node | None:
         """The gradient at the input: each window's goes to the element it chose."""
         wins = self.of(input)
         best, at = out if isinstance(out, (list, tuple)) else (out, None)
         up = g[0] if isinstance(g, (list, tuple)) else g
-        if at is None:
-            at = _chosen(wins, self.positions, best)
+        at = self._chosen(wins, best) if at is None else cast(at, self.positions.dtype)
         mine = lang.eq(graph.broadcast(self.positions, wins.shape), _widened(at, wins))
         hole = graph.param(("windows of", 0), input.shape, input.dtype)  # so that no constructor looks through input
         return vjp([self.of(hole)], [hole], [lang.where(mine, _widened(up, wins), 0)])[0]
+
+    def _axes(self, wins: Node) -> tuple[int, ...]:
+        return tuple(range(len(wins.shape) - self.rank, len(wins.shape)))
+
+    def _by_cell(self, wins: Node) -> bool:
+        return self.regular and math.prod(wins.shape[len(wins.shape) - self.rank :]) <= MOST_CELLS
+
+    def _chosen(self, wins: Node, best: Node) -> Node:
+        """The position of the first element of each window that equals the largest."""
+        far = const(_far(self.positions.dtype), self.positions.dtype)
+        if not self._by_cell(wins):
+            hit = is_extreme(wins, _widened(best, wins))
+            return fold("min", lang.where(hit, self.positions, far), self._axes(wins))
+        places = cells(graph.broadcast(self.positions, wins.shape), self.rank)
+        found = [lang.where(is_extreme(x, best), at, far) for x, at in zip(cells(wins, self.rank), places)]
+        return functools.reduce(functools.partial(lang.row, "MIN"), found)
 
 
 def _max_windows(rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
@@ -165,7 +121,7 @@ def _max_windows(rank: int, input: Node, kernel_size: Any, stride: Any, padding:
     def of(x: Node) -> Node:
         return pool_windows(x, p, lowest(x))
 
-    return Windows(rank, of, _positions(input.shape[-rank:], p))
+    return Windows(rank, of, _positions(input.shape[-rank:], p), True)
 
 
 def _max_pool_grad(rank: int) -> Callable[..., list[Node | None]]:
@@ -188,6 +144,21 @@ def max_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return found.largest(input, return_indices)
 
 
+@op("max_pool2d", acc=False, grad=_max_pool_grad(2), saves="io", where=("", "nn.functional"), samples=s.calls(
+    s.call(T(2, 3, 6, 6, fill="distinct"), 2), s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1),
+    s.call(T(3, 6, 6), (2, 3), (1, 2)), s.call(T(2, 6, 7, fill="special"), 3, 2, 1, return_indices=True),
+    s.call(T(1, 2, 7, 7, fill="distinct"), 2, 2, 0, 2), s.call(T(1, 2, 7, 7), 3, 2, 1, 1, True),
+    s.call(T(1, 2, 4, 4), 2, return_indices=True),
+    s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1, return_indices=True), s.call(T(1, 1, 4, 4, fill="ones"), 2),
+    s.call(T(0, 2, 4, 4), 2)))  # fmt: skip
+def max_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
+               ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
+    """The largest element of each window of input [N, C, H, W] or [C, H, W], as :func:`max_pool1d`; positions are
+    flat in H * W.  (torch.nn.functional.max_pool2d)"""
+    found = _max_windows(2, input, kernel_size, stride, padding, dilation, ceil_mode)
+    return found.largest(input, return_indices)
+
+
 @op("max_pool3d", acc=False, grad=_max_pool_grad(3), saves="io", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 2, 4, 4, 6, fill="distinct"), 2), s.call(T(2, 5, 4, 7, fill="distinct"), (3, 2, 3), 2, (1, 1, 0)),
     s.call(T(1, 2, 5, 5, 5), 2, 2, 0, 2), s.call(T(1, 2, 5, 4, 5), 2, 2, 1, 1, True, True),
@@ -201,22 +172,6 @@ def max_pool3d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
 
 
 # -- adaptive and fractional ----------------------------------------------------------------------
-
-
-def output_sizes(name: str, rank: int, input: Node, output_size: Any) -> tuple[int, ...]:
-    """As many parts as ``output_size`` says for each axis, None for as many as there are elements."""
-    _spatial(name, rank, input)
-    wanted = (output_size,) * rank if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    if len(wanted) == 1:
-        wanted = wanted * rank
-    if len(wanted) != rank:
-        raise ShapeError(f"{name}(): internal error: output_size.size() must be {rank}, but got {len(wanted)}")
-    sizes = tuple([n if k is None else int(k) for n, k in zip(input.shape[-rank:], wanted)])
-    if any(k < 0 for k in sizes):
-        raise SpiralError(
-            f"{name}: elements of output_size must be greater than or equal to 0 but received {list(sizes)}"
-        )
-    return sizes
 
 
 def _gathered(input: Node, positions: Node, rank: int) -> Node:
@@ -251,7 +206,7 @@ def _adaptive_windows(name: str, rank: int, input: Node, output_size: Any) -> Wi
     def of(x: Node) -> Node:
         return _gathered(x, places, rank)
 
-    return Windows(rank, of, lang.where(repeated, _FAR, places))
+    return Windows(rank, of, lang.where(repeated, _far(places.dtype), places))
 
 
 def _adaptive_max_grad(rank: int) -> Callable[..., list[Node | None]]:
@@ -305,7 +260,7 @@ def adaptive_max_pool3d(input: Node, output_size: Any, return_indices: bool = Fa
 def _fractional_windows(rank: int, input: Node, samples: Node, kernel_size: Any, output_size: Any) -> Windows:
     """Windows whose starts are drawn: ``floor((i + u) * a) - floor(u * a)`` with ``a`` the mean step (Graham, 2014)."""
     name = f"fractional_max_pool{rank}d"
-    _spatial(name, rank, input)
+    spatial(name, rank, input)
     size, sizes = each(kernel_size, rank, "kernel_size"), each(output_size, rank, "output_size")
     if samples.dtype is not input.dtype:
         raise SpiralError("Expect _random_samples to have the same dtype as input")

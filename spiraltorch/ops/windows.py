@@ -16,12 +16,15 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..dtypes import int64
+from ..errors import ShapeError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const
 from .rearrange import flipped, pad_any
 
+Ints = int | Sequence[int]  # a number for all spatial axes, or one for each
 MOST_CELLS = 25  # of a window that is looked at cell by cell
 MOST_RESIDUES = 16  # of positions by the stride that are computed apart
 
@@ -38,6 +41,17 @@ class Form:
     @property
     def rank(self) -> int:
         return len(self.stride)
+
+
+def each(value: Any, rank: int, name: str) -> tuple[int, ...]:
+    """One number an axis."""
+    values = (value,) * rank if isinstance(value, int) else tuple(value)
+    values = values * rank if len(values) == 1 else values
+    if len(values) != rank:
+        raise ShapeError(
+            f"expected {name} to be a single integer value or a list of {rank} values, but got {list(values)}"
+        )
+    return values
 
 
 def windows(x: Node, first: int, size: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Node:
