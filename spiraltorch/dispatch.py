@@ -8,10 +8,13 @@ type and shape take a short path, because recording is what eager mode costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
 
+from . import again
+from .again import Applied, Seen
 from .arguments import bind
 from .device import CPU, device
 from .errors import SpiralError, user_origin
@@ -20,8 +23,8 @@ from .ir.node import Node
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
 from .outs import Long, with_out, write_result
-from .short import NUMBERS, SHORT, short_binary, short_number, short_unary
-from .storage import computed_at_once, reshape_strides
+from .short import NUMBERS, SHORT, short_binary, short_number, short_unary, tensor_of
+from .storage import computed_at_once, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 from .writes import refuse_leaf_write
@@ -44,8 +47,14 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
     if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
-    args, kwargs = bind(op, args, kwargs)
     tensors: list[Tensor] = []
+    key = again.key_of(op.name, args, kwargs, tensors, SHORT) if queue.trace is None else None
+    if key is not None:
+        seen = again.calls.get(key)
+        if seen is not None and (where := _device(tensors)) is not None:
+            return _repeat(seen, tensors, where)
+    given, tensors = tensors, []
+    args, kwargs = bind(op, args, kwargs)
     node_args, template = [], []
     for a in args:
         n, h = _nodes(a, tensors)
@@ -68,16 +77,48 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
         result = result_class(op.name, op.results)(outs) if op.results else type(out)(outs)
         for n in out:
             _mark(n)
+    done = OpCall(op, template, kw_template)
     if mode.enabled and op.differentiable:
         for t in tensors:
             if t._tracked:
-                attach(OpCall(op, template, kw_template), tensors, outs)
+                attach(done, tensors, outs)
                 break
     for t in tensors:
         if t._storage.exposed:
             computed_at_once(tensors, outs)
             break
+    if key is not None and len(given) == len(tensors) and all(map(is_, given, tensors)):
+        _learn(key, done, tensors, out)
     return result
+
+
+def _learn(key: tuple[Any, ...], done: OpCall, tensors: Sequence[Tensor], out: Any) -> None:
+    """Remember a call that was recorded, so that the next is one node."""
+    nodes = [t._read() for t in tensors]
+    results = [out] if isinstance(out, Node) else list(out)
+    pack: Any = None
+    if not isinstance(out, Node):
+        pack = result_class(done.op.name, done.op.results) if done.op.results else type(out)
+    done.seen = {}
+    found: list[Any] = [Applied(done.forward, k, n, done.op.name) for k, n in enumerate(results)]
+    again.calls.learn(key, again.family(done.op.name, nodes), Seen(done, found, pack))
+
+
+def _repeat(seen: Seen, tensors: list[Tensor], where: device) -> Any:
+    """A call that was seen before, on tensors of the same shapes and types."""
+    src = tuple([t._read() if t._steps else t._storage.node for t in tensors])
+    origin = user_origin(3)
+    outs = [tensor_of(a.node(src, origin), where) for a in seen.results]
+    if mode.enabled and seen.call.op.differentiable:
+        for t in tensors:
+            if t._requires_grad or t._fn is not None or t._storage.history is not None:
+                attach(seen.call, tensors, outs)
+                break
+    for t in tensors:
+        if t._storage.exposed:
+            computed_at_once(tensors, outs)
+            break
+    return outs[0] if seen.pack is None else seen.pack(outs)
 
 
 def _mark(n: Node) -> None:
@@ -112,9 +153,17 @@ def _call_apart(op: Op, args: Sequence[Any], kwargs: dict[str, Any], tensors: li
 
 def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     """An operator whose results are views: the movement steps are appended to the tensor's own."""
-    args, named = bind(op, args, kwargs)
-    x, *rest = args
-    found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
+    given: list[Tensor] = []
+    key = again.key_of(op.name, args, kwargs, given, SHORT)
+    known = again.views.get(key)
+    if known is not None:
+        x, found = given[0], known
+    else:
+        args, named = bind(op, args, kwargs)
+        x, *rest = args
+        found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
+        if key is not None and given[0] is x:
+            again.views.learn(key, again.family(op.name, [x._read()]), found)
     if op.view is None:
         views = [view_of(x, steps, op.name) for steps in found]
         for v in views:
@@ -172,7 +221,7 @@ def function(op: Op, long: Long = call) -> Callable[..., Any]:
     """``x.name``; ``st.name`` with ``long`` that knows ``out=``."""
     if op.row is not None and op.operands == 2 and op.promote == "arith":
         return _binary(op, long)
-    if op.operands <= 1 and op.view is None and op.name not in LISTS:
+    if op.row is not None and op.operands == 1:
         return _unary(op, long)
 
     def apply(*args: Any, **kwargs: Any) -> Any:

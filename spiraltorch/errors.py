@@ -10,6 +10,7 @@ import sys
 from types import CodeType
 
 _PACKAGE = __name__.rpartition(".")[0].replace(".", "/") + "/"
+_inside: dict[str, bool] = {}  # whether a file is of this package
 
 
 class SpiralError(RuntimeError):
@@ -52,7 +53,11 @@ def user_origin(depth: int = 1) -> Origin | None:
     f = sys._getframe(depth)
     while f is not None:
         code = f.f_code
-        if _PACKAGE not in code.co_filename or "/tests/" in code.co_filename:
+        name = code.co_filename
+        inside = _inside.get(name)
+        if inside is None:
+            inside = _inside[name] = _PACKAGE in name and "/tests/" not in name
+        if not inside:
             return code, f.f_lasti
         f = f.f_back  # type: ignore[assignment]
     return None

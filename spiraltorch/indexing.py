@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes
+from . import again, dtypes
 from .device import CPU
 from .dispatch import call, view_of, write_result
 from .errors import ShapeError, SpiralError
@@ -165,7 +165,14 @@ def _on(x: Tensor, indices: list[Any]) -> list[Any]:
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
+    shape = (x._read() if x._steps else x._storage.node).shape
+    key = again.key_of_index(shape, index)
+    known = again.indices.get(key)
+    if known is not None:
+        return view_of(x, known, "slice")
     steps, advanced = parse(x, index)
+    if key is not None:
+        again.indices.learn(key, key, tuple(steps))
     view = view_of(x, steps, "slice") if steps or advanced is None else x
     if advanced is None:
         return view

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import dtypes
 from .config import config
-from .errors import _PACKAGE, user_origin
+from .errors import _inside, user_origin
 from .ir.node import Node, const
 from .ir.prims import ROWS
 from .ops.registry import Op
@@ -25,12 +25,13 @@ from .tensor import Tensor, attach
 #: classes whose calls may take the short way; nn.Parameter adds itself
 SHORT: set[type] = {Tensor}
 NUMBERS = frozenset((float, int))
+MOST_NUMBERS = 1 << 5  # that are kept as constants
+_numbers: dict[tuple[float, dtypes.DType], Node] = {}
 
 _NO_KW: dict[str, Any] = {}
 _TWO, _ONE = (Hole(0), Hole(1)), (Hole(0),)
 _new = object.__new__
 _ref = weakref.ref
-_inside: dict[str, bool] = {}
 
 
 def fresh(op: str, src: tuple[Node, ...], shape: tuple[int, ...], dtype: dtypes.DType, where: Any) -> Tensor:
@@ -46,11 +47,8 @@ def fresh(op: str, src: tuple[Node, ...], shape: tuple[int, ...], dtype: dtypes.
     node.shape = shape
     node.dtype = dtype
     f = _getframe(3)
-    name = f.f_code.co_filename
-    inside = _inside.get(name)
-    if inside is None:
-        inside = _inside[name] = _PACKAGE in name and "/tests/" not in name
-    node.origin = user_origin(3) if inside else (f.f_code, f.f_lasti)
+    code = f.f_code
+    node.origin = (code, f.f_lasti) if _inside.get(code.co_filename) is False else user_origin(3)
     return tensor_of(node, where)
 
 
@@ -120,7 +118,13 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
         d = x.dtype
         if d not in allowed:
             return None
-        c = const(value, d, False)
+        c = _numbers.get((value, d))
+        if c is None:
+            c = const(value, d, False)
+            if value:  # 0.0 is not -0.0
+                if len(_numbers) >= MOST_NUMBERS:
+                    _numbers.clear()
+                _numbers[value, d] = c
         t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
             attach(OpCall(op, (value, _ONE[0]) if reflected else (_ONE[0], value), _NO_KW), (a,), (t,))
@@ -132,10 +136,10 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
 
 
 def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
-    """Recorder of an operator over one tensor of a wide float type."""
+    """Recorder of a scalar row over one tensor of a wide float type."""
     row = op.row
-    body = op.body
-    floats = "f" in op.kinds and (row is None or "f" in ROWS[row].kinds)
+    assert row is not None
+    floats = "f" in op.kinds and "f" in ROWS[row].kinds
     allowed = {d for d in (dtypes.float32, dtypes.float64) if floats and (not op.acc or op.wide(d) is d)}
 
     def record(a: Tensor) -> Tensor | None:
@@ -144,15 +148,7 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
         d = x.dtype
         if d not in allowed:
             return None
-        if row is not None:
-            t = fresh(row, (x,), x.shape, d, s.device)
-        else:
-            n = body(x)
-            if n.__class__ is not Node or n is x:
-                return None
-            if n.origin is None:
-                n.origin = user_origin(2)
-            t = tensor_of(n, s.device)
+        t = fresh(row, (x,), x.shape, d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and op.differentiable and mode.enabled:
             attach(OpCall(op, _ONE, _NO_KW), (a,), (t,))
         if s.exposed:

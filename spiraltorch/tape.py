@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from . import again
 from .device import CPU
 from .dtypes import DType
 from .errors import Origin, SpiralError, VersionError, describe_origin
@@ -20,7 +21,7 @@ from .ir import graph
 from .ir.node import Node
 from .ops.gradients import derivative_names, vjp
 from .ops.registry import Op
-from .storage import Step, apply_steps, write_through
+from .storage import Step, apply_steps, queue, write_through
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -41,6 +42,7 @@ class Call:
 
     name = "Call"
     saves: str | None = "i"
+    seen: dict[Any, Any] | None = None  # gradients that were recorded before, of a call that is kept
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
         raise NotImplementedError(type(self).__name__)
@@ -289,7 +291,7 @@ class GradFn:
             found = [next(made) if i in call.live else None for i in range(len(self.edges))]
             return [None if e is None else f for f, e in zip(found, self.edges)]
         read: list[list[Any]] = [[v if v is None or isinstance(v, Node) else v._read() for v in values] for values in lists]
-        nodes = self.call.vjp(*read)
+        nodes = self.call.vjp(*read) if queue.trace is not None else again.vjp(self.call, read, self.origin)
         for n in nodes:  # a gradient comes from the line whose operation it differentiates
             if n is not None and n.origin is None:
                 n.origin = self.origin

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import dtypes
+from .again import moved
 from .autograd import backward
 from .device import CPU, device
 from .dtypes import DType
@@ -101,7 +102,7 @@ class Tensor:
             return node
         if self._cached_from is not node:
             self._cached_from = node
-            self._cache = apply_steps(node, self._steps)
+            self._cache = moved(node, self._steps) if queue.trace is None else apply_steps(node, self._steps)
         return self._cache  # type: ignore[no-any-return]
 
     def _history(self) -> GradFn | None:

@@ -14,7 +14,7 @@ LAYERS = {
     "language and machine": "ir runtime",
     "operators and kernels": "ops kernels",
     "passes": "jit.rules jit.realify jit.complex_rows jit.stages jit.fuse jit.lower jit.places jit.order jit.plan jit.remat jit.program jit.codegen jit.interpret jit.device_program",
-    "cells": "storage memory",
+    "cells": "storage memory again",
     "programs of cells": "jit.eager jit.trace",
     "tensors": "tape autograd tensor writes arguments outs short dispatch creation layouts shapes factories sampling switches indexing complexes spectra surface random function derivatives printing serialize transfer cuda",
     "compiled functions": "jit",

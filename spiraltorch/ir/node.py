@@ -123,7 +123,7 @@ def make(op: str, src: tuple[Node, ...], arg: Any, shape: Shape, dtype: DType) -
 def _sweep() -> None:
     """Drop the entries of dead nodes."""
     global _sweep_at
-    for key, r in list(_table.items()):
+    for key, r in _table.copy().items():  # a list of the items could meet another thread, or a finalizer
         if r() is None:
             _remove_dead_weakref(_table, key)  # looked at and removed in one step, whatever other threads do
     _sweep_at = max(_FEW, 2 * len(_table))

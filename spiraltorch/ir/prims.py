@@ -128,6 +128,8 @@ STRUCTURAL: frozenset[str] = frozenset(
     "REDUCE SCAN DOT RANDOM REAL IMAG COMPLEX AS_REAL AS_COMPLEX COPY CALL".split()
 )
 
+# Recorded graphs, until their program is compiled, also have APPLY: a call of an operator (again.Applied) over its tensors.
+
 # Leaves of kernel expressions (see ir/kernel.py):
 #   CONST; SCALAR i: run-time scalar; INDEX access: int64; LOAD Load; VALUE id: a reduction's result
 KERNEL: frozenset[str] = frozenset("CONST SCALAR INDEX LOAD VALUE".split())

@@ -20,7 +20,7 @@ from ..device import CPU, device
 from ..dtypes import DType
 from ..errors import Origin, VerifyError
 from ..ir import graph
-from ..ir.node import Node, make, origins
+from ..ir.node import Node, make, origins, toposort
 from ..ir.prims import ROWS
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
@@ -57,15 +57,49 @@ class Canonical:
             elif n.op == "CONST" and not n.arg.static:
                 new = graph.param(("s", count), (), n.dtype)
                 count += 1
+            elif n.op == "APPLY":
+                new = spelled(n, [memo[s] for s in n.src])
             else:
                 src = tuple([memo[s] for s in n.src])
                 new = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
-            if n.op in ("GATHER", "SCATTER", "CALL"):
+            if n.op in _CHECKED:
                 new.origin = where[n]
             elif new.origin is None:
                 new.origin = n.origin
             memo[n] = new
         return [memo[n] for n in nodes]
+
+
+_CHECKED = frozenset(("GATHER", "SCATTER", "CALL"))  # may fail, at the user's line
+
+
+def spelled(n: Node, operands: Sequence[Node]) -> Node:
+    """An APPLY node over these operands, as nodes that the passes know."""
+    new: Node = n.arg.spelled(operands)
+    seen = set(operands)
+    stack = [new]
+    while stack:
+        m = stack.pop()
+        if m not in seen:
+            seen.add(m)
+            stack += m.src
+            if m.op in _CHECKED:
+                m.origin = n.origin
+    return new
+
+
+def spell_out(roots: Sequence[Node]) -> list[Node]:
+    """``roots`` without APPLY nodes."""
+    memo: dict[Node, Node] = {}
+    for n in toposort(roots):
+        src = tuple([memo[s] for s in n.src])
+        if n.op == "APPLY":
+            memo[n] = spelled(n, src)
+        else:
+            memo[n] = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
+        if memo[n].origin is None:
+            memo[n].origin = n.origin
+    return [memo[n] for n in roots]
 
 
 def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
@@ -80,49 +114,46 @@ def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
     leaves: list[Node] = []
     scalars: list[Any] = []
     types: list[DType] = []
-    stack = list(roots)
-    stack.reverse()
-    find, push, pop = ids.get, stack.append, stack.pop
-    while stack:
-        n = pop()
-        if n in ids:
-            continue
-        op, src = n.op, n.src
-        if len(src) == 2:
-            a, b = src
-            i, j = find(a), find(b)
-            if i is None or j is None:
-                push(n)
-                push(b)
-                push(a)
-                continue
-            if op in ROWS:
-                key += op, n.dtype, i, j
-                ids[n] = len(ids)
-                continue
-            places: list[int | None] = [i, j]
-        else:
-            places = [find(s) for s in src]
-            if None in places:
-                push(n)
-                stack += src
-                continue
-        if op in ROWS and n.arg is None:
-            key += op, n.dtype, *places
+
+    def visit(n: Node) -> None:
+        src = n.src
+        for s in src:
+            if s not in ids:
+                visit(s)
+        op = n.op
+        if op in ROWS:
+            if n.arg is None and len(src) == 2:
+                key.extend((op, n.dtype, ids[src[0]], ids[src[1]]))
+            else:
+                key.extend((op, n.dtype, n.arg, *[ids[s] for s in src]))
+        elif op == "APPLY":
+            key.extend((n.arg, *[ids[s] for s in src]))
         elif op == "BUFFER":
-            key += 0, n.shape, n.dtype
+            key.extend((0, n.shape, n.dtype))
             leaves.append(n)
-            if n.arg.device is not where and n.arg.device is not CPU:
+            place = n.arg.device
+            if place is not where and place is not CPU:
                 from ..transfer import apart
 
-                raise apart(n.arg.device, where)
+                raise apart(place, where)
         elif op == "CONST" and not n.arg.static:
-            key += 1, n.dtype
+            key.extend((1, n.dtype))
             scalars.append(n.arg.value)
             types.append(n.dtype)
         else:
-            key += op, n.arg, n.shape, n.dtype, len(src), *places
+            key.extend((op, n.arg, n.shape, n.dtype, len(src), *[ids[s] for s in src]))
         ids[n] = len(ids)
+
+    try:
+        for r in roots:
+            if r not in ids:
+                visit(r)
+    except RecursionError:  # a long chain: its nodes in an order in which nothing is left to descend to
+        for n in toposort(roots):
+            if n not in ids:
+                visit(n)
+    finally:
+        del visit  # it refers to itself, and so would keep what it numbered
     key += -1, config.cpu, config.gemm, where.index, *[ids[r] for r in roots]
     return Canonical(tuple(key), where, list(ids), leaves, scalars, types)
 
@@ -159,9 +190,9 @@ def may_overwrite(cells: Sequence[Storage], c: Canonical) -> list[int | None]:
                 for s in n.src:
                     if s.op == "BUFFER":
                         edges[s] = edges.get(s, 0) + 1
-        leaf = c.leaves[slot]
-        # References we know of: order, leaves, edges' key, this variable, and the call's argument.
-        mine = edges.get(leaf, 0) + (1 if leaf in edges else 0) + 4
+        leaf = s = c.leaves[slot]  # the loop's variable may still be it, so it always is
+        # References we know of: order, leaves, edges' key, these variables, and the call's argument.
+        mine = edges.get(leaf, 0) + (1 if leaf in edges else 0) + 5
         out.append(slot if sys.getrefcount(leaf) <= mine else None)
     return out
 
@@ -195,7 +226,9 @@ def compute(cells: Sequence[Storage]) -> None:
         else:
             _run(program, inputs, form.scalars, cells)
     except ProgramFailed as e:
-        _after_failure(cells, form, e)
+        for cell, n in zip(cells, spell_out(roots)):
+            cell.node = n
+        _after_failure(cells, canonical([c.node for c in cells], where), e)
 
 
 def _run(program: Program, inputs: list[Any], scalars: Sequence[Any], cells: Sequence[Storage]) -> None:
