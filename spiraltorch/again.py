@@ -61,13 +61,13 @@ class Applied:
 
 
 class Seen:
-    """One call: ``call`` for the tape, and a result each in ``results`` (None: no gradient).  ``pack`` makes what the
-    user gets of a list of tensors; None when there is one result."""
+    """One call: ``call`` for the tape, and its results.  ``pack`` makes what the user gets of a list of tensors; None
+    when there is one result."""
 
-    __slots__ = ("call", "results", "pack", "differentiable")
+    __slots__ = ("call", "results", "pack")
 
-    def __init__(self, call: Any, results: list[Applied | None], pack: Any = None, differentiable: bool = True) -> None:
-        self.call, self.results, self.pack, self.differentiable = call, results, pack, differentiable
+    def __init__(self, call: Any, results: list[Applied], pack: Any) -> None:
+        self.call, self.results, self.pack = call, results, pack
 
 
 class Memory(dict[Any, Any]):
@@ -166,6 +166,12 @@ def key_of_index(shape: Shape, index: Any) -> tuple[Any, ...] | None:
     return tuple(key)
 
 
+def kept(call: Any) -> Any:
+    """A call that is used for many steps of the tape: its gradients are remembered."""
+    call.seen = {}
+    return call
+
+
 def vjp(call: Any, lists: Sequence[Sequence[Node | None]], origin: Origin | None) -> list[Node | None]:
     """``call.vjp(*lists)``; one node a gradient when this call was differentiated before with such operands.
 
@@ -182,7 +188,9 @@ def vjp(call: Any, lists: Sequence[Sequence[Node | None]], origin: Origin | None
             elif n.op == "PARAM":
                 key += "unsaved", n.shape, n.dtype
             elif n.op == "CONST":
-                return call.vjp(*lists)  # type: ignore[no-any-return]
+                if not n.arg.static:
+                    return call.vjp(*lists)  # type: ignore[no-any-return]
+                key += n.arg, n.dtype
             else:
                 key += n.shape, n.dtype
                 src.append(n)
@@ -192,12 +200,11 @@ def vjp(call: Any, lists: Sequence[Sequence[Node | None]], origin: Origin | None
         return [None if a is None else a.node(operands, origin) for a in known]
     found: list[Node | None] = call.vjp(*lists)
     if len(call.seen) < MOST:
-        form = [[n if n is None or n.op == "PARAM" else True for n in values] for values in lists]
+        form = [[n if n is None or n.op in ("PARAM", "CONST") else True for n in values] for values in lists]
 
         def spell(nodes: Sequence[Node]) -> Sequence[Node | None]:
             supplied = iter(nodes)
             return call.vjp(*[[next(supplied) if n is True else n for n in values] for values in form])  # type: ignore[no-any-return]
 
-        name = f"{call.name}"
-        call.seen[tuple(key)] = [None if n is None else Applied(spell, i, n, name) for i, n in enumerate(found)]
+        call.seen[tuple(key)] = [None if n is None else Applied(spell, i, n, call.name) for i, n in enumerate(found)]
     return found

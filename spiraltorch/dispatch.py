@@ -99,7 +99,7 @@ def _learn(key: tuple[Any, ...], done: OpCall, tensors: Sequence[Tensor], out: A
     pack: Any = None
     if not isinstance(out, Node):
         pack = result_class(done.op.name, done.op.results) if done.op.results else type(out)
-    done.seen = {}
+    again.kept(done)
     found: list[Any] = [Applied(done.forward, k, n, done.op.name) for k, n in enumerate(results)]
     again.calls.learn(key, again.family(done.op.name, nodes), Seen(done, found, pack))
 

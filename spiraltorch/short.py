@@ -13,6 +13,7 @@ from sys import _getframe
 from typing import Any
 
 from . import dtypes
+from .again import kept
 from .config import config
 from .errors import _inside, user_origin
 from .ir.node import Node, const
@@ -29,7 +30,7 @@ MOST_NUMBERS = 1 << 5  # that are kept as constants
 _numbers: dict[tuple[float, dtypes.DType], Node] = {}
 
 _NO_KW: dict[str, Any] = {}
-_TWO, _ONE = (Hole(0), Hole(1)), (Hole(0),)
+_ONE = (Hole(0),)
 _new = object.__new__
 _ref = weakref.ref
 
@@ -85,6 +86,7 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
     is_bool = ROWS[row].result == "bool"
     kinds = set(op.kinds) & set(ROWS[row].kinds)  # bool + bool and int / int are no plain rows
     allowed = {d for d in dtypes.ALL if d.kind in kinds and not (d.kind == "f" and d.itemsize == 2)}
+    call = kept(OpCall(op, (Hole(0), Hole(1)), {}))
 
     def record(a: Tensor, b: Tensor) -> Tensor | None:
         s, r = a._storage, b._storage
@@ -97,7 +99,7 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
         if (
             a._requires_grad or a._fn is not None or b._requires_grad or b._fn is not None or s.history or r.history
         ) and mode.enabled:
-            attach(OpCall(op, _TWO, _NO_KW), (a, b), (t,))
+            attach(call, (a, b), (t,))
         if s.exposed or r.exposed:
             computed_at_once((a, b), (t,))
         return t
@@ -141,6 +143,7 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
     assert row is not None
     floats = "f" in op.kinds and "f" in ROWS[row].kinds
     allowed = {d for d in (dtypes.float32, dtypes.float64) if floats and (not op.acc or op.wide(d) is d)}
+    call = kept(OpCall(op, _ONE, {}))
 
     def record(a: Tensor) -> Tensor | None:
         s = a._storage
@@ -150,7 +153,7 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
             return None
         t = fresh(row, (x,), x.shape, d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and op.differentiable and mode.enabled:
-            attach(OpCall(op, _ONE, _NO_KW), (a,), (t,))
+            attach(call, (a,), (t,))
         if s.exposed:
             computed_at_once((a,), (t,))
         return t

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,8 @@ from ..dtypes import DType
 from ..errors import Origin, VerifyError
 from ..ir import graph
 from ..ir.node import Node, make, origins, toposort
-from ..ir.prims import ROWS
+from ..ir.prims import MOVEMENT, ROWS
+from ..ops.view import apply_steps
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
 from ..storage import Storage
@@ -60,14 +61,22 @@ class Canonical:
             elif n.op == "APPLY":
                 new = spelled(n, [memo[s] for s in n.src])
             else:
-                src = tuple([memo[s] for s in n.src])
-                new = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
+                new = _over(n, tuple([memo[s] for s in n.src]))
             if n.op in _CHECKED:
                 new.origin = where[n]
             elif new.origin is None:
                 new.origin = n.origin
             memo[n] = new
         return [memo[n] for n in nodes]
+
+
+def _over(n: Node, src: tuple[Node, ...]) -> Node:
+    """``n`` with other operands; a movement of what was one node may have become less."""
+    if src == n.src:
+        return n
+    if n.op in MOVEMENT:
+        return graph.pad(src[0], n.arg) if n.op == "PAD" else apply_steps(src[0], [(n.op, n.arg)])
+    return make(n.op, src, n.arg, n.shape, n.dtype)
 
 
 _CHECKED = frozenset(("GATHER", "SCATTER", "CALL"))  # may fail, at the user's line
@@ -96,7 +105,7 @@ def spell_out(roots: Sequence[Node]) -> list[Node]:
         if n.op == "APPLY":
             memo[n] = spelled(n, src)
         else:
-            memo[n] = n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype)
+            memo[n] = _over(n, src)
         if memo[n].origin is None:
             memo[n].origin = n.origin
     return [memo[n] for n in roots]
@@ -115,11 +124,11 @@ def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
     scalars: list[Any] = []
     types: list[DType] = []
 
-    def visit(n: Node) -> None:
+    def visit(n: Node, again: Callable[[Node, Any], None]) -> None:  # itself, handed on: a closure over itself would be a cycle
         src = n.src
         for s in src:
             if s not in ids:
-                visit(s)
+                again(s, again)
         op = n.op
         if op in ROWS:
             if n.arg is None and len(src) == 2:
@@ -147,13 +156,11 @@ def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
     try:
         for r in roots:
             if r not in ids:
-                visit(r)
+                visit(r, visit)
     except RecursionError:  # a long chain: its nodes in an order in which nothing is left to descend to
         for n in toposort(roots):
             if n not in ids:
-                visit(n)
-    finally:
-        del visit  # it refers to itself, and so would keep what it numbered
+                visit(n, visit)
     key += -1, config.cpu, config.gemm, where.index, *[ids[r] for r in roots]
     return Canonical(tuple(key), where, list(ids), leaves, scalars, types)
 

@@ -92,12 +92,12 @@ def empty_dot_is_zero(n: Node) -> Node | None:
 
 
 @rule("DOT")
-def integer_dot_is_multiply_and_add(n: Node) -> Node | None:
-    """Only floats have a matrix kernel; integers are multiplied and folded."""
-    if n.dtype.kind == "f":
-        return None
+def dot_is_multiply_and_add(n: Node) -> Node | None:
+    """Only sums of floats have a matrix kernel: integers are multiplied and folded, and what sums nothing is pointwise."""
     a, b = n.src
     ba, bb, ca, cb = n.arg
+    if n.dtype.kind == "f" and ca:
+        return None
     fa = [i for i in range(len(a.shape)) if i not in ba and i not in ca]
     fb = [i for i in range(len(b.shape)) if i not in bb and i not in cb]
     left = graph.permute(a, (*ba, *fa, *ca))
@@ -106,7 +106,7 @@ def integer_dot_is_multiply_and_add(n: Node) -> Node | None:
     left = graph.reshape(left, left.shape[: nb + na] + (1,) * nf + left.shape[nb + na :])
     right = graph.reshape(right, right.shape[:nb] + (1,) * na + right.shape[nb:])
     full = lang.mul(left, right)
-    return graph.reduce(full, "add", tuple(range(nb + na + nf, nb + na + nf + nk)))
+    return graph.reduce(full, "add", tuple(range(nb + na + nf, nb + na + nf + nk))) if nk else full
 
 
 @rule("CAST")
@@ -179,7 +179,7 @@ def _divisor(n: int, most: int) -> int:
 
 RULES = rules_of(
     nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity,
-    size_one_axes_are_dropped, empty_dot_is_zero, integer_dot_is_multiply_and_add, cast_of_cast, multiply_by_one,
+    size_one_axes_are_dropped, empty_dot_is_zero, dot_is_multiply_and_add, cast_of_cast, multiply_by_one,
     full_update_is_value, long_reduction_in_two_steps, running_fold_is_a_routine,
 )  # fmt: skip
 
