@@ -29,6 +29,7 @@ from .autograd import set_detect_anomaly as set_anomaly_enabled
 from .complexes import *
 from .complexes import install_methods as _install_complex
 from .config import config, set_log
+from .counts import *
 from .creation import (
     arange,
     as_tensor,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import dtypes, factories, layouts, sampling, shapes
+from . import counts, dtypes, factories, layouts, sampling, shapes
 from .creation import over_array, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
@@ -315,7 +315,7 @@ _METHODS: dict[str, Any] = {
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
     written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_}
-    for methods in (written, _METHODS, layouts.METHODS, shapes.METHODS, sampling.METHODS, factories.METHODS):
+    for methods in (written, _METHODS, layouts.METHODS, shapes.METHODS, counts.METHODS, sampling.METHODS, factories.METHODS):
         for name, method in methods.items():
             setattr(Tensor, name, method)
     for name, d in {

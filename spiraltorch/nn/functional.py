@@ -215,14 +215,36 @@ def batch_norm(
             raise SpiralError("Expected running_mean and running_var to be defined when training=False")
         return call(OPS["batch_norm_fixed"], (input, running_mean, running_var, weight, bias, eps))  # type: ignore[no-any-return]
     result = call(OPS["batch_norm"], (input, running_mean, running_var, weight, bias, momentum, eps))
-    if isinstance(result, Tensor):
-        return result
+    return result if isinstance(result, Tensor) else _moved(result, running_mean, running_var)
+
+
+def _moved(result: Any, running_mean: Any, running_var: Any) -> Tensor:
+    """The first of a normalisation's results; the others are written into the running figures."""
     out, mean, var = result
-    assert running_mean is not None and running_var is not None
     with no_grad():
         running_mean._write(mean._read())
         running_var._write(var._read())
     return out  # type: ignore[no-any-return]
+
+
+def instance_norm(
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-05,
+) -> Tensor:
+    """Normalised per sample and channel, or by running figures without ``use_input_stats``; with it they are moved towards
+    the samples' mean figures, in place (torch.nn.functional.instance_norm)."""
+    if not use_input_stats:
+        if running_mean is None or running_var is None:
+            raise SpiralError("Expected running_mean and running_var to be defined when use_input_stats is false")
+        return call(OPS["batch_norm_fixed"], (input, running_mean, running_var, weight, bias, eps))  # type: ignore[no-any-return]
+    result = call(OPS["instance_norm"], (input, running_mean, running_var, weight, bias, momentum, eps))
+    return result if isinstance(result, Tensor) else _moved(result, running_mean, running_var)
 
 
 def normalize(

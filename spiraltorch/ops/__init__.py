@@ -19,6 +19,7 @@ from . import (
     complex,
     conv,
     conv_transpose,
+    counting,
     create,
     distance,
     elementwise,
@@ -34,7 +35,9 @@ from . import (
     loss,
     margin,
     matmul,
+    moments,
     norm,
+    norm_parts,
     parts,
     polynomials,
     pool,
@@ -46,6 +49,7 @@ from . import (
     scans,
     scatter,
     selection,
+    shuffle,
     sorting,
     special,
     statistics,
@@ -54,9 +58,9 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare",
-    "complex", "conv", "conv_transpose", "create", "distance", "elementwise", "fft", "fold", "gamma", "grid",
-    "index", "likelihood", "linalg", "linalg_norms", "linalg_solve", "loss", "margin", "matmul", "norm", "op",
-    "parts", "polynomials", "pool", "products", "random", "rearrange", "reduce", "resample", "scans", "scatter",
-    "selection", "sorting", "special", "statistics", "view",
+    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare", "complex",
+    "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "fft", "fold", "gamma", "grid", "index",
+    "likelihood", "linalg", "linalg_norms", "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "norm_parts",
+    "op", "parts", "polynomials", "pool", "products", "random", "rearrange", "reduce", "resample", "scans", "scatter",
+    "selection", "shuffle", "sorting", "special", "statistics", "view",
 ]  # fmt: skip

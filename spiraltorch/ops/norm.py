@@ -278,6 +278,42 @@ def batch_norm_fixed(input: Node, running_mean: Node, running_var: Node, weight:
     return cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
 
 
+# -- instance norm --------------------------------------------------------------------------------
+
+
+def _instance_grad(g: Any, out: Any, input: Node, running_mean: Node | None = None, running_var: Node | None = None,
+                   weight: Node | None = None, bias: Node | None = None, momentum: float = 0.1,
+                   eps: float = 1e-5) -> list[Node | None]:  # fmt: skip
+    x, axes = _batch_form(input)
+    h, rstd = _normal(x, axes[1:], eps)
+    up, scale = cast(g[0] if isinstance(g, (list, tuple)) else g, x.dtype), _channelwise(weight, x)
+    dx = _normal_grad(up if scale is None else up * scale, h, rstd, axes[1:])
+    dw, db = fold("add", up * h, axes), fold("add", up, axes)
+    return _given((input, dx), (running_mean, None), (running_var, None), (weight, dw), (bias, db))
+
+
+@op("instance_norm", acc=False, grad=_instance_grad, saves=("input", "weight"), where=(), tolerance=1e-4, samples=s.calls(
+    s.call(T(4, 3, 5), None, None, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING, T(3), T(3), 0.3, 0.01),
+    s.call(T(2, 3, 2, 1, 3)), s.call(T(1, 3, 5), *_RUNNING, None, T(3))))  # fmt: skip
+def instance_norm(input: Node, running_mean: Node | None = None, running_var: Node | None = None,
+                  weight: Node | None = None, bias: Node | None = None, momentum: float = 0.1,
+                  eps: float = 1e-5) -> Any:  # fmt: skip
+    """Normalised per sample and channel over all later axes.  With running figures the result is (out, new mean, new
+    variance), moved towards the samples' mean figures.  (torch.nn.functional.instance_norm)"""
+    x, axes = _batch_form(input, running_mean, running_var, weight, bias)
+    count = lang.count(input.shape, axes[1:])
+    if count == 1:
+        raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(input.shape)}")
+    h, _ = _normal(x, axes[1:], eps)
+    out = cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
+    if running_mean is None or running_var is None:
+        return out
+    d = centred(x, axes[1:])
+    mean = fold("add", x, axes) / size_of(x, axes)
+    var = fold("add", d * d, axes) / number(float(max(count - 1, 0)) * x.shape[0], x)
+    return out, _moved(running_mean, mean, momentum), _moved(running_var, var, momentum)
+
+
 # -- dropout --------------------------------------------------------------------------------------
 
 

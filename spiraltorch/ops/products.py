@@ -1,4 +1,4 @@
-"""More products of vectors and matrices, and distances between rows: torch's names for what :mod:`.matmul` does.
+"""More products of vectors and matrices, and distances between rows: torch's names for what :mod:`.matmul` does; traces.
 
 In: nodes of one type.  Out: a node.
 
@@ -17,10 +17,10 @@ from typing import Any
 from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
-from ..ir.node import Node
+from ..ir.node import Node, cast
 from . import samples as s
 from .matmul import of_ranks, product, same_type, scaled_sum
-from .registry import op
+from .registry import op, raise_dtype
 
 T = s.T
 ANY = "buifc"
@@ -95,6 +95,47 @@ def kron(input: Node, other: Node) -> Node:
     right = graph.reshape(other, tuple([n for k in b for n in (1, k)]))
     both = left & right if input.dtype is dtypes.bool_ else lang.row("MUL", left, right)
     return graph.reshape(both, tuple([m * n for m, n in zip(a, b)]))
+
+
+@op("bilinear", kinds=ANY, acc=False, where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
+    s.call(T(4, 3), T(4, 2), T(5, 3, 2), T(5)), s.call(T(2, 4, 3), T(2, 4, 1), T(2, 3, 1)), s.call(T(3), T(2), T(4, 3, 2), T(4)),
+    s.call(T(0, 3), T(0, 2), T(5, 3, 2))))  # fmt: skip
+def bilinear(input1: Node, input2: Node, weight: Node, bias: Node | None = None) -> Node:
+    """``out[.., o] = sum(input1[.., i] * weight[o, i, j] * input2[.., j]) + bias[o]``.  (torch.nn.functional.bilinear)"""
+    if len(input1.shape) != len(input2.shape):
+        raise ShapeError(
+            f"bilinear(): input dimensions do not match: got {len(input1.shape)} and {len(input2.shape)}"
+        )
+    if input1.shape[:-1] != input2.shape[:-1]:
+        raise ShapeError(f"bilinear(): input batch dimensions do not match: got {list(input1.shape)} and {list(input2.shape)}")
+    of_ranks("bilinear", "3", weight)
+    if weight.shape[1:] != (input1.shape[-1], input2.shape[-1]):
+        raise ShapeError(
+            f"bilinear(): input sizes do not match weight: got {input1.shape[-1]} and {input2.shape[-1]} for a weight of "
+            f"shape {list(weight.shape)}"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(f"bilinear(): bias size does not match weight: got {list(bias.shape)} for {weight.shape[0]} outputs")
+    for other in (input2, weight, bias):
+        if other is not None:
+            same_type("bilinear", input1, other)
+    wide = input1.dtype.acc
+    left, right, w = (cast(x, wide) for x in (input1, input2, weight))
+    found = graph.dot(left, w, contract_a=(len(left.shape) - 1,), contract_b=(1,))
+    found = lang.fold("add", found * graph.reshape(right, (*right.shape[:-1], 1, right.shape[-1])), -1)
+    return cast(found if bias is None else found + cast(bias, wide), input1.dtype)
+
+
+@op("trace", kinds="uifc", acc=False, samples=s.calls(s.call(T(3, 3)), s.call(T(2, 4)), s.call(T(0, 3)), s.call(T(1, 1))))
+def trace(input: Node) -> Node:
+    """The sum of a matrix' diagonal; integers sum in int64.  (torch.trace)"""
+    if len(input.shape) != 2:
+        raise ShapeError(f"trace: expected a matrix, but got tensor with dim {len(input.shape)}")
+    if input.dtype is dtypes.bool_:
+        raise_dtype(trace, input.dtype)
+    x = cast(input, dtypes.int64 if input.dtype.kind in "ui" else input.dtype.acc)
+    total = lang.fold("add", graph.diagonal(x, 0, 0, 1), 0)
+    return cast(total, input.dtype) if input.dtype.kind in "fc" else total
 
 
 # -- distances ----------------------------------------------------------------------------------------

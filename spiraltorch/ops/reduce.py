@@ -326,14 +326,17 @@ def _norm_form(input: Node, p: Any, dim: Dims, dtype: DType | None) -> tuple[Nod
         raise SpiralError(
             f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {target.name}"
         )
-    if p == "nuc":
-        raise SpiralError("the nuclear norm is a sum of singular values: take torch.linalg.svdvals(x).sum()")
     x = cast(input, target)
     return cast(x, x.dtype.acc), 2.0 if p in (None, "fro") else float(p), wrap_dims(dim, len(input.shape))
 
 
 def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *,
                dtype: DType | None = None) -> list[Node | None]:  # fmt: skip
+    if p == "nuc":
+        from .gradients import vjp
+
+        a = lang.conj(input)
+        return vjp([norm.body(a, p, dim, keepdim, dtype=dtype)], [a], [g])
     x, p, axes = _norm_form(lang.conj(input), p, dim, dtype)
     sizes = lang.absolute(x)
     size, up = (widened(cast(v, sizes.dtype), x.shape, axes) for v in (out, g))
@@ -355,10 +358,15 @@ def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None
     s.call(T(2, 3)), s.call(T()), s.call(T(2, 3, 4), 2, 1), s.call(T(2, 3, 4), 1, -1, True),
     s.call(T(2, 3), float("inf")),
     s.call(T(2, 3), -float("inf"), 0), s.call(T(2, 3), 3, 1), s.call(T(2, 3), 0), s.call(T(2, 3), "fro", (0, 1)),
+    s.call(T(2, 3), "nuc"), s.call(T(2, 3, 4), "nuc", (0, -1), True),
     s.call(T(0)), s.call(T(2, 3), dtype=dtypes.float64)))  # fmt: skip
 def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
     """``sum(|input| ** p) ** (1 / p)`` over ``dim`` (None: all); inf is the largest size, -inf the smallest, 0 the
-    count of non-zeros.  (torch.norm)"""
+    count of non-zeros, 'nuc' the sum of a matrix' singular values.  (torch.norm)"""
+    if p == "nuc":
+        from .linalg_norms import matrix_norm
+
+        return matrix_norm.body(input, "nuc", (-2, -1) if dim is None else dim, keepdim, dtype=dtype)  # type: ignore[no-any-return]
     x, p, axes = _norm_form(input, p, dim, dtype)
     target = (dtype or input.dtype).to_real()
     if p == 2:

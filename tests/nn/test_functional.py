@@ -144,3 +144,17 @@ def test_put_adds_halves(name: str) -> None:
     x, v, at = X.to(getattr(torch, name)), Y[0, :3].to(getattr(torch, name)), torch.tensor([1, 4, 1])
     got = ours(X).to(getattr(st, name)).put(ours(at), ours(Y[0, :3]).to(getattr(st, name)), True)
     close(got.float(), x.put(at, v, True).float(), 1e-2, 1e-2)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_instance_norm_moves_running_figures(own: bool) -> None:
+    x = X.reshape(2, 3, 4)
+    mean, var = torch.zeros(3), torch.ones(3)
+    a, b = ours(mean), ours(var)
+    wanted, got = TF.instance_norm(x, mean, var, None, None, own, 0.3), F.instance_norm(ours(x), a, b, None, None, own, 0.3)
+    for g, w in ((got, wanted), (a, mean), (b, var)):
+        close(g, w)
+    with pytest.raises(RuntimeError):
+        F.instance_norm(ours(x), use_input_stats=False)
+    with pytest.raises(ValueError):
+        F.instance_norm(ours(x[:, :, :1]))

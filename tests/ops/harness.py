@@ -83,6 +83,15 @@ def _batch_norm(
     return out if mean is None else (out, mean, var)
 
 
+def _instance_norm(
+    x: torch.Tensor, mean: Any = None, var: Any = None, weight: Any = None, bias: Any = None,
+    momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    mean, var = (None if t is None else t.detach().clone() for t in (mean, var))
+    out = F.instance_norm(x, mean, var, weight, bias, True, momentum, eps)
+    return out if mean is None else (out, mean, var)
+
+
 def _batch_norm_fixed(
     x: torch.Tensor, mean: Any, var: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
 ) -> torch.Tensor:
@@ -118,6 +127,27 @@ def _fractional(rank: int) -> Any:
     return apply
 
 
+def _bincount(x: torch.Tensor, weights: Any, size: int) -> torch.Tensor:
+    return torch.bincount(x, None if weights is None else weights.detach(), size)
+
+
+def _histc(x: torch.Tensor, bins: int, low: float, high: float) -> torch.Tensor:
+    return torch.histc(x.detach(), bins, low, high)
+
+
+def _histogramdd(x: torch.Tensor, bins: Any, span: Any = None, weight: Any = None, density: bool = False) -> Any:
+    hist, edges = torch.histogramdd(x.detach(), bins, range=span, weight=None if weight is None else weight.detach(), density=density)
+    return hist, *edges
+
+
+def _order_of_rows(x: torch.Tensor) -> torch.Tensor:
+    """Sorted by the last column first, stable each time."""
+    places = torch.arange(len(x))
+    for c in reversed(range(x.shape[1])):
+        places = places[torch.sort(x[places, c], stable=True)[1]]
+    return places
+
+
 def _max_unpool(x: torch.Tensor, at: torch.Tensor, rank: int, *args: Any) -> torch.Tensor:
     return getattr(F, f"max_unpool{rank}d")(x, at, *args)
 
@@ -126,8 +156,9 @@ ADAPTERS: dict[str, Any] = {
     "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
     "fractional_max_pool2d": _fractional(2), "fractional_max_pool3d": _fractional(3), "max_unpool": _max_unpool,
     "unfold_windows": F.unfold,
+    "bincount": _bincount, "histc": _histc, "histogramdd": _histogramdd, "unique": _order_of_rows,
     "matrix_exp": _matrix_exp, "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
-    "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
+    "instance_norm": _instance_norm, "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,
 }  # fmt: skip
 

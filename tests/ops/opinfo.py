@@ -366,7 +366,7 @@ def detached(value: Any) -> Any:
 def _targets(result: Any, make: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     if isinstance(result, torch.Tensor):
         return make(result)
-    return tuple([make(t) for t in result])
+    return tuple([_targets(t, make) for t in result])
 
 
 def _as_is(result: Any) -> Any:
