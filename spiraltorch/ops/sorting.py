@@ -395,7 +395,8 @@ def bucketize(input: Any, boundaries: Node, *, out_int32: bool = False, right: b
 
 
 @op("isin", acc=False, differentiable=False, where=("",), samples=s.calls(
-    s.call(T(2, 5), T(4)), s.call(T(3), T(0)), s.call(T(9, fill="index", high=5), T(2, 2, fill="index", high=5), invert=True)))  # fmt: skip
+    s.call(T(2, 5), T(4)), s.call(T(3), T(0)), s.call(T(14, fill="special"), T(14, fill="special")),
+    s.call(T(9, fill="index", high=5), T(2, 2, fill="index", high=5), invert=True)))  # fmt: skip
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Node:
     """Whether each element is one of ``test_elements``, by binary search.  (torch.isin)"""
     from .registry import result_type
@@ -410,7 +411,8 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if t.dtype is dtypes.bool_:
         x, t = cast(x, dtypes.uint8), cast(t, dtypes.uint8)
     known = graph.gather_along(t, order(t, 0), 0)
-    at = lang.minimum(searched(known, x, False), t.size - 1)
+    edges = lang.where(lang.isnan(known), float("inf"), known) if known.dtype.kind == "f" else known  # nan is in no order
+    at = lang.minimum(searched(edges, x, False), t.size - 1)
     hit = lang.eq(graph.gather(known, at, 0), x)
     return ~hit if invert else hit
 
