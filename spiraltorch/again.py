@@ -119,9 +119,18 @@ def describe(value: Any, key: list[Any], tensors: list[Any], short: set[type]) -
 
 def key_of(name: str, args: Sequence[Any], kwargs: dict[str, Any], tensors: list[Any], short: set[type]) -> tuple[Any, ...] | None:
     """The key of a call, whose tensors are appended to ``tensors``; None for arguments that are not plain."""
-    key = [name, dtypes.get_default_dtype()]
+    key = [name, dtypes._default]
     for a in args:
-        if not describe(a, key, tensors, short):
+        kind = a.__class__
+        if kind in short:  # as in describe, for what nearly every call has
+            n = a._read() if a._steps else a._storage.node
+            if n.op == "CONST":
+                return None
+            tensors.append(a)
+            key += n.shape, n.dtype
+        elif kind is int:
+            key += kind, a
+        elif not describe(a, key, tensors, short):
             return None
     for k, a in kwargs.items():
         key.append(k)

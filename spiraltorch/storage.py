@@ -180,7 +180,7 @@ class Queue(threading.local):
         seen: dict[Storage, None] = {}
         for r in self.cells:
             cell = r()
-            if cell is not None and cell.pending and cell.error is None:
+            if cell is not None and cell.node.op != "BUFFER" and cell.error is None:
                 seen[cell] = None
         return list(seen)
 
@@ -218,11 +218,17 @@ if hasattr(os, "register_at_fork"):  # a child never starts with values half com
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
-def _compute(cells: Sequence[Storage]) -> None:
-    from .jit.eager import compute  # the pipeline is loaded when something is first computed
+_pipeline: Any = None  # jit.eager, loaded when something is first computed
 
+
+def _compute(cells: Sequence[Storage]) -> None:
+    global _pipeline
+    if _pipeline is None:
+        from .jit import eager
+
+        _pipeline = eager
     with _lock:
-        compute(cells)
+        _pipeline.compute(cells)
 
 
 def realize(cells: Sequence[Storage]) -> None:
@@ -230,13 +236,12 @@ def realize(cells: Sequence[Storage]) -> None:
 
     Raises when one of them cannot be computed, again at every attempt.
     """
-    todo = [c for c in cells if c.pending]
+    todo = [c for c in cells if c.node.op != "BUFFER"]
     if todo:
         if queue.trace is not None:
             queue.trace.interrupted()
         rest = queue.take()
-        known = set(rest)
-        _compute([c for c in todo if c not in known] + rest)
+        _compute([c for c in todo if c not in rest] + rest if len(rest) < 4 else list(dict.fromkeys(todo + rest)))
     for c in cells:
         if c.error is not None:
             raise c.error.with_traceback(None)

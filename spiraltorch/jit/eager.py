@@ -210,12 +210,11 @@ def compute(cells: Sequence[Storage]) -> None:
     A failed check marks the new values that depend on it, which raise whenever they are looked at.  Memory
     that was to be overwritten by such a value keeps what it held, and the error is raised here.
     """
-    cells = [c for c in cells if c.pending and c.error is None]
+    cells = [c for c in cells if c.node.op != "BUFFER" and c.error is None]
     if not cells:
         return
     where = cells[0].device
-    elsewhere = [c for c in cells if c.device is not where]
-    if elsewhere:  # a program belongs to one device
+    if len(cells) > 1 and (elsewhere := [c for c in cells if c.device is not where]):  # a program belongs to one device
         compute([c for c in cells if c.device is where])
         compute(elsewhere)
         return

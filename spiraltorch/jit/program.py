@@ -7,6 +7,7 @@ assignment and makes one native call, whatever the number of kernels.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -123,23 +124,13 @@ class Program:
 
         Raises CheckFailed (an IndexError) when an index was out of range; the inputs are then as they were.
         """
-        taken = self.taken
-        if outs is None:
-            outs = [None] * len(taken)
-        sizes = []
-        missing = []
-        for j, t in enumerate(taken):
-            if t is not None:
-                outs[j] = inputs[t]
-            elif outs[j] is None:
-                missing.append(j)
-                sizes.append(self.out_bytes[j])
-        if self.arena:
-            sizes.append(self.arena)
-        made = buffers.allocate_many(sizes)
-        for j, b in zip(missing, made):
-            outs[j] = b
-        arena = made[-1] if self.arena else None
+        arena = None
+        if outs is None and self.fresh:
+            outs = buffers.allocate_many(self.sizes)
+            if self.arena:
+                arena = outs.pop()
+        else:
+            outs, arena = self._memory(inputs, outs)
         if config.cpu == "reference":
             from .interpret import run_steps
 
@@ -163,6 +154,25 @@ class Program:
         if status:
             raise self._failed(done, status)
         return outs
+
+    def _memory(self, inputs: Sequence[Any], outs: list[Any] | None) -> tuple[list[Any], Any]:
+        """Buffers for the outputs that have none yet and do not take over an input's, and for what lies between."""
+        taken = self.taken
+        outs = [None] * len(taken) if outs is None else outs
+        sizes = []
+        missing = []
+        for j, t in enumerate(taken):
+            if t is not None:
+                outs[j] = inputs[t]
+            elif outs[j] is None:
+                missing.append(j)
+                sizes.append(self.out_bytes[j])
+        if self.arena:
+            sizes.append(self.arena)
+        made = buffers.allocate_many(sizes)
+        for j, b in zip(missing, made):
+            outs[j] = b
+        return outs, made[-1] if self.arena else None
 
     def bake(self, scalars: Sequence[Any]) -> None:
         """Make these numbers part of the program."""
@@ -192,7 +202,9 @@ class Program:
         return CheckFailed(n, self.origins.get(n))
 
     def __post_init__(self) -> None:
-        self.out_bytes = [int(np.prod(s, dtype=np.int64)) * d.itemsize for s, d in self.out_types]
+        self.out_bytes = [math.prod(s) * d.itemsize for s, d in self.out_types]
+        self.fresh = all(t is None for t in self.taken)
+        self.sizes = [*self.out_bytes, self.arena] if self.arena else self.out_bytes
 
     @property
     def launches(self) -> int:

@@ -12,13 +12,14 @@ patched words, and a forked child never waits for a lock.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import DType
+from ..dtypes import DType, float32, float64
 from . import native, threads
 
 _HEADER = 8  # word 0 is the status; the rest keeps it in a cache line of its own
@@ -47,8 +48,20 @@ class Launch:
     scratch: bool = False
 
 
+_PACKED: dict[DType, tuple[Any, Any]] = {
+    float32: (struct.Struct("<f").pack, struct.Struct("<i").unpack),
+    float64: (struct.Struct("<d").pack, struct.Struct("<q").unpack),
+}
+
+
 def scalar_word(value: Any, dtype: DType) -> int:
     """The argument word of a scalar: its bits in the low bytes."""
+    packed = _PACKED.get(dtype)
+    if packed is not None and value.__class__ is float:  # the most frequent, at every look at a value
+        try:
+            return packed[1](packed[0](value))[0] & 0xFFFFFFFF if dtype is float32 else packed[1](packed[0](value))[0]  # type: ignore[no-any-return]
+        except OverflowError:
+            pass  # rounds to infinity
     raw = np.asarray(value, dtype.np).tobytes()
     return int.from_bytes(raw.ljust(8, b"\0"), "little", signed=True)
 
