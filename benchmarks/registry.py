@@ -37,6 +37,7 @@ FAMILIES = (
     "sorting",
     "training",
     "convolution",
+    "recurrent",
     "eager",
 )
 

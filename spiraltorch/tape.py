@@ -55,8 +55,9 @@ class Call:
         known.update({h: n for h, n in zip(holes, nodes) if h is not n})
         return vjp(again, holes, grads, known)
 
-    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool]:
-        """Which inputs and whether the outputs must be saved when the inputs in ``wanted`` need gradients."""
+    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool | Sequence[bool]]:
+        """Which inputs and which outputs (all, none, or each said) must be saved when the inputs in ``wanted`` need
+        gradients."""
         inputs = "i" in (self.saves or "")
         return [inputs] * len(wanted), "o" in (self.saves or "")
 
@@ -136,7 +137,7 @@ class OpCall(Call):
         filled = [graph.full(0, o.shape, o.dtype) if g is None else g for g, o in zip(grads, outs)]
         return self.op.gradients(filled, outs, args, kwargs)
 
-    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool]:
+    def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool | Sequence[bool]]:
         op = self.op
         if op.row is not None and op.saves is None and op.grad is None:
             places = {a.index: k for k, a in enumerate(self.args) if type(a) is Hole}
@@ -150,7 +151,7 @@ class OpCall(Call):
         if isinstance(saves, tuple):
             named = dict(zip(op.parameters, self.args)) | self.kwargs
             held = {h for name in saves for h in holes_in(named.get(name))}
-            return [h in held for h in range(len(wanted))], False
+            return [h in held for h in range(len(wanted))], [name in saves for name in op.results]
         return ["i" in saves] * len(wanted), "o" in saves
 
 
@@ -229,7 +230,8 @@ class GradFn:
         self.saved: list[Tensor | None] = [t if k else None for t, k in zip(inputs, keep)]
         self.versions = [t._storage.version for t in inputs]
         self.types = [(t.shape, t.dtype) for t in inputs]
-        self.outs = [(o._storage if keep_out else None, o._steps, o.shape, o.dtype) for o in outputs]
+        kept = [keep_out] * len(outputs) if isinstance(keep_out, bool) else [*keep_out, *[False] * len(outputs)]
+        self.outs = [(o._storage if k else None, o._steps, o.shape, o.dtype) for o, k in zip(outputs, kept)]
         self.out_versions = [o._storage.version for o in outputs]
         self.hooks: dict[int, dict[int, Callable[..., Any]]] = {}
         self.retained: dict[int, weakref.ref[Tensor]] = {}
@@ -302,7 +304,7 @@ class GradFn:
         self.saved = [None] * len(self.saved)
         self.outs = [(None, (), shape, dtype) for _, _, shape, dtype in self.outs]
         keep, keep_out = self.call.needs([e is not None for e in self.edges])
-        self.freed = any(keep) or keep_out
+        self.freed = any(keep) or (keep_out if isinstance(keep_out, bool) else any(keep_out))
 
 
 def _modified(fn: GradFn, shape: Any, dtype: Any, now: int, then: int) -> str:

@@ -44,6 +44,7 @@ from . import (
     products,
     random,
     rearrange,
+    recurrent,
     reduce,
     resample,
     scans,
@@ -61,6 +62,6 @@ __all__ = [
     "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare", "complex",
     "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "fft", "fold", "gamma", "grid", "index",
     "likelihood", "linalg", "linalg_norms", "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "norm_parts",
-    "op", "parts", "polynomials", "pool", "products", "random", "rearrange", "reduce", "resample", "scans", "scatter",
-    "selection", "shuffle", "sorting", "special", "statistics", "view",
+    "op", "parts", "polynomials", "pool", "products", "random", "rearrange", "recurrent", "reduce", "resample", "scans",
+    "scatter", "selection", "shuffle", "sorting", "special", "statistics", "view",
 ]  # fmt: skip

@@ -42,8 +42,8 @@ class Op:
     row: the scalar row when the body, called with operands alone, is just that row (for the kinds the row has).
     grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.  Of complex
     arguments and results a rule sees the conjugates, so that ``g * f'(x)`` is right for them too.
-    saves: what backward looks at, of 'i' inputs and 'o' output, or the names of parameters (None: found from
-    the row, or 'i').  view: function from (shape, args) to movement steps, for operators whose result shares
+    saves: what backward looks at, of 'i' inputs and 'o' output, or the names of parameters and results (None: found
+    from the row, or 'i').  view: function from (shape, args) to movement steps, for operators whose result shares
     memory.  where: namespaces it appears in ('' is ``st``).  inplace: whether ``name_`` exists; 'exact':
     and only for tensors of the result's type.
     samples: calls that tests, docs and fuzzing use, for an element type (see :mod:`.samples`).

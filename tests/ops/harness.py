@@ -23,6 +23,7 @@ from spiraltorch.kernels.reference import evaluate
 from spiraltorch.ops.registry import Op
 from spiraltorch.ops.samples import Sample
 from spiraltorch.tape import Hole, OpCall, fill, unsaved
+from tests.ops import recurrent
 
 DTYPES = (
     dtypes.float32, dtypes.float64, dtypes.bfloat16, dtypes.float16, dtypes.int64, dtypes.uint8, dtypes.bool_,
@@ -153,6 +154,7 @@ def _max_unpool(x: torch.Tensor, at: torch.Tensor, rank: int, *args: Any) -> tor
 
 
 ADAPTERS: dict[str, Any] = {
+    "recurrent_layer": recurrent.layer,
     "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
     "fractional_max_pool2d": _fractional(2), "fractional_max_pool3d": _fractional(3), "max_unpool": _max_unpool,
     "unfold_windows": F.unfold,

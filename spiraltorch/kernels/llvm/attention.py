@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ...dtypes import float32
-from ...ir.node import Node, make, toposort
+from ...ir.node import Node, make
 from ...runtime.native import SCRATCH_BYTES
 from . import math, rows
 from .gemm_pack import along
-from .micro import micro_kernel, multiply_add
+from .micro import multiply_add, product
 from .points import iota
 from .routine import Routine
 from .rows import Unit, number
@@ -44,47 +44,6 @@ _AREAS = {
 }  # fmt: skip
 assert 4 * sum(_AREAS.values()) <= SCRATCH_BYTES
 NOTHING = number(float("-inf"), float32)
-
-
-def _heights(target: Target) -> tuple[int, ...]:
-    """Rows of the micro-kernels, which are one or two vectors wide: half of the registers are sums."""
-    return (8, 2, 1) if target.vector_bits == 512 or not target.is_x86 else (4, 1)
-
-
-def _product(unit: Unit, lanes: int, layout: str) -> str:
-    """``C[m][n] (+)= A[m, k] B[k][n]`` by micro-kernels; n is a multiple of the lanes, and of two vectors across."""
-    params = (
-        "i64 %m", "i64 %n", "i64 %k", "ptr %a", "i64 %lda", "ptr %b", "i64 %ldb", "ptr %c", "i64 %ldc", "i1 %add",
-    )  # fmt: skip
-    f = Routine(unit, "void", f"product_{layout}", params, "internal")
-    heights = _heights(unit.target)
-
-    def rows_of(j: str, vectors: int) -> None:
-        b, c = f.at("float", "%b", j), f.at("float", "%c", j)
-
-        def tile(i: str, height: int) -> None:
-            a = f.at("float", "%a", f.mul(i, "%lda") if layout == "along" else i)
-            to = f.at("float", c, f.mul(i, "%ldc"))
-            f.do(
-                f"call void @{layout}_{height}x{vectors}(i64 %k, ptr {a}, i64 %lda, ptr {b}, i64 %ldb, ptr {to}, "
-                f"i64 %ldc, i1 %add)"
-            )
-
-        whole = f.let(f"and i64 %m, {-heights[0]}")
-        with f.loop(0, whole, heights[0]) as i:
-            tile(i, heights[0])
-        for taller, h in zip(heights, heights[1:]):
-            with f.loop(f.let(f"and i64 %m, {-taller}"), f.let(f"and i64 %m, {-h}"), h) as i:
-                tile(i, h)
-
-    pairs = f.let(f"and i64 %n, {-2 * lanes}")
-    with f.loop(0, pairs, 2 * lanes) as j:
-        rows_of(j, 2)
-    if layout == "along":
-        with f.when(f.test("ne", pairs, "%n")):
-            rows_of(pairs, 1)
-    f.do("ret void")
-    return f.text()
 
 
 class _Writer(Routine):
@@ -131,14 +90,7 @@ class _Writer(Routine):
     def function(self, write: Callable[[Node], Node], x: str) -> str:
         """A function of :mod:`.math`."""
         leaf = make("SCALAR", (), 0, (), float32)
-        root = write(leaf)
-        known = {leaf: x}
-        for n in toposort([root]):
-            if n.op == "CONST":
-                known[n] = number(n.arg.value, n.dtype, self.lanes)
-            elif n is not leaf:
-                known[n] = rows.row(self, n.op, n.dtype, [m.dtype for m in n.src], [known[m] for m in n.src], self.lanes)
-        return known[root]
+        return self.evaluate([write(leaf)], {leaf: x}, self.lanes)[0]
 
     # ------------------------------------------------------------ memory
 
@@ -436,13 +388,7 @@ def emit(target: Target, name: str, forward: bool, causal: bool, biased: bool) -
     lanes = target.vector_bits // 32
     operands = ("q", "k", "v", *(("bias",) if biased else ()), *(() if forward else ("up", "forward")))
     writer = (_Forward if forward else _Backward)(unit, name, operands, causal)
-    functions = [
-        micro_kernel(unit, float32, lanes, f"{layout}_{h}x{v}", h, v, layout)
-        for layout in ("along", "across")
-        for h in _heights(target)
-        for v in ((1, 2) if layout == "along" else (2,))
-    ]
-    functions += [_product(unit, lanes, layout) for layout in ("along", "across")]
+    functions = [text for layout in ("along", "across") for text in product(unit, float32, lanes, layout)]
     functions += [along(unit, float32, float32, "transpose", "internal", counts=(0,)), writer.write()]
     return "\n".join([*unit.globals.values(), "", *functions])
 

@@ -7,6 +7,8 @@ In: a shape (rows x vectors of lanes) and where an operand lies.  Out: LLVM IR o
 whose A, one value at a time, is spread over a vector of neighbouring columns of B and C.  ``packed``: A is a panel,
 k after k; ``along``: rows of k, ``lda`` apart; ``across``: neighbouring rows, each k ``lda`` after the last.
 A sum starts from zero and runs in the order of k, so its bits do not depend on the tile that it is in.
+
+:func:`product` is a product of any number of rows by such tiles.
 """
 
 from __future__ import annotations
@@ -72,3 +74,46 @@ def micro_kernel(
 
 def _pairs(tiles: Sequence[Sequence[str]], out: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
     return [pair for row, to in zip(tiles, out) for pair in zip(row, to)]
+
+
+def _heights(target: Target) -> tuple[int, ...]:
+    """Rows of the tiles, which are one or two vectors wide: half of the registers are sums."""
+    return (8, 2, 1) if target.vector_bits == 512 or not target.is_x86 else (4, 1)
+
+
+def product(unit: Unit, compute: DType, lanes: int, layout: str) -> list[str]:
+    """The function ``product_{layout}``, and its tiles: ``C[m][n] (+)= A[m, k] B[k][n]`` for any m; n is a multiple of the
+    lanes, and of two vectors "across"."""
+    params = (
+        "i64 %m", "i64 %n", "i64 %k", "ptr %a", "i64 %lda", "ptr %b", "i64 %ldb", "ptr %c", "i64 %ldc", "i1 %add",
+    )  # fmt: skip
+    f = Routine(unit, "void", f"product_{layout}", params, "internal")
+    heights, one = _heights(unit.target), register(compute)
+    widths = (1, 2) if layout == "along" else (2,)
+
+    def rows_of(j: str, vectors: int) -> None:
+        b, c = f.at(one, "%b", j), f.at(one, "%c", j)
+
+        def tile(i: str, height: int) -> None:
+            a = f.at(one, "%a", f.mul(i, "%lda") if layout == "along" else i)
+            to = f.at(one, c, f.mul(i, "%ldc"))
+            f.do(
+                f"call void @{layout}_{height}x{vectors}(i64 %k, ptr {a}, i64 %lda, ptr {b}, i64 %ldb, ptr {to}, "
+                f"i64 %ldc, i1 %add)"
+            )
+
+        with f.loop(0, f.let(f"and i64 %m, {-heights[0]}"), heights[0]) as i:
+            tile(i, heights[0])
+        for taller, h in zip(heights, heights[1:]):
+            with f.loop(f.let(f"and i64 %m, {-taller}"), f.let(f"and i64 %m, {-h}"), h) as i:
+                tile(i, h)
+
+    pairs = f.let(f"and i64 %n, {-2 * lanes}")
+    with f.loop(0, pairs, 2 * lanes) as j:
+        rows_of(j, 2)
+    if 1 in widths:
+        with f.when(f.test("ne", pairs, "%n")):
+            rows_of(pairs, 1)
+    f.do("ret void")
+    tiles = [micro_kernel(unit, compute, lanes, f"{layout}_{h}x{v}", h, v, layout) for h in heights for v in widths]
+    return [*tiles, f.text()]

@@ -14,7 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 
-from .rows import Code, Unit
+from ...ir.node import Node, make, toposort
+from .math import expand
+from .rows import Code, Unit, number, row
 
 
 class Routine(Code):
@@ -87,6 +89,20 @@ class Routine(Code):
         for c in conditions[1:]:
             found = self.let(f"or i1 {found}, {c}")
         return found
+
+    def evaluate(self, roots: Sequence[Node], known: dict[Node, str], lanes: int) -> list[str]:
+        """Expressions of scalar rows, on vectors: ``known`` names the leaves' values."""
+        names = dict(known)
+        new: dict[Node, Node] = {}
+        for n in toposort(roots):
+            src = tuple([new[m] for m in n.src])
+            new[n] = n if n in known else expand(n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype))
+        for n in toposort([new[r] for r in roots]):
+            if n.op == "CONST":
+                names[n] = number(n.arg.value, n.dtype, lanes)
+            elif n not in names:
+                names[n] = row(self, n.op, n.dtype, [m.dtype for m in n.src], [names[m] for m in n.src], lanes)
+        return [names[new[r]] for r in roots]
 
     # ------------------------------------------------------------ control
 
