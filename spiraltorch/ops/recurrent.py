@@ -235,6 +235,12 @@ def unrolled(
     return {**found, "h": h, **({} if c is None else {"c": c})}
 
 
+def _even(rows: int, batch: int) -> Node:
+    """Where the steps begin when all sequences have all of them.  Steps of a slice are data: a new batch compiles nothing."""
+    count = rows + max(batch, 1)
+    return graph.slice_(graph.iota((count,), 0), ((0, count, max(batch, 1)),))
+
+
 def _at(offsets: Node, t: int) -> Node:
     return graph.reshape(graph.slice_(offsets, ((t, t + 1, 1),)), ())
 
@@ -368,9 +374,7 @@ class _Layer:
         more = (0, self.units - self.given, 0)
         self.weight = graph.reshape(graph.pad(w, ((0, 0, 0), more, more)), (gates * self.units, self.units))
         self.states = [self.padded(cast(n, wide)) for n in (h, c) if n is not None]
-        if offsets is None:
-            offsets = graph.iota((self.rows // max(self.batch, 1) + 1,), 0) * self.batch
-        self.offsets = offsets
+        self.offsets = _even(self.rows, self.batch) if offsets is None else offsets
 
     def padded(self, n: Node, count: int = 1) -> Node:
         """(.., count * given units) as (.., count * units)."""
@@ -409,7 +413,7 @@ def _projected(kind: str, reverse: bool, offsets: Node | None, wide: DType) -> C
     """A layer with a projection, as a function of what has a gradient."""
 
     def layer(x: Node, weight: Node, h: Node, c: Node, project: Node, bias: Node | None = None) -> dict[str, Node]:
-        at = graph.iota((x.shape[0] // max(h.shape[0], 1) + 1,), 0) * h.shape[0] if offsets is None else offsets
+        at = _even(x.shape[0], h.shape[0]) if offsets is None else offsets
         x, weight, h, c, project = [cast(n, wide) for n in (x, weight, h, c, project)]
         bias = graph.full(0, x.shape, wide) if bias is None else graph.broadcast(cast(bias, wide), x.shape)
         return unrolled(kind, reverse, x, weight, bias, h, c, at, project)
