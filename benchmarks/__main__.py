@@ -31,6 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7, help="turns each framework takes")
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn")
     parser.add_argument("--scaling", action="store_true", help="how costs grow with size, instead of the workloads")
+    parser.add_argument("--determinism", action="store_true", help="compare bits between processes and numbers of threads")
     parser.add_argument("--warm-starts", type=int, default=3, help="processes that time the first call with filled caches")
     parser.add_argument("--out", default="cpu", help="name of the file in benchmarks/results")
     return parser.parse_args()
@@ -42,6 +43,10 @@ def main() -> int:
         from .scaling import main as scaling
 
         return scaling()
+    if options.determinism:
+        from .determinism import main as determinism
+
+        return determinism(options.only)
     workloads = load_workloads()
     patterns = options.only.split(",")
     chosen = [w for w in workloads.values() if any(fnmatch(w.name, p) for p in patterns)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.determinism import digest
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "spiraltorch"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
@@ -114,6 +116,11 @@ def test_demo_meets_its_goals() -> None:
 
 def test_fuzzing_finds_nothing() -> None:
     assert " 0 findings" in command("-m", "fuzz", "--seconds", "300", "--programs", "150", "--seed", "1")
+
+
+@pytest.mark.parametrize("name", ["mlp", "layernorm_fwd_bwd", "embedding_bwd", "sdpa_fwd_bwd", "cnn_train"])
+def test_workloads_have_the_same_bits_on_any_number_of_threads(name: str) -> None:
+    assert len({digest(name, threads) for threads in (1, 2, 4)}) == 1
 
 
 def test_benchmarks_run_and_agree() -> None:
