@@ -1,7 +1,7 @@
 """Guards: what besides its arguments a traced function looked at, and whether it is still so.
 
 Watched are: scalars, functions, modules and tensors in the function's closure and globals (and those
-of functions of the same package it calls), attributes of plain objects among them and among the
+of functions it calls, and of its modules' methods), attributes of plain objects among them and among the
 arguments, versions of modules, settings of optimizers, and which gradients were None.  Checking runs
 no Python function per guard.
 """
@@ -122,6 +122,12 @@ def _function(f: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> 
             _value(value, g, seen, data, depth + 1)
 
 
+def _methods(kind: type) -> list[types.FunctionType]:
+    """What users wrote for a class of modules, but for how it is made."""
+    found = [f for c in kind.__mro__ for name, f in vars(c).items() if name != "__init__"]
+    return [f for f in found if isinstance(f, types.FunctionType) and not _ours(f)]
+
+
 def _names(code: types.CodeType) -> set[str]:
     """Global names that the code reads (attribute names are not among them)."""
     names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
@@ -167,6 +173,8 @@ def _value(v: Any, g: Guards, seen: set[int], data: set[Any], depth: int) -> Non
     if hasattr(v, "named_modules") and hasattr(v, "_version"):
         for m in v.modules():
             g.modules.append((m, m._version))
+            for written in _methods(type(m)):
+                _function(written, g, seen, data, depth + 1)
             for t in [*m._parameters.values(), *m._buffers.values()]:
                 _value(t, g, seen, data, depth)
         return

@@ -516,3 +516,23 @@ def test_compare_helper_sees_differences():
 
     with pytest.raises(AssertionError):
         compare(st.ones(2), torch.zeros(2))
+
+
+GAIN = 2.0
+
+
+class Scaled(st.nn.Module):
+    def forward(self, x):
+        return self.scale(x)
+
+    def scale(self, x):
+        return x * GAIN
+
+
+def test_globals_of_a_modules_methods_are_watched(monkeypatch):
+    model = st.nn.Sequential(Scaled(), st.nn.Identity())
+    step = st.compile(lambda x: model(x))
+    assert step(st.ones(2)).tolist() == [2, 2] and step(st.ones(2)).tolist() == [2, 2]
+    monkeypatch.setitem(globals(), "GAIN", 3.0)
+    assert step(st.ones(2)).tolist() == [3, 3]
+    assert step.compilations == 2
