@@ -1,6 +1,7 @@
 """Run a program in every way and say what differs.
 
-* each call alone, on torch's own operands: value, type and shape against torch (one call's rounding, no drift);
+* each call alone, on torch's own operands in the same memory: value, type, shape, gradient, which results are views
+  of what and how they lie, and what a write changes, against torch (one call's rounding, no drift);
 * the whole program lazily, one operation at a time, and compiled (first call and replay): equal bits.
 """
 
@@ -17,7 +18,7 @@ import torch
 
 import spiraltorch as st
 
-from .programs import Call, Program, TorchValues, fill, run_torch, to_torch
+from .programs import Call, Program, TorchValues, fill, refs, run_torch, to_torch
 
 # Differences that are meant: (kind, operator): what the finding's text matches, and why.
 ACCEPTED = {
@@ -36,7 +37,7 @@ RELATIVE = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: 'value', 'dtype', 'shape', 'refusal' (an error where torch has none) or 'bits'."""
+    """kind: 'value', 'dtype', 'shape', 'gradient', 'view', 'refusal' (an error where torch has none) or 'bits'."""
 
     kind: str
     where: str
@@ -54,6 +55,10 @@ def accepted(f: Finding) -> bool:
 def function(call: Call) -> Callable[..., Any]:
     """The call's operator as users reach it."""
     op = call.op
+    if call.writes:
+        return getattr(st.Tensor, op.name + "_")  # type: ignore[no-any-return]
+    if op.where == ("special",):
+        return getattr(st.special, op.name)  # type: ignore[no-any-return]
     if "" in op.where:
         return getattr(st, op.name)  # type: ignore[no-any-return]
     return getattr(st.nn.functional if "nn.functional" in op.where else st.Tensor, op.name)  # type: ignore[no-any-return]
@@ -100,23 +105,67 @@ class Refused(Exception):
 def _against_torch(p: Program) -> list[Finding]:
     values = TorchValues({k: to_torch(a) for k, a in p.inputs.items()})
     for call in p.calls:
-        want = run_torch(call.op, call.args, call.kwargs, values)
+        given = mirrored(values)
+        exact = run_torch(call.op, call.args, call.kwargs, _wide(values), call.writes)
+        slope = None if call.writes else gradient_difference(call, values)
+        want = run_torch(call.op, call.args, call.kwargs, values, call.writes)
         assert want is not None
-        given = {k: ours(from_torch(v)) for k, v in values.items()}
         try:
-            got = [o.numpy() for o in apply(call, given)]
+            results = apply(call, given)
+            got = [o.numpy() for o in results]
         except Exception as e:
             refusal = Finding("refusal", call.op.name, f"{type(e).__name__}: {e}")
             if accepted(refusal):
                 raise Refused from None
             return [refusal]
-        exact = run_torch(call.op, call.args, call.kwargs, _wide(values))
         for k, (g, w) in enumerate(zip(got, want)):
             found = compare(g, from_torch(w), from_torch(exact[k]) if exact is not None else None, call, values)
             if found is not None and not accepted(found):
                 return [found]
+        for found in (slope, _memory(call, given, values, results, want), _written(call, given, values)):
+            if found is not None and not accepted(found):
+                return [found]
         values.update(zip(call.outs, want))
     return []
+
+
+def mirrored(values: TorchValues) -> dict[int, Any]:
+    """The same values as our tensors, views of each other as torch's are."""
+    bases: dict[int, Any] = {}
+    found = {}
+    for k, v in values.items():
+        memory = v.untyped_storage()
+        if memory.data_ptr() not in bases:
+            count = memory.nbytes() // v.element_size()
+            bases[memory.data_ptr()] = ours(from_torch(torch.as_strided(v.detach(), (count,), (1,), 0)))
+        found[k] = bases[memory.data_ptr()].as_strided(tuple(v.shape), v.stride(), v.storage_offset())
+    return found
+
+
+def _memory(call: Call, given: dict[int, Any], values: TorchValues, got: list[Any], want: list[torch.Tensor]) -> Finding | None:
+    """Which values the results share memory with, and how views lie."""
+    used = refs([*call.args, *call.kwargs.values()])
+    for k, (g, w) in enumerate(zip(got, want)):
+        mine = [i for i in used if given[i]._storage is g._storage]
+        theirs = [i for i in used if values[i].untyped_storage().data_ptr() == w.untyped_storage().data_ptr()]
+        if mine != theirs:
+            return Finding("view", call.op.name, f"result {k} shares memory with {mine} instead of {theirs}")
+        strides = [tuple([s for n, s in zip(t.shape, t.stride()) if n > 1]) for t in (g, w)]
+        if mine and (strides[0] != strides[1] or g.storage_offset() != w.storage_offset()):
+            return Finding("view", call.op.name, f"strides {g.stride()} instead of {w.stride()}, offset {g.storage_offset()} "
+                                                 f"instead of {w.storage_offset()}")  # fmt: skip
+    return None
+
+
+def _written(call: Call, given: dict[int, Any], values: TorchValues) -> Finding | None:
+    """Whether every value is what it is in torch after a write (a rounding apart where it was written)."""
+    if not call.writes:
+        return None
+    for k, v in values.items():
+        found = compare(given[k].numpy(), from_torch(v), None, call, values)
+        if found is not None:
+            return Finding("write", call.op.name, f"v{k}: {found.text}")
+    return None
 
 
 def from_torch(t: torch.Tensor) -> np.ndarray:
@@ -125,7 +174,53 @@ def from_torch(t: torch.Tensor) -> np.ndarray:
 
 
 def _wide(values: TorchValues) -> TorchValues:
-    return TorchValues({k: v.double() if v.is_floating_point() else v for k, v in values.items()})
+    """Copies, of floats in float64."""
+    return TorchValues({k: v.detach().double().clone() if v.is_floating_point() else v.clone() for k, v in values.items()})
+
+
+def gradient_difference(call: Call, values: TorchValues) -> Finding | None:
+    """How the gradients at the call's floats differ from torch's, for cotangents that a generator gives."""
+    used = sorted(set(refs([*call.args, *call.kwargs.values()])))
+    floats = [k for k in used if values[k].is_floating_point()]
+    found = _torch_gradients(call, values, used, floats)
+    if found is None:
+        return None
+    want, cotangents = found
+    wide = _torch_gradients(call, _wide(values), used, floats)
+    mine = {k: ours(from_torch(values[k])) for k in used}
+    for k in floats:
+        mine[k].requires_grad_()
+    try:
+        outs = [(o, ours(c)) for o, c in zip(apply(call, mine), cotangents) if c is not None]
+        if not all(o.requires_grad for o, _ in outs):
+            return Finding("gradient", call.op.name, "the result does not require grad")
+        got = st.autograd.grad([o for o, _ in outs], [mine[k] for k in floats], [c for _, c in outs], allow_unused=True)
+    except Exception as e:
+        return Finding("gradient", call.op.name, f"{type(e).__name__}: {e}")
+    for i, k in enumerate(floats):
+        zeros = np.zeros(tuple(values[k].shape), from_torch(values[k]).dtype)
+        g, w = (zeros if t is None else t for t in (None if got[i] is None else got[i].numpy(), want[i]))
+        exact = None if wide is None or wide[0][i] is None else wide[0][i]
+        differs = compare(g, w, exact, call, values)
+        if differs is not None:
+            return Finding("gradient", call.op.name, f"at v{k}: {differs.text}")
+    return None
+
+
+def _torch_gradients(call: Call, values: TorchValues, used: list[int], floats: list[int]) -> Any:
+    """(gradients, cotangents) as arrays, None for what has none; None where nothing has."""
+    leaves = TorchValues({k: values[k].detach().clone().requires_grad_(k in floats) for k in used})
+    outs = run_torch(call.op, call.args, call.kwargs, leaves)
+    if outs is None or not any(o.requires_grad for o in outs):
+        return None
+    rng = np.random.default_rng(7)
+    draws = [torch.from_numpy(np.asarray(rng.normal(size=tuple(o.shape)))).to(o.dtype) if o.requires_grad else None for o in outs]
+    live = [(o, d) for o, d in zip(outs, draws) if d is not None]
+    try:
+        found = torch.autograd.grad([o for o, _ in live], [leaves[k] for k in floats], [d for _, d in live], allow_unused=True)
+    except RuntimeError:
+        return None
+    return [None if g is None else from_torch(g) for g in found], [None if d is None else from_torch(d) for d in draws]
 
 
 def compare(
@@ -184,11 +279,10 @@ def _between_modes(p: Program) -> list[Finding]:
     order = list(p.inputs)
     first = _bits(evaluate(p, {k: ours(a) for k, a in p.inputs.items()}))
     compiled = st.compile(lambda *given: evaluate(p, dict(zip(order, given))))
-    given = [ours(a) for a in p.inputs.values()]
     modes: dict[str, Callable[[], list[Any]]] = {
         "one operation at a time": lambda: evaluate(p, {k: ours(a) for k, a in p.inputs.items()}, look=True),
-        "compiled": lambda: compiled(*given),
-        "replayed": lambda: compiled(*given),
+        "compiled": lambda: compiled(*[ours(a) for a in p.inputs.values()]),
+        "replayed": lambda: compiled(*[ours(a) for a in p.inputs.values()]),
     }
     for name, run in modes.items():
         try:

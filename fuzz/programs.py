@@ -27,7 +27,7 @@ MOST_ELEMENTS = 1 << 14
 UNFIT = frozenset((
     "dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm",  # random
     "svd", "linalg_svd", "linalg_eigh", "linalg_eig",  # vectors are defined up to a factor
-    "as_strided", "as_strided_scatter", "as_strided_copy",  # of a view: what lies outside it differs from torch, a known limit
+    "as_strided_scatter",  # torch passes its gradient where the part was replaced
 ))  # fmt: skip
 TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}
 
@@ -44,14 +44,18 @@ class Ref:
 
 @dataclass(frozen=True)
 class Call:
+    """outs: the numbers of the results.  writes: whether it is the operator's in-place method, on the first argument."""
+
     op: Op
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     outs: tuple[int, ...]
+    writes: bool = False
 
     def __str__(self) -> str:
         given = [repr(a) for a in self.args] + [f"{k}={v!r}" for k, v in self.kwargs.items()]
-        return f"{', '.join(f'v{k}' for k in self.outs)} = {where(self.op)}{self.op.name}({', '.join(given)})"
+        name = f"st.Tensor.{self.op.name}_" if self.writes else f"{where(self.op)}{self.op.name}"
+        return f"{', '.join(f'v{k}' for k in self.outs)} = {name}({', '.join(given)})"
 
 
 @dataclass
@@ -83,6 +87,8 @@ def where(op: Op) -> str:
 
 def torch_function(op: Op) -> Any:
     name = op.torch_name or op.name
+    if op.where == ("special",):
+        return getattr(torch.special, name)
     if "" in op.where and hasattr(torch, name):
         return getattr(torch, name)
     return getattr(torch.nn.functional, name) if "nn.functional" in op.where else getattr(torch.Tensor, name)
@@ -165,24 +171,31 @@ class _Drawing:
         args = tuple([self.operand(a, new) for a in args])
         kwargs = {k: self.operand(a, new) for k, a in kwargs.items()}
         values = TorchValues({**self.values, **{k: to_torch(a) for k, a in new.items()}})
-        outs = run_torch(op, args, kwargs, values)
+        writes = can_write(op, args) and self.draw(strategies.integers(0, 3)) == 3
+        outs = run_torch(op, args, kwargs, values, writes)
         if outs is None or not all(0 < o.numel() <= MOST_ELEMENTS for o in outs):
             return
         p = self.program
         p.inputs.update(new)
         p.count += len(new)
         numbers = tuple([p.new() for _ in outs])
-        p.calls.append(Call(op, args, kwargs, numbers))
+        p.calls.append(Call(op, args, kwargs, numbers, writes))
         self.values = values
         self.values.update(zip(numbers, outs))
 
 
-def run_torch(op: Op, args: Any, kwargs: Any, values: TorchValues) -> list[torch.Tensor] | None:
+def can_write(op: Op, args: tuple[Any, ...]) -> bool:
+    """Whether torch has the operator's in-place method for a call with these arguments."""
+    return bool(op.inplace) and bool(args) and isinstance(args[0], Ref) and hasattr(torch.Tensor, op.name + "_")
+
+
+def run_torch(op: Op, args: Any, kwargs: Any, values: TorchValues, writes: bool = False) -> list[torch.Tensor] | None:
     """torch's results, or None where torch refuses."""
     try:
+        function = getattr(torch.Tensor, op.name + "_") if writes else torch_function(op)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            out = torch_function(op)(*fill(args, values), **{k: fill(v, values) for k, v in kwargs.items()})
+            out = function(*fill(args, values), **{k: fill(v, values) for k, v in kwargs.items()})
     except (RuntimeError, TypeError, ValueError, IndexError, AssertionError, AttributeError):
         return None
     outs = list(out) if isinstance(out, (list, tuple)) else [out]

@@ -274,6 +274,8 @@ def inplace(op: Op) -> Callable[..., Any]:
         if mode.enabled:
             refuse_leaf_write(self)
         result = compute(self, *args, **kwargs)
+        if self.dtype.is_complex and result.dtype.kind == "f":
+            raise SpiralError(f"In-place {op.name} is not supported for complex tensors.")
         if result._fn is not None:
             _keep_old_value(result._fn, self)
         if op.inplace == "exact" and result.dtype is not self.dtype:

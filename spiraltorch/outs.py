@@ -56,7 +56,7 @@ def with_out(call: Long) -> Long:
         if out is None:
             return call(op, args, kwargs)
         targets = list(out) if isinstance(out, (list, tuple)) else [out]
-        _refuse(op, targets, [*args, *kwargs.values(), *targets])
+        _refuse(op.name, targets, [*args, *kwargs.values(), *targets])
         if op.out == "dtype" and kwargs.get("dtype") is None:
             kwargs["dtype"] = targets[0].dtype
         with no_grad():
@@ -66,7 +66,7 @@ def with_out(call: Long) -> Long:
             if len(results) != len(targets):
                 raise TypeError(f"{op.name}() has {len(results)} results, but out= has {len(targets)} tensors")
             for target, result in zip(targets, results):
-                _check(op, target, result, exact=several or op.out != "cast")
+                _check(op.name, target, result, exact=several or op.out != "cast")
             for target, result in zip(targets, results):
                 _put(target, result, op.name)
         return type(found)(targets) if several else out
@@ -74,23 +74,32 @@ def with_out(call: Long) -> Long:
     return apply
 
 
-def _refuse(op: Op, targets: Sequence[Any], values: Sequence[Any]) -> None:
+def write_out(name: str, given: Sequence[Any], targets: Sequence[Any], results: Sequence[Tensor]) -> None:
+    """What function ``name`` of the tensors ``given`` computed, put into ``targets`` of the same types."""
+    _refuse(name, targets, [*given, *targets])
+    with no_grad():
+        for target, result in zip(targets, results, strict=True):
+            _check(name, target, result, exact=True)
+            _put(target, result, name)
+
+
+def _refuse(name: str, targets: Sequence[Any], values: Sequence[Any]) -> None:
     for t in targets:
         if not isinstance(t, Tensor):
-            raise TypeError(f"{op.name}(): argument 'out' must be Tensor, not {type(t).__name__}")
+            raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(t).__name__}")
     if mode.enabled and any([isinstance(v, Tensor) and v.requires_grad for v in values]):
         raise SpiralError(
-            f"{op.name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+            f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
             "arguments requires grad."
         )
 
 
-def _check(op: Op, target: Tensor, result: Tensor, exact: bool) -> None:
+def _check(name: str, target: Tensor, result: Tensor, exact: bool) -> None:
     if exact and result.dtype is not target.dtype:
         raise SpiralError(
-            f"Expected out tensor to have dtype {result.dtype.name}, but got {target.dtype.name} instead (in {op.name})"
+            f"Expected out tensor to have dtype {result.dtype.name}, but got {target.dtype.name} instead (in {name})"
         )
-    refuse_cast(result, target, op.name)
+    refuse_cast(result, target, name)
 
 
 def _put(target: Tensor, result: Tensor, name: str) -> None:

@@ -82,6 +82,10 @@ def randint(
         low, high, size = 0, low, high
     no_more("randint", options)
     d = type_or(dtype, dtypes.int64)
+    if d.is_complex:
+        raise SpiralError("check_random_bounds handles only integral, floating-point and boolean types")
+    if d is dtypes.bool_ and int(high) > 2:
+        raise SpiralError("to - 1 is out of bounds for bool")
     node = draw(bodies.randint, size_of(size), generator, low=int(low), high=int(high), dtype=d)
     return made(node, device, requires_grad)
 
@@ -123,6 +127,8 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
         raise SpiralError("normal expects all elements of std >= 0.0")
     parts = [v._read() if isinstance(v, Tensor) else v for v in (mean, std)]
     d = type_or(dtype, dtypes.get_default_dtype())
+    if d.is_complex:
+        return (randn(tuple(size), generator=generator, dtype=d, device=device) * std + mean).requires_grad_(grad)  # type: ignore[no-any-return]
     return made(draw(bodies.normal, size_of((tuple(size),)), generator, *parts, dtype=d), device, grad)
 
 

@@ -15,15 +15,16 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
-from .dispatch import call, function, inplace, view_call
+from .dispatch import call, call_out, function, inplace, view_call
 from .errors import ShapeError, SpiralError
 from .ir import lang
 from .ops.registry import OPS
+from .outs import write_out
 from .tensor import Size, Tensor
 
 __all__ = [
     "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
-    "cartesian_prod", "index_put", "masked_select", "meshgrid", "narrow_copy", "nonzero", "repeat_interleave", "where",
+    "cartesian_prod", "index_put", "masked_select", "meshgrid", "nonzero", "repeat_interleave", "where",
 ]  # fmt: skip
 
 
@@ -105,11 +106,14 @@ def meshgrid(*tensors: Any, indexing: str = "ij") -> tuple[Tensor, ...]:
 # -- sizes that are data --------------------------------------------------------------------------------
 
 
-def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+def nonzero(input: Tensor, *, as_tuple: bool = False, out: Tensor | None = None) -> Any:
     """Positions of the elements that are not 0, one row each, or one tensor an axis (torch.nonzero).
 
     Looks at how many there are.
     """
+    if out is not None:
+        write_out("nonzero", [], [out], [nonzero(input)])
+        return out
     if as_tuple and not input.ndim:
         input = input.reshape(1)
     found = call(OPS["nonzero_static"], (input,), {"size": int(call(OPS["count_nonzero"], (input,)).item())})
@@ -128,7 +132,7 @@ def where(condition: Tensor, *branches: Any, **named: Any) -> Any:
     return _where(condition, *branches, **named)
 
 
-_where = function(OPS["where"])
+_where = function(OPS["where"], call_out)
 
 
 def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -167,11 +171,6 @@ def repeat_interleave(input: Tensor, repeats: Any = None, dim: int | None = None
 # -- small ones -----------------------------------------------------------------------------------------
 
 
-def narrow_copy(input: Tensor, dim: int, start: int, length: int) -> Tensor:
-    """:func:`narrow` in memory of its own (torch.narrow_copy)."""
-    return input.narrow(dim, start, length).clone()
-
-
 def index_put(
     input: Tensor, indices: Any, values: Tensor, accumulate: bool = False
 ) -> Tensor:
@@ -204,9 +203,13 @@ def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
 def _copying(name: str) -> Callable[..., Any]:
     """A view function whose results have memory of their own."""
 
-    def apply(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+    def apply(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         found = getattr(input, name)(*args, **kwargs) if name != "slice" else view_call(OPS["slice"], (input, *args), kwargs)
-        return tuple([t.clone() for t in found]) if isinstance(found, tuple) else found.clone()
+        several = isinstance(found, tuple)
+        if out is None:
+            return tuple([t.clone() for t in found]) if several else found.clone()
+        write_out(name + "_copy", [input], list(out) if several else [out], list(found) if several else [found])
+        return None if several else out
 
     apply.__name__ = apply.__qualname__ = name + "_copy"
     apply.__doc__ = f":func:`{name}` in memory of its own (torch.{name}_copy)."
@@ -216,7 +219,7 @@ def _copying(name: str) -> Callable[..., Any]:
 COPIES: dict[str, Any] = {
     f"{name}_copy": _copying(name)
     for name in (
-        "as_strided", "detach", "diagonal", "expand", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t",
+        "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t",
         "transpose", "unbind", "unfold", "unsqueeze", "view",
     )
 } | {"alias_copy": _copying("clone")}  # fmt: skip
@@ -224,5 +227,5 @@ COPIES: dict[str, Any] = {
 METHODS: dict[str, Any] = {
     "index_put": index_put, "index_put_": index_put_, "where": _where_method,
     "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "repeat_interleave": repeat_interleave,
-    "narrow_copy": narrow_copy,
+    "narrow_copy": COPIES["narrow_copy"],
 }  # fmt: skip

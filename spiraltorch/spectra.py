@@ -137,11 +137,10 @@ def istft(
     w = _window(window, width, n_fft, input)
     norm = "ortho" if normalized else None
     frames = x.transpose(-1, -2)
-    if half and not return_complex:
-        frames = _spectrum("fft_irfft", frames, n=n_fft, norm=norm)
-    else:
+    if return_complex:
         frames = _spectrum("fft_ifft", frames, n=n_fft, norm=norm)
-        frames = frames if return_complex else frames.real
+    else:  # the upper half of a full spectrum is not looked at
+        frames = _spectrum("fft_irfft", frames[..., : n_fft // 2 + 1], n=n_fft, norm=norm)
     count = frames.shape[1]
     total = n_fft + hop * (count - 1)
     signal = _overlap(frames * w, hop, total)

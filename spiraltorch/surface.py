@@ -16,6 +16,7 @@ from .ir import graph
 from .ir.node import cast
 from .ops.registry import OPS
 from .ops.registry import result_type as _result_type
+from .outs import write_result
 from .storage import computed_at_once
 from .tape import mode
 from .tensor import Tensor, from_node
@@ -161,8 +162,8 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
 
 
 def _converter(d: DType) -> Any:
-    def convert(self: Tensor) -> Tensor:
-        return self.to(d)
+    def convert(self: Tensor, memory_format: Any = layouts.preserve_format) -> Tensor:
+        return self.to(d, memory_format=memory_format)
 
     convert.__name__ = d.name
     convert.__doc__ = f"This tensor as {d.name}."
@@ -289,6 +290,16 @@ def _map_(self: Tensor, other: Tensor, function: Any) -> Tensor:
     return self.copy_(over_array(values))  # type: ignore[no-any-return]
 
 
+def _polygamma(self: Tensor, n: int) -> Tensor:
+    """The ``n``-th derivative of digamma (torch.Tensor.polygamma)."""
+    return call(OPS["polygamma"], (n, self))  # type: ignore[no-any-return]
+
+
+def _polygamma_(self: Tensor, n: int) -> Tensor:
+    """:func:`polygamma` written into this tensor (torch.Tensor.polygamma_)."""
+    return write_result(self, _polygamma(self, n), "polygamma_")
+
+
 def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     """This tensor's elements where ``condition`` is true, else those of ``other`` (torch.Tensor.where)."""
     return call(OPS["where"], (condition, self, other))  # type: ignore[no-any-return]
@@ -300,7 +311,7 @@ _NEVER = (
 
 _METHODS: dict[str, Any] = {
     "view_as": _shaped_like("view"), "reshape_as": _shaped_like("reshape"), "equal": equal, "allclose": allclose,
-    "where": _where,
+    "where": _where, "polygamma": _polygamma,
     "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
     "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
     "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,
@@ -314,7 +325,7 @@ _METHODS: dict[str, Any] = {
 
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
-    written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_}
+    written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "polygamma_": _polygamma_}
     for methods in (written, _METHODS, layouts.METHODS, shapes.METHODS, counts.METHODS, sampling.METHODS, factories.METHODS):
         for name, method in methods.items():
             setattr(Tensor, name, method)

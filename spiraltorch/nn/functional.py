@@ -177,6 +177,8 @@ def rrelu(
 ) -> Tensor:
     """``input`` where positive, else times a factor drawn from [lower, upper); without ``training`` their mean
     (torch.nn.functional.rrelu)."""
+    if lower > upper:
+        raise SpiralError("Lower bound should be less than or equal to the upper bound")
     if not training:
         return leaky_relu(input, (lower + upper) / 2, inplace)  # type: ignore[no-any-return]
     return _drawn(OPS["rrelu"], input, input.numel(), lower, upper, inplace=inplace)
@@ -210,6 +212,10 @@ def batch_norm(
 ) -> Tensor:
     """Normalised per channel; in training the running figures are moved towards the batch's, in place
     (torch.nn.functional.batch_norm)."""
+    if not input.numel():  # no figures are taken of nothing
+        out = input.clone()
+        out = out if weight is None else out * weight[0]
+        return out if bias is None else out + bias[0]
     if not training:
         if running_mean is None or running_var is None:
             raise SpiralError("Expected running_mean and running_var to be defined when training=False")

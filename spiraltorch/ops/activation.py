@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SpiralError
+from ..dtypes import bool_
+from ..errors import DtypeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
 from ..ir.node import Node, cast
@@ -58,7 +59,7 @@ def _logsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g / (1 + lang.exp(input))]
 
 
-@op("logsigmoid", operands=1, promote="arith", kinds="f", grad=_logsigmoid_grad, where=FUNCTIONAL, samples=s.unary())
+@op("logsigmoid", out="exact", operands=1, promote="arith", kinds="f", grad=_logsigmoid_grad, where=FUNCTIONAL, samples=s.unary())
 def logsigmoid(input: Node) -> Node:
     """``log(sigmoid(input))`` without overflow on the way.  (torch.nn.functional.logsigmoid)"""
     return lang.minimum(input, 0) - lang.log1p(lang.exp(-lang.absolute(input)))
@@ -143,7 +144,7 @@ def _gelu_inner(a: Node) -> Node:
     return _TANH_IN * (a + _TANH_CUBE * (a * a * a))
 
 
-@op("gelu", operands=1, promote="arith", kinds="f", grad=_gelu_grad, where=FUNCTIONAL,
+@op("gelu", out="exact", operands=1, promote="arith", kinds="f", grad=_gelu_grad, where=FUNCTIONAL,
     samples=s.more(s.ordinary(), s.ordinary(approximate="tanh")))  # fmt: skip
 def gelu(input: Node, approximate: str = "none") -> Node:
     """``input`` times the normal distribution's share below it, by erf or, with ``approximate='tanh'``,
@@ -171,7 +172,7 @@ def _softplus_grad(g: Node, out: Node, input: Node, beta: float = 1.0, threshold
     return [lang.where(lang.lt(number(threshold, input), scaled), g, g * logistic(scaled))]
 
 
-@op("softplus", operands=1, promote="arith", kinds="f", grad=_softplus_grad, where=FUNCTIONAL,
+@op("softplus", out="exact", operands=1, promote="arith", kinds="f", grad=_softplus_grad, where=FUNCTIONAL,
     samples=s.more(s.unary(), s.unary(beta=2.0, threshold=1.0)))  # fmt: skip
 def softplus(input: Node, beta: float = 1.0, threshold: float = 20.0) -> Node:
     """``log(1 + exp(beta * input)) / beta``; ``input`` itself above the threshold.  (torch.nn.functional.softplus)"""
@@ -191,10 +192,15 @@ def mish(input: Node) -> Node:
     return input * lang.tanh(log1p_exp(input))
 
 
-@op("softsign", operands=1, promote="float", kinds="f", where=FUNCTIONAL, samples=s.unary())
+def _refuse_bool(input: Node) -> None:
+    if input.dtype is bool_:
+        raise DtypeError("not implemented for 'bool'; convert first, e.g. x.float()")
+
+
+@op("softsign", operands=1, promote="float", kinds="fc", refuses=_refuse_bool, where=FUNCTIONAL, samples=s.unary())
 def softsign(input: Node) -> Node:
     """``input / (1 + |input|)``.  (torch.nn.functional.softsign)"""
-    return input / (1 + lang.absolute(input))
+    return lang.scaled(input, 1 / (1 + lang.absolute(input))) if input.dtype.kind == "c" else input / (1 + lang.absolute(input))
 
 
 def _hardsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
@@ -280,7 +286,7 @@ def _inner_gone(input: Node, lambd: float, value: Node) -> Node:
     return lang.where(lang.le(-k, input) & lang.le(input, k), 0, value)
 
 
-@op("hardshrink", operands=1, promote="arith", kinds="f", acc=False, grad=_hardshrink_grad, where=EVERYWHERE,
+@op("hardshrink", out="exact", operands=1, promote="arith", kinds="f", acc=False, grad=_hardshrink_grad, where=EVERYWHERE,
     samples=s.more(s.unary(), s.unary(lambd=1.0)))  # fmt: skip
 def hardshrink(input: Node, lambd: float = 0.5) -> Node:
     """``input`` outside -``lambd`` to ``lambd``, else 0.  (torch.nn.functional.hardshrink)"""
@@ -291,7 +297,7 @@ def _softshrink_grad(g: Node, out: Node, input: Node, lambd: float = 0.5) -> lis
     return [_inner_gone(input, lambd, g)]
 
 
-@op("softshrink", operands=1, promote="arith", kinds="f", grad=_softshrink_grad, where=FUNCTIONAL,
+@op("softshrink", out="exact", operands=1, promote="arith", kinds="f", grad=_softshrink_grad, where=FUNCTIONAL,
     samples=s.more(s.unary(), s.unary(lambd=1.0)))  # fmt: skip
 def softshrink(input: Node, lambd: float = 0.5) -> Node:
     """``input`` moved towards 0 by ``lambd``, and 0 where it would pass it.  (torch.nn.functional.softshrink)"""
@@ -302,7 +308,7 @@ def softshrink(input: Node, lambd: float = 0.5) -> Node:
     return lang.where(lang.le(-k, input) & lang.le(input, k), 0, moved)
 
 
-@op("tanhshrink", operands=1, promote="float", kinds="f", where=FUNCTIONAL, samples=s.unary())
+@op("tanhshrink", operands=1, promote="float", kinds="fc", refuses=_refuse_bool, where=FUNCTIONAL, samples=s.unary())
 def tanhshrink(input: Node) -> Node:
     """``input - tanh(input)``.  (torch.nn.functional.tanhshrink)"""
     return input - lang.tanh(input)

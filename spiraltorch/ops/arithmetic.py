@@ -45,6 +45,8 @@ def asinh(input: Node) -> Node:
 
 
 def _acosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
+    if input.dtype.kind != "c":
+        return [g * lang.rsqrt(input * input - 1)]  # below -1 too, as torch
     return [g * lang.rsqrt(input - 1) * lang.rsqrt(input + 1)]
 
 
@@ -90,7 +92,7 @@ _scaling("deg2rad", math.pi / 180, "Degrees as radians")
 _scaling("rad2deg", 180 / math.pi, "Radians as degrees")
 
 
-@op("frac", operands=1, promote="arith", kinds="f", inplace=True, samples=s.unary())
+@op("frac", out="exact", operands=1, promote="arith", kinds="f", inplace=True, samples=s.unary())
 def frac(input: Node) -> Node:
     """``input - trunc(input)``, with the sign of ``input``.  (torch.frac)"""
     return input - lang.trunc(input)

@@ -26,7 +26,7 @@ from .elementwise import number
 from .parts import as_strided_steps, diagonal, select
 from .parts import slice_ as slice_steps
 from .rearrange import cat, flipped, joined
-from .registry import op, result_type, wrap_dim
+from .registry import Op, op, raise_dtype, result_type, wrap_dim
 from .view import Steps, apply_steps, atleast_1d, atleast_2d, atleast_3d, sizes_of, write_through
 
 T = s.T
@@ -275,7 +275,7 @@ def diagonal_scatter(input: Node, src: Node, offset: int = 0, dim1: int = 0, dim
     return _replaced(input, diagonal(input.shape, offset, dim1, dim2), src, "diagonal")
 
 
-@op("as_strided_scatter", acc=False, saves="", samples=s.calls(
+@op("as_strided_scatter", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(12), T(3, 2), (3, 2), (4, 1)), s.call(T(3, 4), T(2, 2), (2, 2), (5, 2), 1)))  # fmt: skip
 def as_strided_scatter(
     input: Node, src: Node, size: Sequence[int], stride: Sequence[int], storage_offset: int | None = None
@@ -318,19 +318,25 @@ def _triangle_indices(rows: int, cols: int, offset: int, lower: bool) -> Node:
     return joined([graph.reshape(p, (1, count)) for p in parts], 0)
 
 
+def _integers(record: Op, dtype: dtypes.DType) -> dtypes.DType:
+    if dtype not in (dtypes.int64, dtypes.int32):
+        raise_dtype(record, dtype)
+    return dtype
+
+
 _TRIANGLES = s.calls(s.call(3, 4), s.call(3, 4, 1), s.call(4, 2, -1), s.call(0, 3), s.call(3, 3, -5), s.call(2, 3, 9))
 
 
 @op("tril_indices", where=(), differentiable=False, samples=_TRIANGLES)
 def tril_indices(row: int, col: int, offset: int = 0, *, dtype: dtypes.DType = dtypes.int64) -> Node:
     """Rows and columns of the elements on and below a diagonal, 2 x n.  (torch.tril_indices)"""
-    return cast(_triangle_indices(row, col, offset, True), dtype)
+    return cast(_triangle_indices(row, col, offset, True), _integers(tril_indices, dtype))
 
 
 @op("triu_indices", where=(), differentiable=False, samples=_TRIANGLES)
 def triu_indices(row: int, col: int, offset: int = 0, *, dtype: dtypes.DType = dtypes.int64) -> Node:
     """Rows and columns of the elements on and above a diagonal, 2 x n.  (torch.triu_indices)"""
-    return cast(_triangle_indices(row, col, offset, False), dtype)
+    return cast(_triangle_indices(row, col, offset, False), _integers(triu_indices, dtype))
 
 
 @op("nonzero_static", kinds="buifc", acc=False, differentiable=False, samples=s.calls(
@@ -353,7 +359,7 @@ def nonzero_static(input: Node, *, size: int, fill_value: int = -1) -> Node:
     return joined(columns, 1)
 
 
-@op("sum_to_size", acc=False, saves="", where=("Tensor",), samples=s.calls(
+@op("sum_to_size", kinds="buifc", acc=False, saves="", where=("Tensor",), samples=s.calls(
     s.call(T(2, 3), 1, 3), s.call(T(2, 3, 4), (3, 1)), s.call(T(2, 3), ()), s.call(T(2, 3), 2, 3)))  # fmt: skip
 def sum_to_size(input: Node, *size: Any) -> Node:
     """Summed over the axes that broadcasting from ``size`` would have made.  (torch.Tensor.sum_to_size)"""
@@ -364,7 +370,7 @@ def sum_to_size(input: Node, *size: Any) -> Node:
         fits = False
     if not fits:
         raise ShapeError(f"size {{{list(input.shape)}}} is not expandable to size {{{list(wanted)}}}.")
-    if wanted != input.shape and input.dtype.category < dtypes.FLOAT:
+    if (wanted != input.shape or not wanted) and input.dtype.category < dtypes.FLOAT:
         input = cast(input, dtypes.int64)
     return lang.unbroadcast(input, wanted)
 

@@ -83,7 +83,7 @@ def attend(q: Node, k: Node, v: Node, bias: Node | None, options: Options, kept:
     e, total, _ = _exponentials(q, k, bias, options)
     weights = e / total
     if kept is not None:
-        weights = weights * kept
+        weights = weights * cast(kept, weights.dtype)
     out = contract(_by_group(weights, v.shape[1]), "bhgqk", v, "bhke", "bhgqe")
     return graph.reshape(out, (*q.shape[:3], v.shape[3]))
 

@@ -73,7 +73,7 @@ def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-@op("avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
+@op("avg_pool2d", out="exact", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
     s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
     s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False),
@@ -85,7 +85,7 @@ def avg_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@op("avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(
+@op("avg_pool3d", out="exact", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 2, 4, 4, 6), 2), s.call(T(2, 5, 4, 7), (3, 2, 3), 2, (1, 1, 0)),
     s.call(T(1, 2, 5, 5, 4), 3, 2, 1, False, False), s.call(T(1, 2, 5, 6, 4), 3, 2, 1, True),
     s.call(T(1, 2, 4, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4, 4), 2)))  # fmt: skip

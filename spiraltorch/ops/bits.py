@@ -53,7 +53,11 @@ def copysign(input: Node, other: Node) -> Node:
     return joined_sign(graph.broadcast(input, shape), graph.broadcast(other, shape))
 
 
-@op("nextafter", operands=2, promote="arith", kinds="f", acc=False, differentiable=False, numbers="none", inplace=True,
+def _nextafter_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
+    return [lang.where(lang.eq(input, other), 0, g), graph.full(0, other.shape, g.dtype)]  # as torch has it
+
+
+@op("nextafter", operands=2, promote="arith", kinds="f", acc=False, grad=_nextafter_grad, numbers="none", inplace=True,
     samples=s.binary())  # fmt: skip
 def nextafter(input: Node, other: Node) -> Node:
     """The next number of the type from ``input`` towards ``other``.  (torch.nextafter)"""

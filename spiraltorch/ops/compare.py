@@ -12,6 +12,8 @@ In: nodes and numbers that broadcast.  Out: bool nodes, or elements picked from 
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 from .. import dtypes
@@ -28,9 +30,9 @@ from .registry import op, raise_dtype, result_type
 def _clamp_grad(g: Node, out: Node, input: Node, min: Any = None, max: Any = None) -> list[Node | None]:
     low = None if min is None else lang.lt(input, min)
     high = None if max is None else lang.lt(max, input)
-    outside = low if high is None else high if low is None else low | high
-    assert outside is not None
-    grads: list[Node | None] = [lang.where(outside, 0, g)]
+    held = [lang.le(min, input)] if min is not None else []
+    held += [lang.le(input, max)] if max is not None else []
+    grads: list[Node | None] = [lang.where(functools.reduce(operator.and_, held), g, 0)]  # none of a nan
     if low is not None and isinstance(min, Node):
         grads.append(lang.where(low if max is None else low & lang.lt(min, max), g, 0))
     if high is not None and isinstance(max, Node):
@@ -190,14 +192,14 @@ _bitwise("bitwise_or", "OR", "or")
 _bitwise("bitwise_xor", "XOR", "exclusive or")
 
 
-@op("bitwise_not", operands=1, promote="arith", kinds="bui", row="NOT", differentiable=False, inplace=True,
+@op("bitwise_not", out="exact", operands=1, promote="arith", kinds="bui", row="NOT", differentiable=False, inplace=True,
     samples=s.unary())  # fmt: skip
 def bitwise_not(input: Node) -> Node:
     """All bits flipped; for bool the logical *not*.  (torch.bitwise_not)"""
     return lang.not_(input)
 
 
-@op("where", kinds="buifc", saves=("condition",), acc=False, where=("",), samples=s.calls(
+@op("where", out="exact", kinds="buifc", saves=("condition",), acc=False, where=("",), samples=s.calls(
     s.call(s.T(2, 3, fill="mask"), s.T(2, 3), s.T(2, 3)), s.call(s.T(3, fill="mask"), s.T(2, 1), s.T()),
     s.call(s.T(fill="mask"), s.T(2, 3), 0.5), s.call(s.T(2, 3, fill="mask"), 1, s.T(3)),
     s.call(s.T(2, 3, fill="mask"), 1.0, 2.0), s.call(s.T(0, 3, fill="mask"), s.T(3), s.T(1)),

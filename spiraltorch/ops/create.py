@@ -20,7 +20,7 @@ from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const
 from . import samples as s
-from .registry import op
+from .registry import op, raise_dtype
 from .view import sizes_of
 
 T = s.T
@@ -111,6 +111,12 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DT
         raise SpiralError("upper bound and lower bound inconsistent with step sign")
     whole = all(isinstance(v, int) for v in (start, end, step))
     target = dtype or (dtypes.int64 if whole else dtypes.get_default_dtype())
+    if target is dtypes.bool_:
+        raise_dtype(arange, target)
+    if target.category == dtypes.INT and not whole:  # the ends and the step count as integers
+        start, end, step, whole = int(start), int(end), int(step), True
+        if step == 0:
+            raise ValueError("step must be nonzero")
     at = graph.iota((math.ceil((end - start) / step),), 0)
     if whole:
         return cast(lang.add(lang.mul(at, step), start) if start else lang.mul(at, step), target)
@@ -127,12 +133,17 @@ def linspace(start: float, end: float, steps: int, *, dtype: DType | None = None
     if steps < 0:
         raise SpiralError("number of steps must be non-negative")
     at = graph.iota((steps,), 0)
+    target = dtype or dtypes.get_default_dtype()
+    if target is dtypes.bool_ and steps > 1:
+        raise_dtype(linspace, target)
+    if target.category == dtypes.INT:  # the ends count as integers
+        start, end = int(start), int(end)
     gap = (float(end) - float(start)) / max(1, steps - 1)
     first, last, by = (const(float(v), dtypes.float64, static=False) for v in (start, end, gap))
     near = lang.lt(at, steps // 2) if steps > 1 else lang.le(at, 0)  # counted from the nearer end: exact at both
     up = lang.mul(cast(at, dtypes.float64), by) + first
     down = last - lang.mul(cast((steps - 1) - at, dtypes.float64), by)
-    return cast(lang.where(near, up, down), dtype or dtypes.get_default_dtype())
+    return cast(lang.where(near, up, down), target)
 
 
 @op(
@@ -153,6 +164,10 @@ def eye(n: int, m: int | None = None, *, dtype: DType | None = None) -> Node:
 def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype: DType | None = None) -> Node:
     """``base`` to the power of ``steps`` numbers at equal distances from ``start`` to ``end``.  (torch.logspace)"""
     target = dtype or dtypes.get_default_dtype()
+    if target is dtypes.bool_ and steps > 1:
+        raise_dtype(logspace, target)
+    if target.category == dtypes.INT:
+        start, end = int(start), int(end)
     powers = linspace.body(start, end, steps, dtype=dtypes.float64)
     return cast(lang.pow_(const(float(base), dtypes.float64, static=False), powers), target)
 

@@ -28,20 +28,20 @@ def length(x: Node, p: float, axis: int, keepdim: bool = False) -> Node:
     """``sum(|x| ** p) ** (1 / p)`` along ``axis``, with gradient 0 where it is 0."""
     size = lang.absolute(x)
     if p == 0:
-        return fold("add", cast(lang.ne(x, 0), x.dtype), axis, keepdim)
+        return fold("add", cast(lang.ne(x, 0), size.dtype), axis, keepdim)
     if p == 1:
         return fold("add", size, axis, keepdim)
     if p == float("inf"):
         return fold("max", size, axis, keepdim)
     if p == 2:
-        total = fold("add", x * x, axis, keepdim)
+        total = fold("add", lang.size_squared(x), axis, keepdim)
         none = lang.eq(total, 0)
         return lang.where(none, 0, lang.sqrt(lang.where(none, 1, total)))
     nothing = lang.eq(size, 0)
-    power = lang.where(nothing, 0, lang.pow_(lang.where(nothing, 1, size), number(p, x)))
+    power = lang.where(nothing, 0, lang.pow_(lang.where(nothing, 1, size), number(p, size)))
     total = fold("add", power, axis, keepdim)
     none = lang.eq(total, 0)
-    return lang.where(none, 0, lang.pow_(lang.where(none, 1, total), number(1 / p, x)))
+    return lang.where(none, 0, lang.pow_(lang.where(none, 1, total), number(1 / p, size)))
 
 
 _PAIRS = s.calls(
@@ -79,7 +79,7 @@ def between(x1: Node, x2: Node, p: float, eps: float, keepdim: bool = False) -> 
     return length(apart, float(p), len(apart.shape) - 1, keepdim)
 
 
-@op("pairwise_distance", operands=2, promote="arith", kinds="uif", where=("", "nn.functional"), tolerance=1e-4,
+@op("pairwise_distance", operands=2, promote="arith", kinds="uifc", where=("", "nn.functional"), tolerance=1e-4,
     samples=s.more(_PAIRS, s.calls(s.call(T(4, 3), T(4, 3), 1), s.call(T(4, 3), T(4, 3), 3.5, 0.1, True),
     s.call(T(4, 3), T(3), float("inf")), s.call(T(4, 3), T(3), 0))))  # fmt: skip
 def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Node:

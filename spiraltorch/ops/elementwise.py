@@ -123,14 +123,16 @@ def floor_quotient(a: Node, b: Node) -> Node:
     return lang.floor(lang.where(lang.eq(b, 0), a / b, whole))  # FLOOR last: it stops the gradient
 
 
-@op("div", kinds="buifc", operands=2, promote="arith", aliases=("divide",), row="DIV", inplace=True, samples=s.more(
+@op("div", kinds="buifc", acc=False, operands=2, promote="arith", aliases=("divide",), row="DIV", inplace=True, samples=s.more(
     s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
     s.binary(second="positive", rounding_mode="trunc")))  # fmt: skip
 def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
     """``input / other``, broadcast; integers give floats.  ``rounding_mode`` 'trunc' or 'floor' rounds the
     quotient and keeps integers; its gradient is zero.  (torch.div)"""
+    a, b = (cast(v, v.dtype.acc) for v in (floating(input), floating(other)))
+    quotient = cast(lang.row("DIV", a, b), floating(input).dtype)  # what is cut is the rounded one
     if rounding_mode is None:
-        return lang.row("DIV", floating(input), floating(other))
+        return quotient
     if rounding_mode not in ("trunc", "floor"):
         raise SpiralError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
@@ -138,10 +140,10 @@ def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
     if input.dtype.kind in "bc":
         raise_dtype(div, input.dtype)
     if rounding_mode == "floor":
-        return floor_quotient(input, other)
+        return cast(floor_quotient(cast(input, input.dtype.acc), cast(other, other.dtype.acc)), input.dtype)
     if input.dtype.category < FLOAT:
         return lang.row("IDIV", input, other)
-    return lang.trunc(lang.row("DIV", input, other))
+    return lang.trunc(quotient)
 
 
 @op("true_divide", operands=2, promote="float", row="DIV", kinds="fc", inplace=True, samples=s.binary(second="positive"))
@@ -346,7 +348,7 @@ def square(input: Node) -> Node:
     return lang.row("MUL", input, input)
 
 
-@op("neg", operands=1, aliases=("negative",), promote="arith",
+@op("neg", out="exact", operands=1, aliases=("negative",), promote="arith",
     kinds="uifc", row="NEG", acc=False, inplace=True, samples=s.unary())  # fmt: skip
 def neg(input: Node) -> Node:
     """``-input``; unsigned integers wrap; not for bool.  (torch.neg)"""
@@ -360,7 +362,7 @@ def abs_(input: Node) -> Node:
     return lang.absolute(input)
 
 
-@op("sign", acc=False, grad=zero_gradient, saves="", inplace=True, samples=s.unary())
+@op("sign", out="exact", acc=False, grad=zero_gradient, saves="", inplace=True, samples=s.unary())
 def sign(input: Node) -> Node:
     """-1, 0 or 1 with the type of ``input``; 0 for nan.  (torch.sign)"""
     return lang.sign(input)
@@ -374,7 +376,7 @@ def _rounding(name: str, meaning: str) -> None:
 
     body.__name__ = name
     body.__doc__ = f"{meaning}; integers stay as they are.  (torch.{name})"
-    op(name, operands=1, promote="arith", kinds="uif", acc=False, grad=zero_gradient, saves="", inplace=True,
+    op(name, operands=1, promote="arith", kinds="uif", acc=False, grad=zero_gradient, saves="", inplace=True, out="exact",
        aliases=("fix",) if name == "trunc" else (), samples=s.unary())(body)  # fmt: skip
 
 
@@ -383,7 +385,7 @@ _rounding("ceil", "The smallest integer not below each element")
 _rounding("trunc", "The integer part of each element")
 
 
-@op("round", operands=1, aliases=("special.round",), promote="arith", kinds="uif", grad=zero_gradient, saves="", inplace=True,
+@op("round", out="exact", operands=1, aliases=("special.round",), promote="arith", kinds="uif", grad=zero_gradient, saves="", inplace=True,
     samples=s.more(s.unary(), s.unary(decimals=2), s.unary(decimals=-1)))  # fmt: skip
 def round_(input: Node, *, decimals: int = 0) -> Node:
     """Nearest integer, halves to even; or nearest multiple of ``10 ** -decimals``.  (torch.round)"""
@@ -431,9 +433,11 @@ def to_dtype(input: Node, dtype: DType) -> Node:
     return cast(input, dtype)
 
 
-@op("nan_to_num", acc=False, out="exact", inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
+@op("nan_to_num", kinds="buifc", acc=False, out="exact", inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
 def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Node:
     """nan, inf and -inf replaced: by 0 and the type's largest and smallest number unless said.  (torch.nan_to_num)"""
+    if input.dtype.kind == "c":
+        return lang.complex_(*[nan_to_num.body(part, nan, posinf, neginf) for part in (lang.real(input), lang.imag(input))])
     if input.dtype.kind != "f":
         return input
     most = float(dtypes_limits(input).max)
@@ -479,9 +483,13 @@ def _logaddexp_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node |
     return [g / (1 + lang.exp(other - input)), g / (1 + lang.exp(input - other))]
 
 
-@op("logaddexp", operands=2, numbers="none", promote="arith", kinds="f", grad=_logaddexp_grad, samples=s.binary())
+@op("logaddexp", operands=2, numbers="none", promote="arith", kinds="fc", grad=_logaddexp_grad, samples=s.binary())
 def logaddexp(input: Node, other: Node) -> Node:
     """``log(exp(input) + exp(other))`` without overflow on the way.  (torch.logaddexp)"""
+    if input.dtype.kind == "c":
+        first = lang.lt(lang.real(other), lang.real(input))
+        large, small = lang.where(first, input, other), lang.where(first, other, input)
+        return large + lang.log1p(lang.exp(small - large))
     large = lang.maximum(input, other)
     total = large + lang.log1p(lang.exp(-lang.absolute(input - other)))
     return lang.where(lang.eq(input, other) & lang.eq(lang.absolute(input), float("inf")), large, total)

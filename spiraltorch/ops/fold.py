@@ -76,7 +76,7 @@ def _columns(kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> _Col
     return c
 
 
-@op("unfold_windows", acc=False, saves="", where=(), samples=s.calls(
+@op("unfold_windows", kinds="buifc", acc=False, saves="", where=(), samples=s.calls(
     s.call(T(2, 3, 4, 5), 2), s.call(T(2, 3, 6, 7), (2, 3), 2, 1, 2), s.call(T(3, 4, 5), (3, 1), padding=(1, 0)),
     s.call(T(0, 3, 4, 5), 2)))  # fmt: skip
 def unfold_windows(input: Node, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1) -> Node:
@@ -87,7 +87,7 @@ def unfold_windows(input: Node, kernel_size: Ints, dilation: Ints = 1, padding: 
             "Expected 3D or 4D (batch mode) tensor with possibly 0 batch size and other non-zero dimensions for input, "
             f"but got: {list(input.shape)}"
         )
-    if input.dtype.kind not in "fb":
+    if input.dtype.kind not in "fbc":
         raise_dtype(unfold_windows, input.dtype)
     c = _columns(kernel_size, dilation, padding, stride)
     if any(n < 1 for n in c.counts(input.shape[-2:])):
@@ -202,7 +202,7 @@ def max_unpool(input: Node, indices: Node, rank: int, kernel_size: Ints, stride:
             f"Expected shape of indices to be same as that of the input tensor ({list(input.shape)}) but got indices "
             f"tensor with shape: {list(indices.shape)}"
         )
-    if input.dtype is dtypes.bool_:
+    if input.dtype.kind != "f":
         raise_dtype(max_unpool, input.dtype)
     lead = input.shape[: len(input.shape) - rank]
     volume = math.prod(spatial)

@@ -183,7 +183,12 @@ def _mvlgamma_grad(g: Node, out: Node, input: Node, p: int) -> list[Node | None]
     return [g * total]
 
 
-@op("mvlgamma", operands=1, promote="float", kinds="f", acc="double", grad=_mvlgamma_grad, inplace=True,
+def _refuse_bool(input: Node) -> None:
+    if input.dtype is dtypes.bool_:
+        raise SpiralError("The input tensor may not be a boolean tensor.")
+
+
+@op("mvlgamma", operands=1, promote="float", kinds="f", refuses=_refuse_bool, acc="double", grad=_mvlgamma_grad, inplace=True,
     aliases=("special.multigammaln",), samples=s.calls(
     s.call(s.T(2, 3, fill="positive"), 1), s.call(s.T(4, dtype=dtypes.float64, fill="positive"), p=2), s.call(s.T(0, 3), 3),
     s.call(s.T(fill="positive"), 2)))  # fmt: skip

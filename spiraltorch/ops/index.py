@@ -223,7 +223,7 @@ def embedding(input: Node, weight: Node, padding_idx: int | None = None, max_nor
     return graph.gather(weight, cast(input, dtypes.int64), 0)
 
 
-@op("take_along_dim", kinds="buifc", saves=("indices",), acc=False, samples=s.calls(
+@op("take_along_dim", out="exact", kinds="buifc", saves=("indices",), acc=False, samples=s.calls(
     s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0),
     s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
 def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
@@ -241,6 +241,7 @@ def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
     common = list(lang.shapes_broadcast([tuple(n for n, _ in with_one), tuple(k for _, k in with_one)]))
     wide, places = list(common), list(common)
     wide[axis], places[axis] = input.shape[axis], at.shape[axis]
+    at = lang.where(lang.lt(at, 0), at + input.shape[axis], at)
     return graph.gather_along(graph.expand(input, tuple(wide)), graph.expand(at, tuple(places)), axis)
 
 

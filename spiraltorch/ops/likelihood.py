@@ -16,11 +16,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..dtypes import FLOAT
+from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node
 from . import samples as s
 from .elementwise import floating, number
-from .loss import check_reduction, reduced
+from .loss import check_reduction, reduced, required
 from .registry import op
 
 T = s.T
@@ -61,12 +63,18 @@ def _normals(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("gaussian_nll_loss", operands=3, promote="float", kinds="f", where=WHERE, tolerance=1e-4,
+def _refuse_integers(input: Any, target: Any, var: Any) -> None:
+    if isinstance(var, Node) and var.dtype.category < FLOAT:
+        raise SpiralError(f"result type float32 can't be cast to the desired output type {var.dtype.name}")
+
+
+@op("gaussian_nll_loss", operands=3, promote="float", kinds="f", refuses=_refuse_integers, where=WHERE, tolerance=1e-4,
     samples=s.more(_normals(), _normals(full=True), _normals(eps=0.9)))  # fmt: skip
 def gaussian_nll_loss(input: Node, target: Node, var: Node, full: bool = False, eps: float = 1e-6,
                       reduction: str = "mean") -> Node:  # fmt: skip
     """``(log(var) + (input - target) ** 2 / var) / 2``, reduced; ``var`` (the input's shape, or without or with size 1
-    for one axis, or a number) counts as at least ``eps``; ``full`` adds ``log(2 * pi) / 2``.
+    for one axis, or a number) counts as at least ``eps``; ``full`` adds ``log(2 * pi) / 2``.  Raises ValueError, for whoever
+    looks, where ``var`` is negative.
     (torch.nn.functional.gaussian_nll_loss)"""
     if var.op == "CONST":  # a number
         if var.arg.value < 0:
@@ -78,8 +86,10 @@ def gaussian_nll_loss(input: Node, target: Node, var: Node, full: bool = False, 
         elif len(var.shape) != len(input.shape) or sum([b for a, b in zip(input.shape, var.shape) if a != b]) != 1:
             raise ValueError("var is of incorrect size")
     check_reduction(reduction)
+    holds = lang.le(0, var)
     least = number(eps, var)
     var = lang.where(lang.lt(var, least), var - lang.detach(var) + least, var)  # the gradient passes the limit
     apart = input - target
     loss = 0.5 * (lang.log(var) + apart * apart / var)
-    return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    loss = reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
+    return required(loss, holds, "ValueError", "var has negative entry/entries")

@@ -198,7 +198,7 @@ def orgqr(input: Node, tau: Node) -> Node:
     return eye(input.shape, input.dtype) - mm(v, t, first)
 
 
-@op("ormqr", kinds=KINDS, acc=False, samples=s.calls(
+@op("ormqr", out="exact", kinds=KINDS, acc=False, samples=s.calls(
     s.call(T(4, 3), T(3, fill="unit"), T(4, 2)), s.call(T(4, 3), T(3, fill="unit"), T(2, 4), left=False),
     s.call(T(4, 3), T(3, fill="unit"), T(4, 2), transpose=True)))  # fmt: skip
 def ormqr(input: Node, tau: Node, other: Node, left: bool = True, transpose: bool = False) -> Node:
@@ -322,7 +322,7 @@ def svd(input: Node, some: bool = True, compute_uv: bool = True) -> tuple[Node, 
     return u, sizes, h(vh)
 
 
-@op("linalg_svdvals", kinds=KINDS, acc=False, where=(), aliases=("linalg.svdvals",), torch_name="linalg.svdvals", samples=_ANY)
+@op("linalg_svdvals", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.svdvals",), torch_name="linalg.svdvals", samples=_ANY)
 def svdvals(A: Node, *, driver: str | None = None) -> Node:
     """The singular values, falling.  (torch.linalg.svdvals)"""
     matrices("linalg.svdvals", A)
@@ -350,7 +350,7 @@ def eigh(A: Node, UPLO: str = "L") -> tuple[Node, Node]:
     return lang.real(w), v
 
 
-@op("linalg_eigvalsh", kinds=KINDS, acc=False, where=(), aliases=("linalg.eigvalsh",), torch_name="linalg.eigvalsh",
+@op("linalg_eigvalsh", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.eigvalsh",), torch_name="linalg.eigvalsh",
     samples=_HERMITIAN)  # fmt: skip
 def eigvalsh(A: Node, UPLO: str = "L") -> Node:
     """The eigenvalues of Hermitian matrices, rising.  (torch.linalg.eigvalsh)"""

@@ -33,7 +33,7 @@ def _vector_norm_grad(g: Node, out: Node, x: Node, ord: Any = 2, dim: Dims = Non
     return sized.grad(g, out, x, ord, dim, keepdim, dtype=dtype)
 
 
-@op("linalg_vector_norm", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.vector_norm",),
+@op("linalg_vector_norm", out="exact", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.vector_norm",),
     torch_name="linalg.vector_norm", grad=_vector_norm_grad, samples=s.calls(
     s.call(T(2, 3)), s.call(T(2, 3), 1, 1), s.call(T(2, 3), INF, (0, 1), True), s.call(T(4), 0), s.call(T(2, 3), 2.5)))  # fmt: skip
 def vector_norm(x: Node, ord: Any = 2, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None) -> Node:
@@ -85,7 +85,7 @@ _MATRICES = s.calls(
 )  # fmt: skip
 
 
-@op("linalg_matrix_norm", kinds=KINDS, acc=False, where=(), aliases=("linalg.matrix_norm",), torch_name="linalg.matrix_norm",
+@op("linalg_matrix_norm", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.matrix_norm",), torch_name="linalg.matrix_norm",
     samples=_MATRICES)  # fmt: skip
 def matrix_norm(
     A: Node, ord: Any = "fro", dim: Sequence[int] = (-2, -1), keepdim: bool = False, *, dtype: DType | None = None
@@ -95,7 +95,8 @@ def matrix_norm(
     return _matrix_norm(A, ord, dim, keepdim, dtype)
 
 
-@op("linalg_norm", kinds=KINDS, acc=False, where=(), aliases=("linalg.norm",), torch_name="linalg.norm", samples=s.more(_MATRICES, s.calls(
+@op("linalg_norm", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.norm",), torch_name="linalg.norm",
+    samples=s.more(_MATRICES, s.calls(
     s.call(T(2, 3, 4)), s.call(T(4), 3), s.call(T(2, 3), None, 1), s.call(T()), s.call(T(2, 3), 1, -1))))  # fmt: skip
 def linalg_norm(
     A: Node, ord: Any = None, dim: Dims = None, keepdim: bool = False, *, dtype: DType | None = None
@@ -163,7 +164,7 @@ def _vectors(name: str, a: Node, b: Node, dim: int | None) -> tuple[Node, Node, 
     return graph.broadcast(a, shape), graph.broadcast(b, shape), axis
 
 
-@op("cross", operands=2, promote="arith", kinds="uifc", samples=s.calls(
+@op("cross", out="exact", operands=2, promote="arith", kinds="uifc", samples=s.calls(
     s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3), 1), s.call(T(3, 2), T(3, 2)), s.call(T(2, 3), T(1, 3), dim=-1)))  # fmt: skip
 def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     """The vector product along ``dim`` of size 3 (None: the first such axis).  (torch.cross)"""
@@ -171,7 +172,7 @@ def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     return _cross(a, b, axis)
 
 
-@op("linalg_cross", operands=2, promote="arith", kinds="uifc", where=(), aliases=("linalg.cross",), torch_name="linalg.cross",
+@op("linalg_cross", out="exact", operands=2, promote="arith", kinds="uifc", where=(), aliases=("linalg.cross",), torch_name="linalg.cross",
     samples=s.calls(s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3)), s.call(T(3, 2), T(3, 1), dim=0)))  # fmt: skip
 def linalg_cross(input: Node, other: Node, *, dim: int = -1) -> Node:
     """The vector product along ``dim`` of size 3.  (torch.linalg.cross)"""
@@ -179,7 +180,7 @@ def linalg_cross(input: Node, other: Node, *, dim: int = -1) -> Node:
     return _cross(a, b, axis)
 
 
-@op("linalg_vecdot", kinds=KINDS, acc=False, where=(), aliases=("linalg.vecdot",), torch_name="linalg.vecdot",
+@op("linalg_vecdot", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.vecdot",), torch_name="linalg.vecdot",
     samples=s.calls(s.call(T(2, 3), T(2, 3)), s.call(T(2, 3), T(3)), s.call(T(2, 3), T(2, 3), dim=0)))  # fmt: skip
 def vecdot(x: Node, y: Node, *, dim: int = -1) -> Node:
     """``sum(conj(x) * y)`` along ``dim``, broadcast.  (torch.linalg.vecdot)"""
@@ -265,6 +266,8 @@ def vander(x: Node, *, N: int | None = None) -> Node:
 
     if not x.shape:
         x = graph.reshape(x, (1,))
+    if x.dtype is dtypes.bool_:
+        raise SpiralError("linalg.vander supports floating point, complex, and integer tensors, but got Bool")
     if N is not None and N <= 1:
         raise SpiralError(f"N must be greater than 1, not {N}")
     if x.dtype.category < dtypes.FLOAT:

@@ -69,7 +69,7 @@ _SYSTEMS = s.calls(
 )  # fmt: skip
 
 
-@op("linalg_solve", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve",), torch_name="linalg.solve",
+@op("linalg_solve", out="exact", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve",), torch_name="linalg.solve",
     samples=_SYSTEMS)  # fmt: skip
 def solve(A: Node, B: Node, *, left: bool = True) -> Node:
     """X of A X = B (of X A = B for ``left`` False); B is a matrix or a vector a matrix.  Raises LinAlgError, a
@@ -91,7 +91,7 @@ def solve_ex(A: Node, B: Node, *, left: bool = True, check_errors: bool = False)
     return _back(x, vector, left), whole(info_of(info))
 
 
-@op("linalg_solve_triangular", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve_triangular",),
+@op("linalg_solve_triangular", out="exact", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve_triangular",),
     torch_name="linalg.solve_triangular", samples=s.calls(
     s.call(definite(), T(3, 2), upper=True), s.call(definite(2), T(3, 1), upper=False),
     s.call(definite(), T(2, 3), upper=False, left=False),
@@ -136,7 +136,7 @@ def _lu_solved(name: str, lu: Node, pivots: Node, b: Node, left: bool, adjoint: 
     return back_substituted(up, back_substituted(low, mm(t(p), b), False, True), True)
 
 
-@op("linalg_lu_solve", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_solve",), torch_name="linalg.lu_solve",
+@op("linalg_lu_solve", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_solve",), torch_name="linalg.lu_solve",
     samples=s.calls(s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2)),
     s.call(definite(2), T(2, 3, fill="ones", dtype=dtypes.int32), T(2, 2, 3), left=False),
     s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2), adjoint=True)))  # fmt: skip
@@ -145,7 +145,7 @@ def lu_solve(LU: Node, pivots: Node, B: Node, *, left: bool = True, adjoint: boo
     return _lu_solved("linalg.lu_solve", LU, pivots, B, left, adjoint)
 
 
-@op("lu_solve", kinds=KINDS, acc=False, samples=s.calls(
+@op("lu_solve", out="exact", kinds=KINDS, acc=False, samples=s.calls(
     s.call(T(3, 2), definite(), T(3, fill="ones", dtype=dtypes.int32))))  # fmt: skip
 def old_lu_solve(b: Node, LU_data: Node, LU_pivots: Node) -> Node:
     """X of A X = b, given what lu_factor made of A.  (torch.lu_solve)"""
@@ -157,7 +157,7 @@ def old_lu_solve(b: Node, LU_data: Node, LU_pivots: Node) -> Node:
 _SQUARE = s.calls(s.call(definite()), s.call(definite(2)), s.call(T(0, 3, 3)), s.call(T(0, 0)))
 
 
-@op("inverse", kinds=KINDS, acc=False, saves="io", aliases=("linalg.inv",), samples=_SQUARE)
+@op("inverse", out="exact", kinds=KINDS, acc=False, saves="io", aliases=("linalg.inv",), samples=_SQUARE)
 def inverse(input: Node) -> Node:
     """The inverse of square matrices.  Raises LinAlgError, a RuntimeError, for singular ones.  (torch.linalg.inv)"""
     matrices("linalg.inv", input, square=True)
@@ -274,7 +274,7 @@ def lstsq(A: Node, B: Node, rcond: float | None = None, *, driver: str | None = 
 # -- powers and functions -------------------------------------------------------------------------------
 
 
-@op("matrix_power", kinds=KINDS, acc=False, aliases=("linalg.matrix_power",), samples=s.calls(
+@op("matrix_power", out="exact", kinds=KINDS, acc=False, aliases=("linalg.matrix_power",), samples=s.calls(
     s.call(square(), 3), s.call(square(2), 0), s.call(square(), 1), s.call(definite(), -2), s.call(T(0, 0), 2)))  # fmt: skip
 def matrix_power(input: Node, n: int) -> Node:
     """The ``n``-th power of square matrices, for negative ``n`` of the inverse.  (torch.linalg.matrix_power)"""
@@ -364,7 +364,7 @@ def ldl_factor_ex(A: Node, *, hermitian: bool = False, check_errors: bool = Fals
     return _ldl("linalg.ldl_factor_ex", A, hermitian)
 
 
-@op("linalg_ldl_solve", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_solve",), torch_name="linalg.ldl_solve",
+@op("linalg_ldl_solve", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_solve",), torch_name="linalg.ldl_solve",
     differentiable=False, samples=s.calls(s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2))))  # fmt: skip
 def ldl_solve(LD: Node, pivots: Node, B: Node, *, hermitian: bool = False) -> Node:
     """X of A X = B, given what ldl_factor made of A.  (torch.linalg.ldl_solve)"""

@@ -42,14 +42,25 @@ def reduced(loss: Node, reduction: str) -> Node:
     check_reduction(reduction)
     if reduction == "none":
         return loss
-    total = fold("add", loss if loss.dtype.kind == "f" else cast(loss, dtypes.int64), None)
+    total = fold("add", loss if loss.dtype.kind in "fc" else cast(loss, dtypes.int64), None)
     if reduction == "sum":
         return total
-    if loss.dtype.kind != "f":
+    if loss.dtype.kind not in "fc":
         raise SpiralError(
             f"mean(): input dtype must be either a floating point or complex dtype. Got: {loss.dtype.name}"
         )
     return total / size_of(loss, range(len(loss.shape)))
+
+
+def required(loss: Node, holds: Node, error: str, message: str) -> Node:
+    """``loss``, which whoever looks at it gets only where ``holds`` is true everywhere, else the error."""
+    if not holds.size:
+        return loss
+    return graph.call("checks.require", (loss, fold("min", holds, None)), loss.shape, loss.dtype, error, message)
+
+
+def _inside(x: Node) -> Node:
+    return lang.le(0, x) & lang.le(x, 1)
 
 
 def spread(g: Node, shape: tuple[int, ...], reduction: str) -> Node:
@@ -104,7 +115,7 @@ def mse_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node
     return _weighted_mean(d * d, weight, input, reduction)
 
 
-@op("l1_loss", operands=2, promote="arith", kinds="uif", where=WHERE,
+@op("l1_loss", operands=2, promote="arith", kinds="uifc", where=WHERE,
     samples=s.more(_pairs(), _WEIGHTED))  # fmt: skip
 def l1_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node | None = None) -> Node:
     """``|input - target|``, times ``weight`` of the input's shape, reduced.  (torch.nn.functional.l1_loss)"""
@@ -115,7 +126,7 @@ def l1_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node 
     "smooth_l1_loss",
     operands=2,
     promote="arith",
-    kinds="uif",
+    kinds="uifc",
     where=WHERE,
     samples=s.more(_pairs(), _pairs(beta=0.3), _pairs(beta=0)),
 )
@@ -127,8 +138,8 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     d = lang.absolute(input - target)
     if beta == 0:
         return reduced(d, reduction)
-    if d.dtype.kind != "f":
-        raise_dtype(smooth_l1_loss, d.dtype)
+    if input.dtype.kind != "f":
+        raise_dtype(smooth_l1_loss, input.dtype)
     b = number(beta, d)
     return reduced(lang.where(lang.lt(d, b), 0.5 * d * d / b, d - 0.5 * b), reduction)
 
@@ -178,12 +189,15 @@ _BCE = s.calls(
 @op("binary_cross_entropy", grad=_bce_grad, where=WHERE, samples=_BCE)
 def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean") -> Node:
     """``-(target * log(input) + (1 - target) * log(1 - input))`` times ``weight``, reduced; logarithms are at least
-    -100.  (torch.nn.functional.binary_cross_entropy)"""
+    -100.  Raises RuntimeError, for whoever looks, where an input or a target is not in 0 to 1.
+    (torch.nn.functional.binary_cross_entropy)"""
     _same_size("binary_cross_entropy", input, target)
     if input.dtype.kind != "f":
         raise_dtype(binary_cross_entropy, input.dtype)
     yes, no = lang.maximum(lang.log(input), -100.0), lang.maximum(lang.log(1 - input), -100.0)
-    return reduced(_weighted((target - 1) * no - target * yes, weight), reduction)
+    loss = reduced(_weighted((target - 1) * no - target * yes, weight), reduction)
+    loss = required(loss, _inside(input), "RuntimeError", "all elements of input should be between 0 and 1")
+    return required(loss, _inside(target), "RuntimeError", "all elements of target should be between 0 and 1")
 
 
 def _logit_weight(target: Node, pos_weight: Node | None) -> Node | None:

@@ -81,7 +81,7 @@ def _soft_margin_grad(g: Node, out: Node, input: Node, target: Node, *, reductio
     return [spread(g, shape, reduction) * (-target / (1 + lang.exp(target * input))), None]
 
 
-@op("soft_margin_loss", operands=2, promote="arith", kinds="f", grad=_soft_margin_grad, where=WHERE, samples=s.calls(
+@op("soft_margin_loss", operands=2, promote="arith", kinds="fc", grad=_soft_margin_grad, where=WHERE, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="sign", dtype=dtypes.int64)), s.call(T(5), T(5, fill="sign", dtype=dtypes.int64), reduction="none"),
     s.call(T(2, 3), T(2, 3, fill="sign", dtype=dtypes.int64), reduction="sum")))  # fmt: skip
 def soft_margin_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
@@ -213,7 +213,7 @@ def _triplets(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("triplet_margin_loss", operands=3, promote="arith", kinds="uif", where=WHERE, tolerance=1e-4,
+@op("triplet_margin_loss", operands=3, promote="arith", kinds="uifc", where=WHERE, tolerance=1e-4,
     samples=s.more(_triplets(), _triplets(swap=True, margin=0.5), _triplets(p=1, eps=0.1)))  # fmt: skip
 def triplet_margin_loss(anchor: Node, positive: Node, negative: Node, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean") -> Node:  # fmt: skip

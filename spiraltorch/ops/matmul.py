@@ -116,7 +116,7 @@ _MATMUL = s.calls(
 )  # fmt: skip
 
 
-@op("matmul", kinds="buifc", acc=False, samples=_MATMUL)
+@op("matmul", out="exact", kinds="buifc", acc=False, samples=_MATMUL)
 def matmul(input: Node, other: Node) -> Node:
     """Matrix product over the last axes, batches broadcast; vectors lose their axis.  (torch.matmul)"""
     same_type("matmul", input, other)
@@ -135,14 +135,14 @@ def of_ranks(name: str, ranks: str, *operands: Node) -> None:
     same_type(name, *operands)
 
 
-@op("mm", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3, 4)), s.call(T(2, 0), T(0, 3))))
+@op("mm", out="exact", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3, 4)), s.call(T(2, 0), T(0, 3))))
 def mm(input: Node, mat2: Node) -> Node:
     """Product of two matrices.  (torch.mm)"""
     of_ranks("mm", "22", input, mat2)
     return product(input, mat2)
 
 
-@op("bmm", kinds="buifc", acc=False, samples=s.calls(s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(0, 2, 3), T(0, 3, 4))))
+@op("bmm", out="exact", kinds="buifc", acc=False, samples=s.calls(s.call(T(5, 2, 3), T(5, 3, 4)), s.call(T(0, 2, 3), T(0, 3, 4))))
 def bmm(input: Node, mat2: Node) -> Node:
     """Products of two batches of matrices.  (torch.bmm)"""
     of_ranks("bmm", "33", input, mat2)
@@ -154,14 +154,14 @@ def bmm(input: Node, mat2: Node) -> Node:
     return product(input, mat2)
 
 
-@op("mv", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3))))
+@op("mv", out="exact", kinds="buifc", acc=False, samples=s.calls(s.call(T(2, 3), T(3))))
 def mv(input: Node, vec: Node) -> Node:
     """Product of a matrix and a vector.  (torch.mv)"""
     of_ranks("mv", "21", input, vec)
     return product(input, vec)
 
 
-@op("dot", kinds="buifc", acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0))))
+@op("dot", out="exact", kinds="buifc", acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0))))
 def dot(input: Node, tensor: Node) -> Node:
     """Sum of products of two vectors.  (torch.dot)"""
     of_ranks("dot", "11", input, tensor)
@@ -179,7 +179,7 @@ def outer(input: Node, vec2: Node) -> Node:
     return lang.row("MUL", graph.reshape(input, (input.size, 1)), vec2)
 
 
-@op("linear", kinds="buifc", saves=("input", "weight"), acc=False, where=("nn.functional",), samples=s.calls(
+@op("linear", out="exact", kinds="buifc", saves=("input", "weight"), acc=False, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3), T(4, 3), T(4)), s.call(T(5, 2, 3), T(4, 3)), s.call(T(3), T(4, 3), T(4)),
     s.call(T(0, 3), T(4, 3), T(4)),
     s.call(T(2, 3), T(3)), s.call(T(2, 3), T(3), T())))  # fmt: skip
@@ -214,7 +214,7 @@ def scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
     return (input if beta == 1 else input * number(beta, input)) + product
 
 
-@op("addmm", kinds="buifc", saves=("mat1", "mat2"), acc=False, inplace=True, samples=s.calls(
+@op("addmm", out="exact", kinds="buifc", saves=("mat1", "mat2"), acc=False, inplace=True, samples=s.calls(
     s.call(T(4), T(2, 3), T(3, 4)), s.call(T(2, 4), T(2, 3), T(3, 4), beta=2, alpha=3),
     s.call(T(), T(2, 3), T(3, 4), beta=0)))  # fmt: skip
 def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
@@ -224,7 +224,7 @@ def addmm(input: Node, mat1: Node, mat2: Node, *, beta: Any = 1, alpha: Any = 1)
     return scaled_sum(input, product(mat1, mat2), beta, alpha)
 
 
-@op("baddbmm", kinds="buifc", saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
+@op("baddbmm", out="exact", kinds="buifc", saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
     s.call(T(5, 2, 4), T(5, 2, 3), T(5, 3, 4)),
     s.call(T(2, 1), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import dtypes
 from ..dtypes import DType
-from ..errors import ShapeError, SpiralError
+from ..errors import DtypeError, ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, Shape, cast
 from .matmul import product
@@ -125,9 +125,9 @@ def matrices(name: str, *operands: Node, square: bool = False, least: int = 2) -
         if len(a.shape) < least:
             raise ShapeError(f"{name}: The input tensor A must have at least {least} dimensions, but its shape is {list(a.shape)}")
         if a.dtype.category < dtypes.FLOAT:
-            raise SpiralError(f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype.name}")
+            raise DtypeError(f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype.name}")
         if a.dtype.itemsize == 2:
-            raise SpiralError(f"{name}: Low precision dtypes not supported. Got {a.dtype.name}; convert first, e.g. x.float()")
+            raise DtypeError(f"{name}: Low precision dtypes not supported. Got {a.dtype.name}; convert first, e.g. x.float()")
         if square and a.shape[-1] != a.shape[-2]:
             raise ShapeError(f"{name}: A must be batches of square matrices, but they are {a.shape[-2]} by {a.shape[-1]} matrices")
 

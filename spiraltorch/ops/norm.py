@@ -75,7 +75,7 @@ def _last_axes(name: str, input: Node, normalized_shape: Any, *scales: Node | No
             f"Given normalized_shape={list(wanted)}, expected input with shape [*, {', '.join(map(str, wanted))}], but "
             f"got input of size{list(input.shape)}"
         )
-    if input.dtype.kind != "f":
+    if input.dtype.kind not in ("fc" if name == "rms_norm" else "f"):
         raise_dtype(layer_norm if name == "layer_norm" else rms_norm, input.dtype)
     return tuple(range(rank - len(wanted), rank))
 
@@ -105,7 +105,7 @@ def layer_norm(input: Node, normalized_shape: Any, weight: Node | None = None, b
 def _rms_form(input: Node, eps: float | None, axes: Sequence[int]) -> tuple[Node, Node, Node]:
     """(x in its computing type, normalised value, 1 / root mean square)."""
     if eps is None:
-        eps = float(dtypes_limits(input).eps)
+        eps = float(dtypes_limits(lang.real(input)).eps)
     x = cast(input, input.dtype.acc)
     rstd = lang.rsqrt(_mean(x * x, axes) + number(eps, x))
     return x, x * rstd, rstd
@@ -121,7 +121,7 @@ def _rms_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, weigh
     return _given((input, dx), (weight, fold("add", up * h, tuple(range(axes[0])))))
 
 
-@op("rms_norm", acc=False, grad=_rms_norm_grad, saves=("input", "weight"),
+@op("rms_norm", kinds="buifc", acc=False, grad=_rms_norm_grad, saves=("input", "weight"),
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8)), s.call(T(2, 3, 8), (3, 8)), s.call(T(4, 8), [8], None, 0.1),
     s.call(T(0, 8), (8,), T(8))))  # fmt: skip
@@ -327,6 +327,8 @@ def _kept(input: Node, key: Node, counter: Node, p: float, rank: int | None) -> 
     """Which elements stay: one decision for each, or for all that share the first ``rank`` positions."""
     if not 0 <= p <= 1:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+    if input.dtype.category < dtypes.FLOAT and p != 1:
+        raise SpiralError(f"result type float32 can't be cast to the desired output type {input.dtype.name}")
     shape = input.shape if rank is None else input.shape[:rank]
     keep = lang.le(const(min(round(p * (1 << 32)), (1 << 32) - 1), dtypes.uint32), graph.random(key, counter, shape))
     return graph.reshape(keep, shape + (1,) * (len(input.shape) - len(shape)))

@@ -30,7 +30,7 @@ from .elementwise import number
 from .gradients import vjp
 from .pool_form import Pool, lowest, output_sizes, pool_form, pool_windows, spatial
 from .reduce import is_extreme
-from .registry import op, raise_dtype
+from .registry import OPS, op, raise_dtype
 from .windows import MOST_CELLS, Ints, cells, each
 
 T = s.T
@@ -116,6 +116,8 @@ class Windows:
 
 def _max_windows(rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
                  ceil_mode: bool) -> Windows:  # fmt: skip
+    if input.dtype is dtypes.bool_:
+        raise_dtype(OPS[f"max_pool{rank}d"], input.dtype)
     p = pool_form(f"max_pool{rank}d", rank, input, kernel_size, stride, padding, dilation, ceil_mode)
 
     def of(x: Node) -> Node:
@@ -140,6 +142,8 @@ def max_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
                ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
     """The largest element of each window of input [N, C, L] or [C, L]; padding never wins; the gradient goes to the
     first of equal ones.  With ``return_indices`` also their position.  (torch.nn.functional.max_pool1d)"""
+    if input.dtype.kind != "f" and not return_indices:
+        raise_dtype(max_pool1d, input.dtype)
     found = _max_windows(1, input, kernel_size, stride, padding, dilation, ceil_mode)
     return found.largest(input, return_indices)
 

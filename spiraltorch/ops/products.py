@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..errors import ShapeError, SpiralError
+from ..errors import DtypeError, ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
@@ -26,7 +26,7 @@ T = s.T
 ANY = "buifc"
 
 
-@op("addmv", kinds=ANY, saves=("mat", "vec"), acc=False, inplace=True, samples=s.calls(
+@op("addmv", out="exact", kinds=ANY, saves=("mat", "vec"), acc=False, inplace=True, samples=s.calls(
     s.call(T(2), T(2, 3), T(3)), s.call(T(), T(2, 3), T(3), beta=2, alpha=3), s.call(T(2), T(2, 3), T(3), beta=0)))  # fmt: skip
 def addmv(input: Node, mat: Node, vec: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * (mat @ vec)``; with ``beta`` 0 ``input`` is ignored.  (torch.addmv)"""
@@ -35,7 +35,7 @@ def addmv(input: Node, mat: Node, vec: Node, *, beta: Any = 1, alpha: Any = 1) -
     return scaled_sum(input, product(mat, vec), beta, alpha)
 
 
-@op("addbmm", kinds=ANY, saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
+@op("addbmm", out="exact", kinds=ANY, saves=("batch1", "batch2"), acc=False, inplace=True, samples=s.calls(
     s.call(T(2, 4), T(5, 2, 3), T(5, 3, 4)), s.call(T(4), T(5, 2, 3), T(5, 3, 4), beta=2, alpha=3)))  # fmt: skip
 def addbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * sum(batch1[i] @ batch2[i])``.  (torch.addbmm)"""
@@ -62,7 +62,7 @@ def addr(input: Node, vec1: Node, vec2: Node, *, beta: Any = 1, alpha: Any = 1) 
     return scaled_sum(input, lang.row("MUL", column, vec2), beta, alpha)
 
 
-@op("vdot", kinds=ANY, acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0)), s.call(
+@op("vdot", out="exact", kinds=ANY, acc=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(0), T(0)), s.call(
     T(3, dtype=dtypes.complex64), T(3, dtype=dtypes.complex64))))  # fmt: skip
 def vdot(input: Node, other: Node) -> Node:
     """Sum of ``conj(input) * other`` of two vectors.  (torch.vdot)"""
@@ -70,7 +70,7 @@ def vdot(input: Node, other: Node) -> Node:
     return product(lang.conj(input), other)
 
 
-@op("inner", kinds=ANY, acc=False, samples=s.calls(
+@op("inner", out="exact", kinds=ANY, acc=False, samples=s.calls(
     s.call(T(3), T(3)), s.call(T(2, 3), T(4, 3)), s.call(T(2, 3), T()), s.call(T(2, 5, 3), T(3))))  # fmt: skip
 def inner(input: Node, other: Node) -> Node:
     """Products summed over the last axis of both, all pairs of the others; a number multiplies.  (torch.inner)"""
@@ -166,7 +166,7 @@ def cdist(x1: Node, x2: Node, p: float = 2.0, compute_mode: str = "use_mm_for_eu
     if x1.shape[-1] != x2.shape[-1]:
         raise ShapeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
     if x1.dtype is not x2.dtype or x1.dtype not in (dtypes.float32, dtypes.float64):
-        raise SpiralError(f"cdist only supports floating-point dtypes of one type, got {x1.dtype.name} and {x2.dtype.name}")
+        raise DtypeError(f"cdist only supports floating-point dtypes of one type, got {x1.dtype.name} and {x2.dtype.name}")
     if p < 0:
         raise SpiralError("cdist only supports non-negative p values")
     left = graph.reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))

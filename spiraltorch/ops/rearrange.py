@@ -20,7 +20,7 @@ from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
 from .parts import cut
-from .registry import op, result_type, wrap_dim
+from .registry import OPS, op, raise_dtype, result_type, wrap_dim
 from .view import apply_steps, sizes_of
 
 T = s.T
@@ -279,8 +279,13 @@ def filled_pad(input: Node, widths: Sequence[tuple[int, int]], value: Any) -> No
 
 
 def _mirror(input: Node, axis: int, before: int, after: int, mode: str) -> Node:
-    """Pad one axis with its own elements."""
+    """Pad one axis with its own elements; what negative widths cut does not come round again."""
     n = input.shape[axis]
+    if mode == "circular" and min(before, after) < 0:
+        ranges = [(0, k, 1) for k in input.shape]
+        ranges[axis] = (max(-before, 0), n - max(-after, 0), 1)
+        input, before, after = graph.slice_(input, tuple(ranges)), max(before, 0), max(after, 0)
+        n = input.shape[axis]
     if mode == "reflect" and max(before, after) >= n:
         raise ShapeError(
             f"Argument #4: Padding size should be less than the corresponding input dimension, but got: padding "
@@ -326,6 +331,8 @@ def pad(input: Node, pad: Sequence[int], mode: str = "constant", value: float | 
         return filled_pad(input, widths, value)
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if input.dtype is dtypes.bool_ and mode != "circular":
+        raise_dtype(OPS["pad"], input.dtype)
     for axis, (before, after) in enumerate(widths):
         if before or after:
             input = _mirror(input, axis, before, after, mode)
@@ -347,13 +354,13 @@ _TRIANGLE = s.calls(
 )  # fmt: skip
 
 
-@op("tril", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
+@op("tril", out="exact", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
 def tril(input: Node, diagonal: int = 0) -> Node:
     """The elements on and below a diagonal of the last two axes, 0 elsewhere.  (torch.tril)"""
     return _triangle(input, diagonal, "tril")
 
 
-@op("triu", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
+@op("triu", out="exact", kinds="buifc", acc=False, saves="", inplace=True, samples=_TRIANGLE)
 def triu(input: Node, diagonal: int = 0) -> Node:
     """The elements on and above a diagonal of the last two axes, 0 elsewhere.  (torch.triu)"""
     return _triangle(input, diagonal, "triu")

@@ -351,7 +351,7 @@ def _norm_grad(g: Node, out: Node, input: Node, p: Any = "fro", dim: Dims = None
         share = widened(fold("add", cast(hit, size.dtype), axes), x.shape, axes)
         return [lang.scaled(lang.sign(x), lang.where(hit, up / share, 0))]
     slope = lang.pow_(sizes, p - 2) * (up * lang.pow_(size, 1 - p))
-    return [lang.scaled(x, lang.where(lang.eq(size, 0) | lang.eq(sizes, 0), 0, slope))]
+    return [lang.where(lang.eq(size, 0) | lang.eq(sizes, 0), 0, lang.scaled(x, slope))]
 
 
 @op("norm", out="exact", kinds="buifc", acc=False, grad=_norm_grad, saves="io", samples=s.calls(
@@ -379,7 +379,10 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
     if abs(p) == float("inf"):
         _refuse_empty("linalg.vector_norm", input, dim, axes)
         return cast(fold("max" if p > 0 else "min", size, axes, keepdim), target)
-    return cast(lang.pow_(fold("add", lang.pow_(size, p), axes, keepdim), 1 / p), target)
+    nothing, power = lang.eq(size, 0), 0.0 if p > 0 else float("inf")  # where a power has no derivative
+    total = fold("add", lang.where(nothing, power, lang.pow_(lang.where(nothing, 1, size), p)), axes, keepdim)
+    none = lang.eq(total, power)
+    return cast(lang.where(none, 0, lang.pow_(lang.where(none, 1, total), 1 / p)), target)
 
 
 # -- softmax --------------------------------------------------------------------------------------
@@ -388,8 +391,8 @@ def norm(input: Node, p: Any = "fro", dim: Dims = None, keepdim: bool = False, *
 def log_sum_exp(x: Node, axes: Sequence[int], keepdim: bool = False) -> Node:
     """``log(sum(exp(x)))`` over ``axes``, shifted by the largest element."""
     axes = tuple(axes)
-    top = fold("max", x, axes, keepdim=True)
-    top = lang.where(lang.eq(lang.absolute(top), float("inf")), 0, top)
+    top = fold("max", lang.real(x), axes, keepdim=True)
+    top = cast(lang.where(lang.eq(lang.absolute(top), float("inf")), 0, top), x.dtype)
     total = lang.log(fold("add", lang.exp(x - top), axes, keepdim=True)) + top
     return total if keepdim else graph.reshape(total, tuple([n for i, n in enumerate(x.shape) if i not in axes]))
 
@@ -399,7 +402,7 @@ def _logsumexp_grad(g: Node, out: Node, input: Node, dim: Dims, keepdim: bool = 
     return [widened(g, input.shape, axes) * lang.exp(input - widened(out, input.shape, axes))]
 
 
-@op("logsumexp", operands=1, aliases=("special.logsumexp",), promote="float", kinds="f", grad=_logsumexp_grad, saves="io", samples=s.calls(
+@op("logsumexp", operands=1, aliases=("special.logsumexp",), promote="float", kinds="fc", grad=_logsumexp_grad, saves="io", samples=s.calls(
     s.call(T(2, 3), 1), s.call(T(2, 3, 4), (0, 2), True), s.call(T(), 0), s.call(T(0), 0), s.call(T(2, 0), 0),
     s.value_only(T(2, 3, fill="special"), 0), s.value_only(T(5, 14, fill="special"), 0)))  # fmt: skip
 def logsumexp(input: Node, dim: Dims, keepdim: bool = False) -> Node:
@@ -444,7 +447,7 @@ def softmax_along(x: Node, axis: int) -> Node:
     return e / fold("add", e, axis, keepdim=True)
 
 
-@op("softmax", acc=False, aliases=("special.softmax",), grad=_softmax_grad, saves="o",
+@op("softmax", out="exact", kinds="buifc", acc=False, aliases=("special.softmax",), grad=_softmax_grad, saves="o",
     where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)  # fmt: skip
 def softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``exp(input) / sum(exp(input))`` along ``dim``, shifted by the largest element.  (torch.softmax)"""
@@ -460,7 +463,7 @@ def _log_softmax_grad(
     return [up - lang.exp(y) * _row_sum(up, axis)]
 
 
-@op("log_softmax", acc=False, aliases=("special.log_softmax",), grad=_log_softmax_grad, saves="o",
+@op("log_softmax", out="exact", kinds="buifc", acc=False, aliases=("special.log_softmax",), grad=_log_softmax_grad, saves="o",
     where=("", "Tensor", "nn.functional"), samples=_SOFTMAX)  # fmt: skip
 def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None) -> Node:
     """``input - log(sum(exp(input)))`` along ``dim``, shifted by the largest element.  (torch.log_softmax)"""

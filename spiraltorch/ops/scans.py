@@ -18,14 +18,16 @@ from ..ir import graph
 from ..ir.node import Node, cast
 from . import samples as s
 from .reduce import total_dtype
-from .registry import op, raise_dtype, wrap_dim
+from .registry import Op, op, raise_dtype, wrap_dim
 
 T = s.T
 
 
-def _scanned(input: Node, dim: int, dtype: DType | None, how: str) -> Node:
+def _scanned(record: Op, input: Node, dim: int, dtype: DType | None, how: str) -> Node:
     target = total_dtype(input, dtype)
     axis = wrap_dim(dim, len(input.shape))
+    if target is dtypes.bool_ and input.shape:
+        raise_dtype(record, target)
     x = cast(input, target.acc)
     return cast(graph.scan(x, how, axis) if input.shape else x, target)
 
@@ -39,13 +41,13 @@ _CASES = s.calls(
 @op("cumsum", kinds="buifc", acc=False, out="dtype", saves="", inplace=True, samples=_CASES)
 def cumsum(input: Node, dim: int, *, dtype: DType | None = None) -> Node:
     """Running sum along ``dim``; integers and bools sum in int64, float32 in float64.  (torch.cumsum)"""
-    return _scanned(input, dim, dtype, "add")
+    return _scanned(cumsum, input, dim, dtype, "add")
 
 
 @op("cumprod", kinds="buifc", acc=False, out="dtype", inplace=True, samples=s.more(_CASES, s.calls(s.call(T(2, 5, fill="unit"), 1))))
 def cumprod(input: Node, dim: int, *, dtype: DType | None = None) -> Node:
     """Running product along ``dim``; integers and bools multiply in int64, float32 in float64.  (torch.cumprod)"""
-    return _scanned(input, dim, dtype, "mul")
+    return _scanned(cumprod, input, dim, dtype, "mul")
 
 
 @op("logcumsumexp", saves="io", out="exact", samples=s.calls(

@@ -56,7 +56,7 @@ def folded(base: Node, place: Node, values: Node, axis: int, how: str, include_s
     out = graph.scatter(x, place, values, axis, _HOW[how])
     if how != "mean":
         return out
-    kind = base.dtype if base.dtype.category >= FLOAT else dtypes.int64
+    kind = base.dtype.to_real() if base.dtype.category >= FLOAT else dtypes.int64
     count = graph.full(1 if include_self else 0, base.shape, kind)
     count = graph.scatter_add(count, place, graph.full(1, values.shape, kind), axis)
     count = cast(lang.maximum(count, 1), base.dtype)
@@ -79,7 +79,7 @@ def _all_reductions(*args: Any) -> list[Any]:
     return [s.call(*args, how, include_self=own) for how in hows for own in (True, False)]
 
 
-@op("scatter_reduce", out="exact", inplace=True, samples=s.calls(
+@op("scatter_reduce", kinds="buifc", out="exact", inplace=True, samples=s.calls(
     *_all_reductions(T(4, 3), 0, T(5, 3, fill="index", high=4), T(5, 3)),
     s.call(T(4, 3), -1, T(2, 4, fill="index", high=3), T(3, 5), "prod"),
     s.call(T(), 0, T(fill="index", high=1), T(), "amax"), s.call(T(4), 0, T(0, fill="index", high=4), T(0), "sum")))  # fmt: skip
@@ -89,6 +89,8 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, *
     _checked_how("scatter_reduce", reduce, tuple(_HOW))
     if src.dtype is not input.dtype:
         raise SpiralError("scatter(): Expected self.dtype to be equal to src.dtype")
+    if (input.dtype is dtypes.bool_ and reduce == "mean") or (input.dtype.kind == "c" and reduce not in ("sum", "mean")):
+        raise_dtype(OPS["scatter_reduce"], input.dtype)
     at = integer_positions("scatter", index)
     axis = wrap_dim(dim, len(input.shape))
     x, at, values = (graph.reshape(n, n.shape or (1,)) for n in (input, at, src))
@@ -129,7 +131,7 @@ def _slices(name: str, input: Node, dim: int, index: Node, source: Node) -> tupl
     return x, cast(graph.reshape(index, (index.size,)), dtypes.int64), values, axis
 
 
-@op("index_reduce", out="exact", inplace=True, samples=s.calls(
+@op("index_reduce", kinds="buifc", out="exact", inplace=True, samples=s.calls(
     *[s.call(T(4, 3), 0, T(6, fill="index", high=4), T(6, 3), how, include_self=own)
       for how in ("prod", "mean", "amax", "amin") for own in (True, False)],
     s.call(T(2, 4), 1, T(3, fill="index", high=4), T(2, 3), "amin")))  # fmt: skip
@@ -137,7 +139,7 @@ def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, 
     """``input`` with the k-th slice of ``source`` folded (prod, mean, amax, amin) into slice ``index[k]`` of ``dim``.
     (torch.index_reduce)"""
     _checked_how("index_reduce", reduce, ("prod", "mean", "amax", "amin"))
-    if input.dtype is dtypes.bool_ and (reduce == "mean" or not include_self):
+    if (input.dtype is dtypes.bool_ and (reduce == "mean" or not include_self)) or (input.dtype.kind == "c" and reduce != "mean"):
         raise_dtype(OPS["index_reduce"], input.dtype)
     x, at, values, axis = _slices("index_reduce", input, dim, index, source)
     if input.dtype is dtypes.bool_:  # 0 and 1 multiply and compare as False and True do

@@ -163,6 +163,8 @@ def _refuse_empty_axis(name: str, x: Node, axis: int) -> None:
 def kthvalue(input: Node, k: int, dim: int = -1, keepdim: bool = False) -> tuple[Node, Node]:
     """(value, index) of the ``k``-th smallest along ``dim``, counted from 1; of equal ones the first.  (torch.kthvalue)"""
     axis = wrap_dim(dim, len(input.shape))
+    if input.dtype is dtypes.bool_ and input.shape:
+        raise_dtype(kthvalue, input.dtype)
     x = _vector(input)
     if not 1 <= k <= x.shape[axis]:
         raise SpiralError(f"kthvalue(): selected number k out of range for dimension {axis}: k is {k}, size {x.shape[axis]}")
@@ -337,8 +339,7 @@ def searched(edges: Node, values: Node, right: bool, sorter: Node | None = None)
     """How many elements of the sorted rows of ``edges`` are below each value, int64; both of one type."""
     if not edges.shape[-1]:
         return graph.full(0, values.shape, dtypes.int64)
-    plain = dtypes.uint8 if edges.dtype is dtypes.bool_ else edges.dtype.acc
-    inputs = (cast(edges, plain), cast(values, plain)) + ((sorter,) if sorter is not None else ())
+    inputs = (cast(edges, edges.dtype.acc), cast(values, edges.dtype.acc)) + ((sorter,) if sorter is not None else ())
     return graph.call("sorting.search", inputs, values.shape, dtypes.int64, bool(right), sorter is not None)
 
 
@@ -380,6 +381,8 @@ def searchsorted(sorted_sequence: Node, input: Any, *, out_int32: bool = False, 
             )
         if sorter.dtype is not dtypes.int64:
             raise SpiralError(f"torch.searchsorted(): sorter must be a tensor of long dtype but got dtype {sorter.dtype.name}")
+    if edges.dtype is dtypes.bool_ and input.size:
+        raise_dtype(searchsorted, edges.dtype)
     found = searched(edges, input, right or side == "right", sorter)
     return cast(found, dtypes.int32) if out_int32 else found
 
@@ -394,7 +397,7 @@ def bucketize(input: Any, boundaries: Node, *, out_int32: bool = False, right: b
     return searchsorted.body(boundaries, input, out_int32=out_int32, right=right)  # type: ignore[no-any-return]
 
 
-@op("isin", acc=False, differentiable=False, where=("",), samples=s.calls(
+@op("isin", out="exact", acc=False, differentiable=False, where=("",), samples=s.calls(
     s.call(T(2, 5), T(4)), s.call(T(3), T(0)), s.call(T(14, fill="special"), T(14, fill="special")),
     s.call(T(9, fill="index", high=5), T(2, 2, fill="index", high=5), invert=True)))  # fmt: skip
 def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, invert: bool = False) -> Node:
@@ -404,12 +407,12 @@ def isin(elements: Any, test_elements: Any, *, assume_unique: bool = False, inve
     if not isinstance(elements, Node) and not isinstance(test_elements, Node):
         raise TypeError("isin(): elements or test_elements must be a tensor")
     common = result_type([elements, test_elements])
+    if common is dtypes.bool_:
+        raise SpiralError("Unsupported input type encountered for isin(): Bool")
     x, t = (cast(v, common) if isinstance(v, Node) else graph.full(v, (), common) for v in (elements, test_elements))
     if not t.size:
         return graph.full(invert, x.shape, dtypes.bool_)
     t = graph.reshape(t, (t.size,))
-    if t.dtype is dtypes.bool_:
-        x, t = cast(x, dtypes.uint8), cast(t, dtypes.uint8)
     known = graph.gather_along(t, order(t, 0), 0)
     edges = lang.where(lang.isnan(known), float("inf"), known) if known.dtype.kind == "f" else known  # nan is in no order
     at = lang.minimum(searched(edges, x, False), t.size - 1)

@@ -163,12 +163,13 @@ def _sinc_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * lang.where(lang.eq(input, 0), 0, slope)]
 
 
-@op("sinc", operands=1, promote="float", kinds="f", acc="double", grad=_sinc_grad, inplace=True,
+@op("sinc", operands=1, promote="float", kinds="fc", acc="double", grad=_sinc_grad, inplace=True,
     aliases=("special.sinc",), tolerance=1e-4, samples=s.more(
     s.ordinary("positive"), s.calls(s.value_only(s.T(14, fill="special")))))  # fmt: skip
 def sinc(input: Node) -> Node:
     """``sin(pi * input) / (pi * input)``; 1 at 0, exactly 0 at the other integers.  (torch.sinc)"""
-    return lang.where(lang.eq(input, 0), 1, sin_pi(input) / (input * math.pi))
+    angle = input * math.pi
+    return lang.where(lang.eq(input, 0), 1, (lang.sin(angle) if input.dtype.kind == "c" else sin_pi(input)) / angle)
 
 
 def _x_times(input: Node, other: Node, logarithm: Node) -> Node:

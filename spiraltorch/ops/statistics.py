@@ -77,7 +77,7 @@ def _mean_beside(input: Node, dim: Any, keepdim: bool) -> Node:
     return mean.body(input, dim, keepdim)  # type: ignore[no-any-return]
 
 
-@op("var_mean", where=("",), samples=_PAIRS)
+@op("var_mean", kinds="buifc", where=("",), samples=_PAIRS)
 def var_mean(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
              ) -> tuple[Node, Node]:  # fmt: skip
     """The pair of :func:`var` and :func:`mean`.  (torch.var_mean)"""
@@ -92,7 +92,7 @@ def _std_mean_grad(g: Any, out: Any, input: Node, dim: Any = None, unbiased: boo
     return [spread + widened(g[1], input.shape, axes) * share]
 
 
-@op("std_mean", where=("",), grad=_std_mean_grad, saves="io", samples=_PAIRS)
+@op("std_mean", kinds="buifc", where=("",), grad=_std_mean_grad, saves="io", samples=_PAIRS)
 def std_mean(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
              ) -> tuple[Node, Node]:  # fmt: skip
     """The pair of :func:`std` and :func:`mean`.  (torch.std_mean)"""
@@ -137,7 +137,7 @@ def _joined(parts: list[Node], axis: int) -> Node:
     return OPS["cat"].body(parts, axis)  # type: ignore[no-any-return]
 
 
-@op("diff", acc=False, samples=s.calls(
+@op("diff", kinds="buifc", acc=False, samples=s.calls(
     s.call(T(5)), s.call(T(2, 5), 2), s.call(T(4, 3), 1, 0), s.call(T(2, 3), prepend=T(2, 1), append=T(2, 2)),
     s.call(T(1)), s.call(T(0, 3)), s.call(T(3), 5), s.call(T(3), 0)))  # fmt: skip
 def diff(input: Node, n: int = 1, dim: int = -1, prepend: Node | None = None, append: Node | None = None) -> Node:
@@ -156,7 +156,7 @@ def diff(input: Node, n: int = 1, dim: int = -1, prepend: Node | None = None, ap
                 f"diff expects the shape of tensor to prepend or append to match that of input except along the differencing "
                 f"dimension; {list(p.shape)} beside {list(input.shape)}"
             )
-    x = _joined(ends, axis) if len(ends) > 1 else input
+    x = _joined(ends, axis) if n and len(ends) > 1 else input
     for _ in range(min(n, x.shape[axis])):
         length = x.shape[axis]
         later, earlier = _part(x, axis, min(1, length), length), _part(x, axis, 0, max(0, length - 1))

@@ -6,8 +6,8 @@
     python -m tests.ops.opinfo --summary                     # all operators, one line each
 
 In: operator names or patterns, as torch's OpInfo spells them.  Out: what differs, of values, dtypes, shapes,
-gradients, refusals (torch raises, we must raise an error that the same ``except`` catches), methods, in-place forms
-and ``out=``.  :func:`check` is the same as a function.
+gradients, refusals (torch raises, we must raise an error that the same ``except`` catches), whether a result shares memory
+with an argument and how it lies there, methods, in-place forms and ``out=``.  :func:`check` is the same as a function.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ import torch
 import spiraltorch as st
 from tests.ops.harness import RELATIVE, close, from_torch
 
-DTYPES = ("float32", "float64", "int64", "bool", "bfloat16", "float16")
+DTYPES = ("float32", "float64", "int64", "bool", "bfloat16", "float16", "complex64")
 TOLERANCE = {"float32": 2e-5, "float64": 1e-7, "complex64": 2e-5, "complex128": 1e-7}
+WIDE = {
+    torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.float32: torch.float64, torch.complex64: torch.complex128,
+}  # fmt: skip
 NO_METHOD = ("nn.functional.", "linalg.", "fft.", "special.", "signal.", "masked.", "sparse.", "torch.")
 RANDOM = (
     "bernoulli", "cauchy", "empty*", "exponential", "geometric", "log_normal", "multinomial", "new_empty*", "normal*",
@@ -88,21 +91,14 @@ def resolve(root: Any, name: str) -> Callable[..., Any] | None:
 
 
 def ours_of(t: torch.Tensor) -> st.Tensor:
-    """The same values with the same strides (up to gaps) as a SpiralTorch tensor."""
+    """The same values with the same place in the same storage as a SpiralTorch tensor."""
     grad, t = t.requires_grad, t.detach().resolve_conj().resolve_neg()
-    if t.is_contiguous():
+    count = t.untyped_storage().nbytes() // t.element_size()
+    if t.is_contiguous() and count == t.numel():
         out = st.tensor(from_torch(t.clone()))  # a tensor that has been given to NumPy can't be resized any more
-    elif 0 in t.stride():
-        core = t[tuple([slice(0, 1) if s == 0 else slice(None) for s in t.stride()])]
-        out = ours_of(core).expand(tuple(t.shape))
     else:
-        order = sorted(range(t.ndim), key=lambda i: -t.stride(i))
-        dense = t.permute(order)
-        if dense.is_contiguous():
-            out = ours_of(dense).permute([order.index(i) for i in range(t.ndim)])
-        else:
-            wide = np.repeat(from_torch(t), 2, -1)
-            out = st.tensor(wide)[..., ::2]
+        flat = st.tensor(from_torch(torch.as_strided(t, (count,), (1,), 0).clone()))
+        out = flat.as_strided(tuple(t.shape), t.stride(), t.storage_offset()).detach()
     return out.requires_grad_() if grad and not out.requires_grad else out
 
 
@@ -120,6 +116,8 @@ def convert(value: Any) -> Any:
         return getattr(st, str(value).removeprefix("torch."))
     if isinstance(value, torch.Generator):
         return None
+    if isinstance(value, torch.nn.Module):
+        return getattr(st.nn, type(value).__name__)()
     if isinstance(value, dict):
         return {k: convert(v) for k, v in value.items()}
     if isinstance(value, slice):
@@ -159,6 +157,8 @@ def describe(name: str, sample: Any) -> str:
 def compare(ours: Any, theirs: Any, random: bool = False, relative: float = 0.0) -> str | None:
     """What differs between two results by more than their type's tolerance (or ``relative``), or None."""
     if isinstance(theirs, torch.Tensor):
+        if theirs.dtype is torch.complex32:
+            return "torch has complex32"
         if not isinstance(ours, st.Tensor):
             return f"a {type(ours).__name__} instead of a tensor"
         want = from_torch(theirs.resolve_conj().resolve_neg())
@@ -210,6 +210,40 @@ def look(result: Any) -> Any:
     return result
 
 
+def widened(value: Any) -> Any:
+    """Tensors of floats below float64 as float64, in any nesting."""
+    if isinstance(value, torch.Tensor) and value.dtype in WIDE:
+        return value.detach().to(WIDE[value.dtype]).requires_grad_(value.requires_grad)
+    if isinstance(value, dict):
+        return {k: widened(v) for k, v in value.items()}
+    return type(value)([widened(v) for v in value]) if type(value) in (list, tuple) else value
+
+
+def as_near(ours: Any, theirs: Any, compute: Callable[[], Any] | None) -> bool:
+    """Whether results are about as far from ``compute()``, torch's in float64, as torch's."""
+    mine, its = leaves(ours), leaves(theirs)
+    if compute is None or [t.dtype.name for t in mine] != [str(t.dtype)[6:] for t in its]:
+        return False
+    exact, error = outcome(compute)
+    true = leaves(exact)
+    if error is not None or len(true) != len(its):
+        return False
+    for a, b, e in zip(mine, its, true):
+        if WIDE.get(b.dtype) is not e.dtype or not e.shape == b.shape == tuple(a.shape):
+            if compare(a, b):
+                return False
+            continue
+        e = from_torch(e.resolve_conj())
+        got, want = np.asarray(a.detach().numpy()).astype(e.dtype), from_torch(b.resolve_conj()).astype(e.dtype)
+        if not np.array_equal(np.isfinite(got), np.isfinite(want)):
+            return False
+        with np.errstate(all="ignore"):
+            allowed = 4 * np.nanmax(np.abs(want - e), initial=0) + 2 * torch.finfo(b.dtype).eps * (1 + np.abs(e))
+            if not np.all((np.abs(got - e) <= allowed) | ~np.isfinite(e) | ~np.isfinite(got)):
+                return False
+    return True
+
+
 class Comparison:
     """Runs the forms of one operator on samples and collects what differs."""
 
@@ -229,8 +263,11 @@ class Comparison:
             self.said.add(detail)
             self.note(kind, self.report.name, detail)
 
-    def agree(self, kind: str, call: str, want: Any, raised: Any, got: Any, error: Any, relative: float = 0.0) -> bool:
-        """Whether both raised, or gave equal results; a difference is noted."""
+    def agree(
+        self, kind: str, call: str, want: Any, raised: Any, got: Any, error: Any, relative: float = 0.0,
+        exact: Callable[[], Any] | None = None,
+    ) -> bool:  # fmt: skip
+        """Whether both raised, or gave equal results; a difference is noted, unless torch is as far from ``exact``."""
         self.report.compared += 1
         if raised is not None:
             if error is None:
@@ -245,7 +282,7 @@ class Comparison:
             self.note(f"{kind} raises", call, f"{type(error).__name__}: {str(error)[:300]}")
             return False
         found = compare(got, want, self.random, relative)
-        if found:
+        if found and not as_near(got, want, exact):
             self.note(kind, call, found)
         return found is None
 
@@ -263,13 +300,34 @@ class Comparison:
             self.note("unknown argument", call, str(failed)[:200])
             return
         got, error = outcome(lambda: look(self.ours(*values[0], **values[1])))  # type: ignore[misc]
-        if self.agree("value", call, want, raised, got, error) and not self.random:
+        exact = lambda: self.theirs(*widened(args), **widened(sample.kwargs))  # noqa: E731
+        if not self.agree("value", call, want, raised, got, error, exact=exact):
+            return
+        self.memory(call, (args, sample.kwargs), values, want, got)
+        if not self.random:
             self.gradient(call, (args, sample.kwargs), values, want, got)
+
+    def memory(self, call: str, theirs_in: Any, ours_in: Any, want: Any, got: Any) -> None:
+        """Which results are views of which arguments; their strides, and those of results of their own."""
+        inputs = list(zip(leaves(ours_in), leaves(theirs_in)))
+        alike = all(a.stride() == b.stride() for a, b in inputs)
+        for k, (a, b) in enumerate(zip(leaves(got), leaves(want))):
+            ours = [i for i, (x, _) in enumerate(inputs) if x._storage is a._storage]
+            theirs = [i for i, (_, x) in enumerate(inputs) if x.untyped_storage().data_ptr() == b.untyped_storage().data_ptr() and b.numel()]
+            if ours != theirs and b.numel():
+                self.note("view", call, f"result {k} shares memory with {ours} instead of {theirs}")
+            elif alike and b.numel():
+                strides = [tuple([s for n, s in zip(t.shape, t.stride()) if n > 1]) for t in (a, b)]
+                if strides[0] != strides[1]:
+                    self.note("strides" if ours else "layout", call, f"result {k}: {a.stride()} instead of {b.stride()}")
 
     def gradient(self, call: str, theirs_in: Any, ours_in: Any, want: Any, got: Any) -> None:
         rng = np.random.default_rng(5)
         pairs = [(a, b) for a, b in zip(leaves(got), leaves(want)) if b.requires_grad]
         inputs = [(a, b) for a, b in zip(leaves(ours_in), leaves(theirs_in)) if b.requires_grad]
+        for k, (a, b) in enumerate(zip(leaves(got), leaves(want))):
+            if a.requires_grad and not b.requires_grad:
+                self.note("gradient", call, f"result {k} requires grad")
         if not pairs or not inputs:
             return
         for a, _ in pairs:
@@ -292,8 +350,15 @@ class Comparison:
             a = st.zeros_like(inputs[k][0]) if a is None else a
             b = torch.zeros_like(inputs[k][1]) if b is None else b
             found = compare(a, b)
-            if found:
+            if found and not as_near(a, b, lambda: self._wide_gradient(theirs_in, draws, k)):
                 self.note("gradient", call, f"input {k}: {found}")
+
+    def _wide_gradient(self, inputs: Any, draws: list[torch.Tensor], k: int) -> Any:
+        """torch's gradient for tensor ``k`` of those that require it, computed in float64."""
+        args, kwargs = widened(inputs)
+        outs = [t for t in leaves(self.theirs(*args, **kwargs)) if t.requires_grad]  # type: ignore[misc]
+        wanted = [t for t in leaves((args, kwargs)) if t.requires_grad][k]
+        return torch.autograd.grad(outs, wanted, [d.to(o.dtype) for d, o in zip(draws, outs)], allow_unused=True)
 
     def forms(self, sample: Any) -> None:
         """The method, the in-place method and ``out=``, for one sample."""
@@ -319,14 +384,15 @@ class Comparison:
         first = convert(sample.input.detach().clone())
         ours = convert(rest)
         got, error = outcome(lambda: look(getattr(first, name)(*ours[0], **ours[1])))
-        self.agree(kind, call, want, raised, got, error)
+        wide = widened((sample.input.detach(), *rest))
+        self.agree(kind, call, want, raised, got, error, exact=lambda: getattr(wide[0].clone(), name)(*wide[1], **wide[2]))
         if kind == "inplace" and raised is None and error is None and got is not first:
             self.note(kind, call, "the result is not the tensor itself")
 
     def _out(self, call: str, sample: Any) -> None:
         args, kwargs = detached(((sample.input, *sample.args), sample.kwargs))
         plain, raised = outcome(lambda: self.theirs(*args, **kwargs))  # type: ignore[misc]
-        if raised is not None or not leaves(plain):
+        if raised is not None or not leaves(plain) or torch.complex32 in [t.dtype for t in leaves(plain)]:
             return
         names = [str(t.dtype)[6:] for t in leaves((args, kwargs))]
         loose = max([RELATIVE.get(n, TOLERANCE.get(n, 2e-5)) for n in names], default=0.0)  # that of what went in
@@ -336,7 +402,9 @@ class Comparison:
             want, raised = outcome(lambda: self.theirs(*args, **kwargs, out=target))  # type: ignore[misc]
             first, named = convert((args, kwargs))
             got, error = outcome(lambda: look(self.ours(*first, **named, out=ours_target)))  # type: ignore[misc]
-            ok = self.agree(f"out={change.__name__}", call, want, raised, got, error, loose)
+            wide = widened((args, kwargs))
+            exact = lambda: self.theirs(*wide[0], **wide[1])  # noqa: E731
+            ok = self.agree(f"out={change.__name__}", call, want, raised, got, error, loose, exact)
             if ok and isinstance(want, torch.Tensor) and got is not ours_target:
                 self.note("out", call, "the result is not the tensor given as out")
 

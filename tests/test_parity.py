@@ -1,0 +1,209 @@
+"""Calls that once differed from torch: value, type, shape, gradient and refusal are torch's.
+
+A case is an expression over ``L`` (the library), ``F`` (its nn.functional) and ``t(*shape, dtype)``, which makes a tensor
+of the same numbers on both sides, or ``v(*numbers)``.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+import spiraltorch as st
+from tests.ops.harness import close, from_torch
+
+C = {"float32": 1e-5, "float64": 1e-9, "complex64": 1e-5, "bfloat16": 2e-2, "float16": 4e-3}
+
+
+class Side:
+    """One library, and the tensors that a case made with it."""
+
+    def __init__(self, library: Any) -> None:
+        self.library = library
+        self.made: list[Any] = []
+
+    def t(self, *shape: int, dtype: str = "float32", low: float = -2.0) -> Any:
+        rng = np.random.default_rng(len(self.made) + 1)
+        a = np.asarray(rng.uniform(low, 2, shape))
+        a = a + 1j * rng.uniform(low, 2, shape) if dtype == "complex64" else a * 4 if dtype == "int64" else a
+        a = a.astype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+        numbers = torch.from_numpy(a.astype(np.float32)).bfloat16() if dtype == "bfloat16" else torch.from_numpy(a)
+        x = numbers if self.library is torch else st.tensor(a)
+        self.made.append(x.requires_grad_() if dtype in C else x)
+        return self.made[-1]
+
+    def v(self, *numbers: float) -> Any:
+        self.made.append(self.library.tensor(numbers, dtype=self.library.float32, requires_grad=True))
+        return self.made[-1]
+
+    def run(self, case: str) -> Any:
+        """The results as a list, or the error."""
+        names = {"L": self.library, "F": self.library.nn.functional, "t": self.t, "v": self.v, "inf": float("inf"), "nan": float("nan")}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                found = eval(case, names)
+                found = list(found) if isinstance(found, (tuple, list)) else [found]
+                for x in found:
+                    x.tolist()
+            except Exception as e:
+                return e
+        return found
+
+
+def array(x: Any) -> np.ndarray:
+    return from_torch(x.detach().resolve_conj()) if isinstance(x, torch.Tensor) else np.asarray(x.detach().numpy())
+
+
+def both(case: str) -> tuple[Side, Any, Side, Any]:
+    ours, theirs = Side(st), Side(torch)
+    return ours, ours.run(case), theirs, theirs.run(case)
+
+
+def gradients(side: Side, found: list[Any], grad: Callable[..., Any], give: Callable[..., Any]) -> list[np.ndarray | None]:
+    live = [x for x in found if x.requires_grad]
+    rng = np.random.default_rng(0)
+    draws = [give(array(x), rng.normal(size=tuple(x.shape))) for x in live]
+    leaves = [x for x in side.made if x.requires_grad]
+    return [None if g is None else array(g) for g in grad(live, leaves, draws, allow_unused=True)]
+
+
+def torch_like(a: np.ndarray, draw: np.ndarray) -> torch.Tensor:
+    if a.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(np.asarray(draw, np.float32)).bfloat16()
+    return torch.from_numpy(np.asarray(draw).astype(a.dtype))
+
+
+def ours_like(a: np.ndarray, draw: np.ndarray) -> st.Tensor:
+    return st.tensor(np.asarray(draw).astype(a.dtype))
+
+
+VALUES = """
+L.arange(0.0, -8.000001, -4.0, dtype=L.int64)
+L.arange(-1.7, 2.9, dtype=L.int64)
+L.linspace(4.3, 0, 11, dtype=L.int64)
+L.linspace(-4.3, 4.3, 11, dtype=L.int64)
+L.logspace(0.4, 2.9, 7, dtype=L.int64)
+t(3, 3, 3).diff(0, 2, t(3, 3, 3), t(3, 3, 3))
+t(3, 4, dtype='complex64').diff()
+t(2, 3, dtype='complex64').sum_to_size(1, 3)
+L.tensor(True).sum_to_size(())
+L.var_mean(t(3, 4, dtype='complex64'))
+L.std_mean(t(3, 4, dtype='complex64'), 1)
+L.softmax(t(3, 4, dtype='complex64'), 0, dtype=L.float64)
+L.log_softmax(t(3, 4, dtype='complex64'), 0, dtype=L.float64)
+L.logaddexp(t(3, dtype='complex64'), t(3, dtype='complex64'))
+L.logsumexp(t(3, 4, dtype='complex64'), 1)
+L.sinc(t(3, dtype='complex64'))
+L.nan_to_num(t(3, dtype='complex64').detach() * L.tensor([1.0, nan, inf]))
+L.div(t(10, 1, 5, dtype='bfloat16'), t(10, 5, dtype='bfloat16'), rounding_mode='trunc')
+L.div(t(40, 5, dtype='float16'), t(40, 5, dtype='float16'), rounding_mode='trunc')
+F.conv1d(t(1, 3, 4, dtype='complex64'), t(3, 3, 3, dtype='complex64'), t(3, dtype='complex64'), 2, 2)
+F.conv2d(t(1, 3, 4, 4, dtype='complex64'), t(2, 3, 3, 3, dtype='complex64'))
+F.conv3d(t(1, 1, 3, 4, 4, dtype='complex64'), t(1, 1, 2, 2, 2, dtype='complex64'), padding='same')
+F.conv_transpose2d(t(1, 3, 4, 4, dtype='complex64'), t(3, 2, 3, 3, dtype='complex64'), None, 2, 1)
+F.pad(t(1, 3, 4, 4), (-1, 1, -2, 1), 'circular')
+F.unfold(t(2, 1, 5, 5, dtype='complex64'), 2)
+F.rms_norm(t(2, 3, dtype='complex64'), (3,), t(3, dtype='complex64'), 0.5)
+F.soft_margin_loss(t(5, dtype='complex64'), t(5, dtype='complex64').detach())
+F.l1_loss(t(5, dtype='complex64'), t(5, dtype='complex64'))
+F.smooth_l1_loss(t(5, dtype='complex64'), t(5, dtype='complex64'), beta=0)
+F.softsign(t(5, dtype='complex64'))
+F.tanhshrink(t(5, dtype='complex64'))
+F.triplet_margin_loss(t(5, 4, dtype='complex64'), t(5, 4, dtype='complex64'), t(5, 4, dtype='complex64'))
+F.pairwise_distance(t(5, 4, dtype='complex64'), t(5, 4, dtype='complex64'))
+F.max_pool1d(t(1, 2, 6, dtype='int64'), 3, 2, return_indices=True)
+F.batch_norm(t(0), t(0), t(0), training=True)
+F.batch_norm(t(0, 3), L.ones(3), L.ones(3), t(3), t(3), True)
+L.nextafter(t(4), L.where(t(4) > 0, t(4), t(4) + 1))
+L.nextafter(v(1, 1, 1), v(1, 2, -3))
+L.istft(t(10, 2, dtype='complex64'), 10)
+L.istft(t(1, 10, 4, dtype='complex64'), 10, window=t(10, low=0.5), onesided=False)
+L.take_along_dim(t(3, 4), L.tensor([[-1, 0, -4, 3]]), 1)
+t(3, 4).norm('nuc')
+L.norm(t(2, 3, 4), 'nuc', (0, 2), True)
+L.linalg.norm(t(5) * 0, 0.5)
+L.linalg.norm(t(5) * 0, 3.5)
+L.linalg.norm(t(5) * 0, -3.5)
+t(5, low=0.5).polygamma(1)
+L.scatter_reduce(t(4, 3, dtype='complex64').detach(), 0, L.tensor([[0, 1, 1]]), t(1, 3, dtype='complex64').detach(), 'mean')
+L.clamp(v(nan, 1, -1), min=0.5)
+L.acosh(v(nan, inf, -inf, 2, -30, 0.5))
+L.clamp(v(nan, 1, -1), max=0.5)
+L.view_copy(t(2, 6).detach(), (3, 4), out=L.zeros(3, 4))
+L.nonzero(L.tensor([0, 1, 2]), out=L.zeros(0, dtype=L.int64))
+L.where(L.tensor([True, False]), L.ones(2), L.zeros(2), out=L.ones(2))
+t(3).double(memory_format=L.preserve_format)
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_values_and_gradients(case: str) -> None:
+    ours, got, theirs, want = both(case)
+    assert not isinstance(want, Exception), f"torch: {want}"
+    assert not isinstance(got, Exception), f"{type(got).__name__}: {got}"
+    assert len(got) == len(want)
+    for g, w in zip(got, want):
+        assert g.requires_grad == w.requires_grad
+        close(case, array(g), array(w), C.get(str(w.dtype)[6:], 1e-5))
+    if any(w.requires_grad for w in want):
+        mine, its = gradients(ours, got, st.autograd.grad, ours_like), gradients(theirs, want, torch.autograd.grad, torch_like)
+        for k, (a, b) in enumerate(zip(mine, its, strict=True)):
+            if a is not None or b is not None:
+                zeros = np.zeros_like(a if b is None else b)
+                close(f"gradient {k} of {case}", zeros if a is None else a, zeros if b is None else b, 2e-2 if "16" in case else 1e-4)
+
+
+REFUSALS = """
+L.arange(3, dtype=L.bool)
+L.arange(0, 64, 0.5, dtype=L.int64)
+L.linspace(0, 1, 3, dtype=L.bool)
+L.logspace(0, 1, 3, dtype=L.bool)
+L.isin(t(3) > 0, t(3) > 0)
+L.cumsum(t(3) > 0, 0, dtype=L.bool)
+L.kthvalue(t(3) > 0, 1)
+L.bucketize(t(3) > 0, t(3) > 0)
+L.tril_indices(3, 3, dtype=L.float32)
+L.triu_indices(3, 3, dtype=L.bool)
+L.randint(10, (3,), dtype=L.bool)
+L.complex(t(3, dtype='bfloat16'), t(3, dtype='bfloat16'))
+t(3, dtype='complex64').detach().abs_()
+t(3, dtype='int64').polygamma_(1)
+F.pad((t(1, 3) > 0), (1, 2), 'reflect')
+F.pad((t(1, 3) > 0), (1, 2), 'replicate')
+F.max_pool1d(t(1, 2, 6, dtype='int64'), 3)
+F.max_pool2d(t(1, 2, 6, 6) > 0, 3)
+F.max_unpool1d(t(1, 2, 3, dtype='int64'), L.tensor([[[0, 1, 2], [0, 1, 2]]]), 2)
+F.rrelu(t(3), 0.3, 0.1)
+F.softsign(t(3) > 0)
+F.tanhshrink(t(3) > 0)
+L.mvlgamma(t(3) > 0, 1)
+F.adaptive_avg_pool2d(t(2, 2), (2, 2))
+F.dropout(t(3, dtype='int64'))
+F.binary_cross_entropy(t(9), t(9, low=1.0) / 2)
+F.binary_cross_entropy(t(9, low=1.0) / 2, t(9), reduction='none')
+F.gaussian_nll_loss(t(9), t(9), t(9))
+F.gaussian_nll_loss(t(3), t(3), t(3, dtype='int64') ** 2 + 1)
+L.linalg.vander(t(3) > 0)
+L.scatter_reduce(t(4) > 0, 0, L.tensor([0]), t(1) > 0, 'mean')
+L.mm(t(2, 3).detach(), t(3, 2).detach(), out=L.zeros(2, 2, dtype=L.float64))
+L.ceil(t(3).detach(), out=L.zeros(3, dtype=L.float64))
+L.isin(t(3), t(3), out=L.zeros(3, dtype=L.int64))
+L.softmax(t(3).detach(), 0, out=L.zeros(3, dtype=L.float64))
+L.permute_copy(t(2, 3).detach(), (1, 0), out=L.zeros(3, 2, dtype=L.float64))
+L.linalg.solve(t(3, 3).detach(), t(3).detach(), out=L.zeros(3, dtype=L.float64))
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_refusals(case: str) -> None:
+    _, got, _, want = both(case)
+    assert isinstance(want, Exception)
+    family = next(c for c in type(want).__mro__ if c.__module__ == "builtins")
+    assert isinstance(got, family), f"{got!r} where torch raises {want!r}"
