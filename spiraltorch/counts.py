@@ -20,7 +20,7 @@ from .creation import as_tensor, empty
 from .dispatch import call
 from .errors import ShapeError, SpiralError
 from .ops.registry import OPS, result_class, wrap_dim
-from .outs import _check, _put, _refuse
+from .outs import write_out
 from .shapes import nonzero
 from .tensor import Tensor
 
@@ -153,13 +153,10 @@ def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0, *, out
     if low > high:
         raise SpiralError("torch.histc: max must be larger than min")
     low, high = _ends("torch.histc", input, low, high, 1.0)
-    record = OPS["histc"]
-    found: Tensor = call(record, (input.detach(), int(bins), low, high))
+    found: Tensor = call(OPS["histc"], (input.detach(), int(bins), low, high))
     if out is None:
         return found
-    _refuse(record, [out], [input, out])
-    _check(record, out, found, exact=True)
-    _put(out, found, "histc")
+    write_out("histc", [input], [out], [found])
     return out
 
 
@@ -177,11 +174,7 @@ def histogram(
     found = result_class("histogram", ("hist", "bin_edges"))((hist, edges))
     if out is None:
         return found
-    record = OPS["histogramdd"]
-    _refuse(record, list(out), [input, *out])
-    for target, result in zip(out, found):
-        _check(record, target, result, exact=True)
-        _put(target, result, "histogram")
+    write_out("histogram", [input], list(out), list(found))
     return result_class("histogram", ("hist", "bin_edges"))(out)
 
 

@@ -111,7 +111,7 @@ F.conv_transpose2d(t(1, 3, 4, 4, dtype='complex64'), t(3, 2, 3, 3, dtype='comple
 F.pad(t(1, 3, 4, 4), (-1, 1, -2, 1), 'circular')
 F.unfold(t(2, 1, 5, 5, dtype='complex64'), 2)
 F.rms_norm(t(2, 3, dtype='complex64'), (3,), t(3, dtype='complex64'), 0.5)
-F.soft_margin_loss(t(5, dtype='complex64'), t(5, dtype='complex64').detach())
+F.soft_margin_loss(t(5, dtype='complex64').detach(), t(5, dtype='complex64').detach())
 F.l1_loss(t(5, dtype='complex64'), t(5, dtype='complex64'))
 F.smooth_l1_loss(t(5, dtype='complex64'), t(5, dtype='complex64'), beta=0)
 F.softsign(t(5, dtype='complex64'))
