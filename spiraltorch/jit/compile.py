@@ -76,6 +76,7 @@ class Entry:
     types: list[Any] = field(default_factory=list)
     where: device = CPU
     single: bool = False  # the result is one tensor
+    pure: bool = False  # it changes nothing, so it may be interrupted anywhere
 
 
 _functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
@@ -145,6 +146,8 @@ class CompiledFunction:
         if entries is not None:
             for e in entries:
                 if not e.guards.failed():
+                    if e.pure:
+                        return self._replay(e, tensors)
                     with uninterrupted():
                         return self._replay(e, tensors)
         if form in self._broken:
@@ -466,6 +469,7 @@ class Capture:
             watched, program, bindings, [_host_word(*h) for h in trace.host], writes, grads, self.template, outputs,
             [j for c, j in self.cells.items() if not self.is_state(c)], list(trace.random.items()), [], frozenset(captured | watched.known),
             None, self.form.scalars, types, self.where, self.template[0] == "t",
+            not (writes or grads or trace.random),
         )  # fmt: skip
         program.bake(self.form.scalars)
         uses = [o.cell for o in [*outputs, *[g for _, g in grads if g is not None]]]

@@ -35,11 +35,13 @@ from .stages import _is_leaf, build_stages, peel
 
 SERIAL_WORK = 1 << 15  # weighted elements below which one thread is faster than a fork
 CHUNK_WORK = 1 << 14
+SMALL_ARENA = 1 << 14  # bytes; such arenas are kept for whichever program runs next
 FEW_WORDS = 32  # words to patch that a Python loop writes sooner than NumPy
 
 # Runs a program's plan in place of its table: inspect.profile, which times each launch.
 observer: Callable[[Program, Any], tuple[int, int]] | None = None
 
+_small_arenas: list[Any] = []  # that no run is using
 counters = {"programs": 0, "kernels": 0, "compile_seconds": 0.0, "launches": 0}
 
 
@@ -124,13 +126,11 @@ class Program:
 
         Raises CheckFailed (an IndexError) when an index was out of range; the inputs are then as they were.
         """
-        arena = None
         if outs is None and self.fresh:
-            outs = buffers.allocate_many(self.sizes)
-            if self.arena:
-                arena = outs.pop()
+            outs = buffers.allocate_many(self.out_bytes)
         else:
-            outs, arena = self._memory(inputs, outs)
+            outs = self._memory(inputs, outs)
+        arena = self._arena() if self.arena else None
         if config.cpu == "reference":
             from .interpret import run_steps
 
@@ -151,12 +151,23 @@ class Program:
             values = [*values, *last] if values.__class__ is list else np.concatenate([values, np.array(last, np.int64)])
         done, status = self.table.run(self.positions, values) if observer is None else observer(self, values)
         counters["launches"] += done
+        if arena is not None and self.arena <= SMALL_ARENA:
+            _small_arenas.append(arena)
         if status:
             raise self._failed(done, status)
         return outs
 
-    def _memory(self, inputs: Sequence[Any], outs: list[Any] | None) -> tuple[list[Any], Any]:
-        """Buffers for the outputs that have none yet and do not take over an input's, and for what lies between."""
+    def _arena(self) -> Any:
+        """Memory for what lies between, of this run alone."""
+        if self.arena > SMALL_ARENA:
+            return buffers.allocate(self.arena)
+        try:
+            return _small_arenas.pop()
+        except IndexError:
+            return buffers.allocate(SMALL_ARENA)
+
+    def _memory(self, inputs: Sequence[Any], outs: list[Any] | None) -> list[Any]:
+        """Buffers for the outputs that have none yet and do not take over an input's."""
         taken = self.taken
         outs = [None] * len(taken) if outs is None else outs
         sizes = []
@@ -167,12 +178,9 @@ class Program:
             elif outs[j] is None:
                 missing.append(j)
                 sizes.append(self.out_bytes[j])
-        if self.arena:
-            sizes.append(self.arena)
-        made = buffers.allocate_many(sizes)
-        for j, b in zip(missing, made):
+        for j, b in zip(missing, buffers.allocate_many(sizes)):
             outs[j] = b
-        return outs, made[-1] if self.arena else None
+        return outs
 
     def bake(self, scalars: Sequence[Any]) -> None:
         """Make these numbers part of the program."""
@@ -204,7 +212,6 @@ class Program:
     def __post_init__(self) -> None:
         self.out_bytes = [math.prod(s) * d.itemsize for s, d in self.out_types]
         self.fresh = all(t is None for t in self.taken)
-        self.sizes = [*self.out_bytes, self.arena] if self.arena else self.out_bytes
 
     @property
     def launches(self) -> int:
