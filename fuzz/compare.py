@@ -131,14 +131,15 @@ def _against_torch(p: Program) -> list[Finding]:
 
 def mirrored(values: TorchValues) -> dict[int, Any]:
     """The same values as our tensors, views of each other as torch's are."""
-    bases: dict[int, Any] = {}
+    bases: dict[Any, Any] = {}
     found = {}
     for k, v in values.items():
         memory = v.untyped_storage()
-        if memory.data_ptr() not in bases:
+        key = memory.data_ptr(), v.dtype  # seen as numbers of another type it is memory of its own
+        if key not in bases:
             count = memory.nbytes() // v.element_size()
-            bases[memory.data_ptr()] = ours(from_torch(torch.as_strided(v.detach(), (count,), (1,), 0)))
-        found[k] = bases[memory.data_ptr()].as_strided(tuple(v.shape), v.stride(), v.storage_offset())
+            bases[key] = ours(from_torch(torch.as_strided(v.detach(), (count,), (1,), 0)))
+        found[k] = bases[key].as_strided(tuple(v.shape), v.stride(), v.storage_offset())
     return found
 
 
@@ -161,7 +162,10 @@ def _written(call: Call, given: dict[int, Any], values: TorchValues) -> Finding 
     """Whether every value is what it is in torch after a write (a rounding apart where it was written)."""
     if not call.writes:
         return None
+    target = values[call.args[0].index]
     for k, v in values.items():
+        if v.dtype != target.dtype:
+            continue
         found = compare(given[k].numpy(), from_torch(v), None, call, values)
         if found is not None:
             return Finding("write", call.op.name, f"v{k}: {found.text}")

@@ -27,7 +27,7 @@ from .short import NUMBERS, SHORT, short_binary, short_number, short_unary, tens
 from .storage import computed_at_once, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
-from .writes import refuse_leaf_write
+from .writes import refuse_leaf_write, refuse_overlap
 
 _NO_KW: dict[str, Any] = {}
 
@@ -273,6 +273,7 @@ def inplace(op: Op) -> Callable[..., Any]:
     def apply(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if mode.enabled:
             refuse_leaf_write(self)
+        refuse_overlap(self, (*args, *kwargs.values()))
         result = compute(self, *args, **kwargs)
         if self.dtype.is_complex and result.dtype.kind == "f":
             raise SpiralError(f"In-place {op.name} is not supported for complex tensors.")

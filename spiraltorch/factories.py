@@ -36,6 +36,7 @@ from .errors import SpiralError
 from .layouts import as_strided
 from .ops.registry import OPS
 from .tensor import Tensor
+from .writes import refuse_own_overlap
 
 __all__ = [
     "asarray", "bartlett_window", "blackman_window", "empty_permuted", "empty_strided", "frombuffer", "hamming_window",
@@ -180,6 +181,7 @@ def into(factory: Callable[..., Tensor], typed: bool) -> Callable[..., Tensor]:
             return factory(*args, **kwargs)
         if typed and kwargs.get("dtype") is None:
             kwargs["dtype"] = out.dtype
+        refuse_own_overlap(out)
         found = factory(*args, **kwargs)
         if found.dtype is not out.dtype:
             raise SpiralError(f"dtype {found.dtype.name} does not match dtype of out parameter ({out.dtype.name})")

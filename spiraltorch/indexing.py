@@ -15,7 +15,7 @@ from .ops.registry import OPS
 from .storage import Step
 from .tape import mode
 from .tensor import Tensor
-from .writes import refuse_leaf_write, write
+from .writes import refuse_leaf_write, refuse_overlap, write
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
@@ -209,4 +209,5 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             f"{list(view.shape)}"
         ) from None
     if wide.numel():
+        refuse_overlap(view, (wide,))
         write(view, wide._read(), wide)

@@ -18,11 +18,13 @@ from .dispatch import call, view_call, view_of
 from .dtypes import DType
 from .errors import SpiralError
 from .ir import graph
+from .ir.node import Node
+from .ops.gradients import vjp
 from .ops.parts import as_strided_steps
 from .ops.rearrange import pad_any
 from .ops.registry import OPS
-from .storage import Storage, contiguous_strides
-from .tape import ViewCall, mode
+from .storage import Step, Storage, apply_steps, contiguous_strides
+from .tape import Call, ViewCall, mode
 from .tensor import Tensor, attach, tensor_over
 from .writes import refuse_leaf_write
 
@@ -141,19 +143,28 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     t._base = input if input._base is None else input._base
     t._detached, t._seen = input._detached, cell.history_version
     if mode.enabled and input._tracked:
-        attach(ViewCall(steps, "AsStridedBackward0"), [_whole(input)], [t])
+        attach(_StridedCall(cell.node, input._steps, steps) if input._steps else ViewCall(steps, "AsStridedBackward0"), [input], [t])
     return t
 
 
-def _whole(x: Tensor) -> Tensor:
-    """The cell under ``x`` as a tensor on the tape."""
-    if not x._steps:
-        return x
-    if x._storage.history is None and x._base is not None and not x._base._steps:
-        return x._base
-    whole = tensor_over(x._storage, ())
-    whole._seen = -1
-    return whole
+class _StridedCall(Call):
+    """as_strided of a view of a cell.  As in torch the gradient is that of the view: what the result reads elsewhere in
+    the cell counts as data, and elements of the view at one place share what comes to that place."""
+
+    name, saves = "AsStridedBackward0", ""
+
+    def __init__(self, cell: Node, given: Sequence[Step], steps: Sequence[Step]) -> None:
+        self.shape, self.dtype, self.given, self.steps = cell.shape, cell.dtype, tuple(given), tuple(steps)
+
+    def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
+        if grads[0] is None:
+            return [None]
+        cell = graph.param(("cell", 0), self.shape, self.dtype)
+        (whole,) = vjp([apply_steps(cell, self.steps)], [cell], [grads[0]])
+        view = apply_steps(cell, self.given)
+        (readers,) = vjp([view], [cell], [graph.full(1, view.shape, self.dtype)])
+        assert whole is not None and readers is not None
+        return [apply_steps(whole, self.given) / apply_steps(readers, self.given)]
 
 
 # -- the tensor itself is changed --------------------------------------------------------------------

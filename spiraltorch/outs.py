@@ -15,10 +15,10 @@ from typing import Any
 from .autograd import no_grad
 from .errors import ShapeError, SpiralError
 from .ir.node import cast
-from .ops.registry import Op
+from .ops.registry import Op, _flat
 from .tape import mode
 from .tensor import Tensor, from_node
-from .writes import write
+from .writes import refuse_overlap, refuse_own_overlap, write
 
 
 def write_result(target: Tensor, result: Tensor, name: str) -> Tensor:
@@ -56,7 +56,7 @@ def with_out(call: Long) -> Long:
         if out is None:
             return call(op, args, kwargs)
         targets = list(out) if isinstance(out, (list, tuple)) else [out]
-        _refuse(op.name, targets, [*args, *kwargs.values(), *targets])
+        _refuse(op.name, targets, _flat([*args, *kwargs.values()]))
         if op.out == "dtype" and kwargs.get("dtype") is None:
             kwargs["dtype"] = targets[0].dtype
         with no_grad():
@@ -76,18 +76,24 @@ def with_out(call: Long) -> Long:
 
 def write_out(name: str, given: Sequence[Any], targets: Sequence[Any], results: Sequence[Tensor]) -> None:
     """What function ``name`` of the tensors ``given`` computed, put into ``targets`` of the same types."""
-    _refuse(name, targets, [*given, *targets])
+    _refuse(name, targets, given)
     with no_grad():
         for target, result in zip(targets, results, strict=True):
             _check(name, target, result, exact=True)
             _put(target, result, name)
 
 
-def _refuse(name: str, targets: Sequence[Any], values: Sequence[Any]) -> None:
+#: these write while they read, so that not even one and the same memory will do
+_APART = frozenset(("cat", "gather", "index_select", "kthvalue", "masked_select", "take"))
+
+
+def _refuse(name: str, targets: Sequence[Any], given: Sequence[Any]) -> None:
     for t in targets:
         if not isinstance(t, Tensor):
             raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(t).__name__}")
-    if mode.enabled and any([isinstance(v, Tensor) and v.requires_grad for v in values]):
+        refuse_own_overlap(t)
+        refuse_overlap(t, given, name in _APART)
+    if mode.enabled and any([isinstance(v, Tensor) and v.requires_grad for v in [*given, *targets]]):
         raise SpiralError(
             f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
             "arguments requires grad."

@@ -21,6 +21,7 @@ from .ir import lang
 from .ops.registry import OPS
 from .outs import write_out
 from .tensor import Size, Tensor
+from .writes import refuse_overlap, refuse_own_overlap
 
 __all__ = [
     "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
@@ -141,6 +142,8 @@ def masked_select(input: Tensor, mask: Tensor, *, out: Tensor | None = None) -> 
         if out.dtype is not input.dtype:
             raise SpiralError("masked_select(): self and result must have the same scalar type")
         found = masked_select(input.detach(), mask)
+        refuse_own_overlap(out)
+        refuse_overlap(out, (input, mask), True)
         return out.resize_(tuple(found.shape)).copy_(found)  # type: ignore[no-any-return]
     if mask.dtype is not dtypes.bool_:
         raise SpiralError("masked_select: expected BoolTensor for mask")

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import dtypes
 from .creation import made, no_more, ones, type_or, zeros
-from .errors import ShapeError, SpiralError
+from .errors import DtypeError, ShapeError, SpiralError
 from .ops.fft import frequencies
 from .ops.registry import OPS
 from .tensor import Tensor
@@ -78,7 +78,7 @@ def stft(
     hop = n_fft // 4 if hop_length is None else hop_length
     length = n_fft if win_length is None else win_length
     if not input.dtype.is_floating_point and not input.dtype.is_complex:
-        raise SpiralError("stft: expected a tensor of floating point or complex values")
+        raise DtypeError("stft: expected a tensor of floating point or complex values")
     if input.ndim not in (1, 2):
         raise ShapeError(f"stft: expected a 1D or 2D tensor, but its shape is {list(input.shape)}")
     is_complex = input.dtype.is_complex or (window is not None and window.dtype.is_complex)

@@ -8,6 +8,8 @@ Out: the cell holds its old value with that region replaced, every alias sees it
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import Any
 
 from .errors import SpiralError
@@ -67,6 +69,38 @@ def _moved_here(target: Tensor, source: Tensor) -> tuple[Any, int]:
     fn.outs = [(cell, (), *o[2:]) if o[0] is source._storage else o for o in fn.outs]
     fn.out_versions = [cell.version] * len(fn.outs)
     return fn, number
+
+
+_SHARED = (
+    "unsupported operation: {} the written-to tensor refer to a single memory location. Please clone() the tensor before "
+    "performing the operation."
+)
+
+
+def refuse_overlap(target: Tensor, read: Iterable[Any], apart: bool = False) -> None:
+    """Raise RuntimeError where a tensor in ``read`` has a part of the memory of ``target`` (``apart``: or just that memory)."""
+    for t in read:
+        if isinstance(t, Tensor) and t._storage is target._storage and (apart or (t is not target and (t._steps or target._steps))):
+            same = t._layout() == target._layout() and t.shape == target.shape
+            if apart if same else _overlap(t, target):
+                raise SpiralError(_SHARED.format("some elements of the input tensor and"))
+
+
+def refuse_own_overlap(target: Tensor) -> None:
+    """Raise RuntimeError where several elements of ``target`` are one place in memory."""
+    if target._steps and any([n > 1 and s == 0 for n, s in zip(target.shape, target.stride())]):
+        raise SpiralError(_SHARED.format("more than one element of").replace("refer to", "refers to"))
+
+
+def _overlap(a: Tensor, b: Tensor) -> bool:
+    """Whether two dense stretches of memory have elements in common."""
+    (_, i), (_, j) = a._layout(), b._layout()
+    return a.dtype is b.dtype and _is_dense(a) and _is_dense(b) and i < j + b.numel() and j < i + a.numel()
+
+
+def _is_dense(x: Tensor) -> bool:
+    held = sorted([(s, n) for n, s in zip(x.shape, x.stride()) if n != 1])
+    return x.numel() > 0 and all([s == math.prod([n for _, n in held[:k]]) for k, (s, _) in enumerate(held)])
 
 
 def refuse_leaf_write(self: Tensor) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..autograd import no_grad
-from ..dispatch import call, function
+from ..dispatch import call, call_out, function
 from ..dispatch import inplace as in_place
 from ..dtypes import DType
 from ..errors import SpiralError
@@ -258,7 +258,7 @@ def normalize(
 ) -> Tensor:
     """``input`` divided by its norm along ``dim`` (torch.nn.functional.normalize)."""
     size = input.norm(p, dim, keepdim=True).clamp_min(eps)  # type: ignore[attr-defined]
-    return function(OPS["div"])(input, size, out=out) if out is not None else input / size  # type: ignore[operator, no-any-return]
+    return function(OPS["div"], call_out)(input, size, out=out) if out is not None else input / size  # type: ignore[operator, no-any-return]
 
 
 # -- older names of interpolate ---------------------------------------------------------------------------

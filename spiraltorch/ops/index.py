@@ -259,6 +259,9 @@ def masked_fill(input: Node, mask: Node, value: Any) -> Node:
             "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{len(value.shape)} dimension(s)."
         )
+    given = value.dtype.kind if isinstance(value, Node) else "c" if isinstance(value, complex) else ""
+    if given == "c" and input.dtype.kind != "c":
+        raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
     if not isinstance(value, Node) and input.dtype.kind in "iu" and not math.isfinite(value):
         raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
     fill = cast(value, input.dtype) if isinstance(value, Node) else lifted(value, input)

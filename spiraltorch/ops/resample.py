@@ -21,7 +21,7 @@ from .. import dtypes
 from ..errors import ShapeError
 from ..ir import graph, lang
 from ..ir.lang import fold
-from ..ir.node import Node, cast
+from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import number
 from .registry import OPS, op, raise_dtype
@@ -65,10 +65,49 @@ def _step(n: int, out: int, factor: float | None, align: bool) -> float:
 
 
 def _folded(x: Node, axis: int, index: Node, weight: Node) -> Node:
-    """``sum(x[index[o, k]] * weight[o, k])`` along ``axis``."""
+    """``sum(x[index[o, k]] * weight[o, k])`` along ``axis``.  Of bytes it is a byte, by fixed-point weights."""
+    if x.dtype is dtypes.uint8:
+        scale = _fixed_point(fold("max", weight, None))
+        exact = weight * scale
+        whole = lang.trunc(lang.where(lang.lt(weight, 0), exact - 0.5, exact + 0.5))
+        total = _folded(cast(x, weight.dtype), axis, index, whole)
+        return cast(lang.minimum(lang.maximum(lang.floor(total / scale + 0.5), 0), 255), x.dtype)
+    weight = cast(weight, x.dtype)
     taken = graph.gather(x, index, axis)
     rest = len(x.shape) - axis - 1
     return fold("add", taken * graph.reshape(weight, weight.shape + (1,) * rest), axis + 1)
+
+
+def _fixed_point(largest: Node) -> Node:
+    """The power of two that weights up to ``largest`` are rounded at: the highest with which they fit 16 bits."""
+    scale: Node = const(float(1 << 22), largest.dtype)
+    for p in reversed(range(22)):
+        scale = lang.where(lang.le(2.0**15 - 0.5, largest * float(2 << p)), float(1 << p), scale)
+    return scale
+
+
+def _merged(taps: list[Node], weights: list[Node]) -> Node:
+    """The weights as columns, those of taps at one place (the edge) added up at the first of them."""
+    out = []
+    for k, at in enumerate(taps):
+        total, first = weights[k], None
+        for j, other in enumerate(taps):
+            same = lang.eq(at, other)
+            if j < k:
+                first = same if first is None else first | same
+            elif j > k:
+                total = total + lang.where(same, weights[j], 0)
+        out.append(total if first is None else lang.where(first, 0, total))
+    return _joined(out)
+
+
+def _combined(x: Node, axis: int, taps: list[Node], weights: list[Node]) -> Node:
+    return _folded(x, axis, _joined(taps), _merged(taps, weights) if x.dtype is dtypes.uint8 else _joined(weights))
+
+
+def _wide(x: Node) -> dtypes.DType:
+    """The type in which places and weights are computed."""
+    return dtypes.float32 if x.dtype.kind == "f" and x.dtype is not dtypes.float64 else dtypes.float64
 
 
 def _joined(parts: list[Node]) -> Node:
@@ -89,8 +128,7 @@ def _nearest(x: Node, axis: int, out: int, factor: float | None, offset: float) 
 
 def _source(x: Node, axis: int, out: int, factor: float | None, align: bool) -> Node:
     """Where each element of the result lies in the input, fractional."""
-    wide = dtypes.float64 if x.dtype is dtypes.float64 else dtypes.float32
-    place = cast(graph.iota((out,), 0), wide)
+    place = cast(graph.iota((out,), 0), _wide(x))
     step = number(_step(x.shape[axis], out, factor, align), place)
     return place * step if align else (place + 0.5) * step - 0.5
 
@@ -100,7 +138,8 @@ def _linear(x: Node, axis: int, out: int, factor: float | None, align: bool) -> 
     at = lang.maximum(_source(x, axis, out, factor, align), 0)
     low = lang.minimum(cast(at, dtypes.int64), n - 1)
     share = lang.minimum(lang.maximum(at - cast(low, at.dtype), 0), 1)
-    return _folded(x, axis, _joined([low, lang.minimum(low + 1, n - 1)]), cast(_joined([1 - share, share]), x.dtype))
+    taps, weights = [low, lang.minimum(low + 1, n - 1)], [1 - share, share]
+    return _combined(x, axis, taps, weights)
 
 
 def cubic_weights(t: Node, a: float = -0.75) -> list[Node]:
@@ -121,7 +160,7 @@ def _cubic(x: Node, axis: int, out: int, factor: float | None, align: bool) -> N
     low = lang.floor(at)
     first = cast(low, dtypes.int64)
     taps = [lang.minimum(lang.maximum(first + k, 0), n - 1) for k in (-1, 0, 1, 2)]
-    return _folded(x, axis, _joined(taps), cast(_joined(cubic_weights(at - low)), x.dtype))
+    return _combined(x, axis, taps, cubic_weights(at - low))
 
 
 def _tent(d: Node) -> Node:
@@ -137,7 +176,7 @@ def _keys(d: Node) -> Node:
 def _smooth(x: Node, axis: int, out: int, factor: float | None, align: bool, reach: float, weigh: Callable[[Node], Node]) -> Node:
     """A filter as wide as the step, so that nothing of the input is skipped (antialias)."""
     n = x.shape[axis]
-    wide = dtypes.float64 if x.dtype is dtypes.float64 else dtypes.float32
+    wide = _wide(x)
     step = _step(n, out, factor, align)
     support = reach * max(step, 1.0)
     shape = (out, math.ceil(support) * 2 + 1)
@@ -147,7 +186,7 @@ def _smooth(x: Node, axis: int, out: int, factor: float | None, align: bool, rea
     inside = lang.lt(at, lang.minimum(cast(centre + support + 0.5, dtypes.int64), n))
     weight = lang.where(inside, weigh(lang.absolute((cast(at, wide) - centre + 0.5) * (1 / max(step, 1.0)))), 0)
     weight = weight / fold("add", weight, 1, keepdim=True)
-    return _folded(x, axis, lang.minimum(at, n - 1), cast(weight, x.dtype))
+    return _folded(x, axis, lang.minimum(at, n - 1), weight)
 
 
 def _checked(input: Node, mode: str, align_corners: bool | None, antialias: bool) -> None:
@@ -181,12 +220,7 @@ _WEIGHTED = (
 )  # fmt: skip
 
 
-def _samples(dtype: dtypes.DType) -> list[s.Sample]:
-    """Every mode; of bytes the nearest ones, as torch's weighted sums of bytes are off by one now and then."""
-    return s.calls(*_NEAREST, *(() if dtype is dtypes.uint8 else _WEIGHTED))(dtype)
-
-
-@op("interpolate", where=("nn.functional",), tolerance=1e-4, samples=_samples)
+@op("interpolate", where=("nn.functional",), tolerance=1e-4, samples=s.calls(*_NEAREST, *_WEIGHTED))
 def interpolate(input: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
                 align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
                 antialias: bool = False) -> Node:  # fmt: skip
@@ -198,16 +232,13 @@ def interpolate(input: Node, size: Any = None, scale_factor: Any = None, mode: s
     if mode == "area":
         found: Node = OPS[f"adaptive_avg_pool{len(sizes)}d"].body(input, sizes)
         return found
-    if input.dtype.kind != "f" and input.dtype is not dtypes.uint8:
+    if input.dtype.kind != "f" and (input.dtype is not dtypes.uint8 or mode in ("linear", "trilinear")):
         raise_dtype(interpolate, input.dtype)
     if not all(input.shape[1:]) or any(n < 1 for n in sizes):
         raise ShapeError(
             f"Input and output sizes should be greater than 0, but got input {list(input.shape)} and output {sizes}"
         )
     x = input
-    whole = x.dtype is dtypes.uint8 and not mode.startswith("nearest")
-    if whole:
-        x = cast(x, dtypes.float32)
     align = bool(align_corners)
     for axis, out, factor in reversed([*zip(range(2, 5), sizes, factors)]):
         if mode.startswith("nearest"):
@@ -216,9 +247,7 @@ def interpolate(input: Node, size: Any = None, scale_factor: Any = None, mode: s
             x = _smooth(x, axis, out, factor, align, *((1.0, _tent) if mode == "bilinear" else (2.0, _keys)))
         else:
             x = (_cubic if mode == "bicubic" else _linear)(x, axis, out, factor, align)
-        if whole:  # bytes are rounded after each axis
-            x = lang.minimum(lang.maximum(lang.floor(x + 0.5), 0), 255)
-    return cast(x, input.dtype)
+    return x
 
 
 __all__ = ["cubic_weights"]
