@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from .registry import Framework, Step, arrays, workload
+from .steps import jax_step, torch_step
 
 VOCAB = 256
-LR, DECAY, BETA1, BETA2, EPS = 1e-3, 0.01, 0.9, 0.999, 1e-8
+DECAY = 0.01
 
 sdpa = workload("sdpa_fwd_bwd", "causal attention, float32[4, 8, 512, 64]: result and three gradients")
 _QKVG = ((4, 8, 512, 64),) * 4
@@ -161,19 +162,9 @@ _TRAIN, _TRAIN_BATCH = (4, 128, 4, 128), 16
 @train.torch
 def _(fw: Framework) -> Step:
     model = _torch_model(fw, *_TRAIN)
-    optimizer = fw.lib.optim.AdamW(model.parameters(), lr=LR, betas=(BETA1, BETA2), eps=EPS, weight_decay=DECAY)
     x, y = (fw.tensor(_ids(_TRAIN_BATCH, _TRAIN[3], seed)) for seed in (3, 4))
     loss_of = fw.lib.nn.functional.cross_entropy
-
-    @fw.compile
-    def step(x, y):  # type: ignore[no-untyped-def]
-        optimizer.zero_grad()
-        loss = loss_of(model(x).reshape(-1, VOCAB), y.reshape(-1))
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return lambda: step(x, y)
+    return torch_step(fw, model, x, y, lambda x, y: loss_of(model(x).reshape(-1, VOCAB), y.reshape(-1)), DECAY)
 
 
 @train.jax
@@ -181,31 +172,13 @@ def _(fw: Framework) -> Step:
     jax, jnp = fw.lib, fw.lib.numpy
     layers, width, heads, length = _TRAIN
     params = {name: fw.tensor(a) for name, a in _weights(layers, width, length).items()}
-    zeros = jax.tree.map(jnp.zeros_like, params)
     x, y = (fw.tensor(_ids(_TRAIN_BATCH, length, seed)) for seed in (3, 4))
 
     def loss_of(params, x, y):  # type: ignore[no-untyped-def]
         logits = jax.nn.log_softmax(_gpt_jax(jax, params, x, layers, heads))
         return -jnp.take_along_axis(logits, y[..., None], 2).mean()
 
-    @fw.compile
-    def step(state, x, y):  # type: ignore[no-untyped-def]
-        params, mean, square, t = state
-        loss, grads = jax.value_and_grad(loss_of)(params, x, y)
-        t = t + 1
-        mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, mean, grads)
-        square = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, square, grads)
-        rate, correct = LR / (1 - BETA1**t), 1 - BETA2**t
-        move = lambda p, m, v: p * (1 - LR * DECAY) - rate * m / (jnp.sqrt(v / correct) + EPS)  # noqa: E731
-        return (jax.tree.map(move, params, mean, square), mean, square, t), loss
-
-    state = [(params, zeros, zeros, jnp.float32(0))]
-
-    def run():  # type: ignore[no-untyped-def]
-        state[0], loss = step(state[0], x, y)
-        return loss, state[0]
-
-    return run
+    return jax_step(fw, params, x, y, loss_of, DECAY)
 
 
 # -- inference -------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .registry import Framework, Step, arrays, labels, workload
-from .training import BETA1, BETA2, EPS, LR
+from .steps import jax_step, torch_step
 
 cnn_train = workload("cnn_train", "conv32-bn-relu-pool-conv64-bn-relu-pool-fc, batch 64 of 1x28x28, Adam: a training step")
 _CHANNELS = (1, 32, 64)
@@ -41,19 +41,9 @@ def _(fw: Framework) -> Step:
         layers += [nn.Conv2d(i, o, 3, padding=1), nn.BatchNorm2d(o, eps=NORM_EPS), nn.ReLU(), nn.MaxPool2d(2)]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(_CHANNELS[-1] * (_SIDE // 4) ** 2, _CLASSES))
     model.load_state_dict({name: fw.tensor(a) for name, a in _cnn_weights().items()}, strict=False)
-    optimizer = fw.lib.optim.Adam(model.parameters(), lr=LR, betas=(BETA1, BETA2), eps=EPS)
     loss_of = nn.functional.cross_entropy
     x, y = _cnn_data(fw)
-
-    @fw.compile
-    def step(x, y):  # type: ignore[no-untyped-def]
-        optimizer.zero_grad()
-        loss = loss_of(model(x), y)
-        loss.backward()
-        optimizer.step()
-        return loss.detach()
-
-    return lambda: step(x, y)
+    return torch_step(fw, model, x, y, lambda x, y: loss_of(model(x), y))
 
 
 def _convolve(jax: Any, x: Any, w: Any) -> Any:
@@ -91,25 +81,7 @@ def _(fw: Framework) -> Step:
         logits = x.reshape(len(x), -1) @ params["9.weight"].T + params["9.bias"]
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), y[:, None], 1).mean(), moved
 
-    @fw.compile
-    def step(state, x, y):  # type: ignore[no-untyped-def]
-        params, running, mean, square, t = state
-        (loss, running), grads = jax.value_and_grad(loss_of, has_aux=True)(params, running, x, y)
-        t = t + 1
-        mean = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, mean, grads)
-        square = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, square, grads)
-        rate, correct = LR / (1 - BETA1**t), 1 - BETA2**t
-        move = lambda p, m, v: p - rate * m / (jnp.sqrt(v / correct) + EPS)  # noqa: E731
-        return (jax.tree.map(move, params, mean, square), running, mean, square, t), loss
-
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    state = [(params, running, zeros, zeros, jnp.float32(0))]
-
-    def run():  # type: ignore[no-untyped-def]
-        state[0], loss = step(state[0], x, y)
-        return loss, state[0]
-
-    return run
+    return jax_step(fw, params, x, y, loss_of, running=running)
 
 
 resblock = workload("resblock_infer", "2 x (conv3x3-bn-relu) and the input added, 8x64x56x56, eval")
