@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 
 DIFFERS: dict[str, str] = {
+    "torch.nn.functional.embedding": "Gradients are dense, also with `sparse=True`.",
+    "torch.nn.functional.embedding_bag": "Gradients are dense, also with `sparse=True`; offsets are checked when the value is looked at.",
+    "torch.nn.functional.one_hot": "With `num_classes` given, a number that is no class raises when the value is looked at.",
+    "torch.unique": "Always sorted, also with `sorted=False`.",
+    "torch.Tensor.unique": "Always sorted, also with `sorted=False`.",
     "torch.empty": "The content is 0, not what was in memory.",
     "torch.Tensor.new_empty": "The content is 0, not what was in memory.",
     "torch.empty_like": "The content is 0, not what was in memory.",
@@ -38,17 +43,11 @@ _EVERYWHERE: dict[str, str] = {
     "lobpcg": "Use `st.linalg.eigh` and take the first or last eigenvectors.",
     "pca_lowrank": "Use `st.linalg.svd` of the centred matrix.",
     "svd_lowrank": "Use `st.linalg.svd` and cut.",
-    "addbmm": "Write `beta * input + alpha * (batch1 @ batch2).sum(0)`.",
-    "addmv": "Write `beta * input + alpha * (mat @ vec)`.",
-    "addr": "Write `beta * input + alpha * outer(vec1, vec2)`.",
     "vmap": "Write the batch axis out: operators broadcast, and `einsum` names axes.",
     "scaled_mm": "Multiply by the scales around `a @ b`; there are no 8-bit floats.",
     "scaled_grouped_mm": "Multiply by the scales around `a @ b`; there are no 8-bit floats.",
     "grouped_mm": "Use `bmm`, or one `matmul` a group.",
     "assert_int_or_pair": "A check of arguments; write an `assert`.",
-    "upsample": "Use `interpolate`.",
-    "upsample_bilinear": "Use `interpolate(mode='bilinear', align_corners=True)`.",
-    "upsample_nearest": "Use `interpolate(mode='nearest')`.",
 }
 
 #: (pattern over ``namespace.name``, sentence), the first that matches

@@ -20,12 +20,14 @@ from ..autograd import no_grad
 from ..dispatch import call, call_out, function
 from ..dispatch import inplace as in_place
 from ..dtypes import DType
-from ..errors import SpiralError
+from ..errors import ShapeError, SpiralError
 from ..ops.registry import OPS, Op
 from ..random import default_generator
 from ..tensor import Tensor, from_node
+from .attention import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .pooling import *  # noqa: F403
+from .tables import *  # noqa: F403
 
 
 def _with_inplace(op: Op) -> Callable[..., Any]:
@@ -259,6 +261,17 @@ def normalize(
     """``input`` divided by its norm along ``dim`` (torch.nn.functional.normalize)."""
     size = input.norm(p, dim, keepdim=True).clamp_min(eps)  # type: ignore[attr-defined]
     return function(OPS["div"], call_out)(input, size, out=out) if out is not None else input / size  # type: ignore[operator, no-any-return]
+
+
+def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tensor:
+    """Convolution of sequences [T, B, C] with filters [window, C, O], bias [O] (torch.nn.functional.conv_tbc)."""
+    if input.ndim != 3 or weight.ndim != 3 or bias.ndim != 1:
+        raise ShapeError(
+            f"conv_tbc: Input must have 3 dims: time, batch, in_channel; weight 3: kernel_width, in_channels, out_channels; bias 1; "
+            f"got {input.ndim}, {weight.ndim} and {bias.ndim}"
+        )
+    sequences, filters = input.permute(1, 2, 0), weight.permute(2, 1, 0)
+    return call(OPS["conv1d"], (sequences, filters, bias, 1, pad)).permute(2, 0, 1)  # type: ignore[no-any-return]
 
 
 # -- older names of interpolate ---------------------------------------------------------------------------

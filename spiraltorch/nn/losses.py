@@ -15,9 +15,12 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+from .. import dtypes
+from ..creation import as_tensor
 from ..dispatch import call
 from ..errors import ShapeError, SpiralError
 from ..ops.registry import OPS
+from ..storage import queue
 from ..tensor import Tensor
 
 _ORDER = {
@@ -154,8 +157,58 @@ def linear_cross_entropy(
     )  # fmt: skip
 
 
+def ctc_loss(
+    log_probs: Tensor, targets: Tensor, input_lengths: Any, target_lengths: Any, blank: int = 0, reduction: str = "mean",
+    zero_infinity: bool = False,
+) -> Tensor:  # fmt: skip
+    """-log of the probability of ``targets`` under all their alignments with ``log_probs`` (torch.nn.functional.ctc_loss).
+
+    log_probs: [T, N, C] (or [T, C]) float32 or float64, from ``log_softmax``; targets: [N, S], or one sample's after the
+    other; lengths: tuples of ints, or integer tensors, [N].  'mean' divides each loss by its target's length first.  With
+    ``zero_infinity`` targets that do not fit their input count 0, with gradient 0.  Raises RuntimeError for lengths beyond
+    the sizes (outside of a compiled function they are looked at), and when looked at for labels that are no classes.
+    """
+    if reduction not in ("none", "mean", "sum"):
+        raise ValueError(f"{reduction} is not a valid value for reduction")
+    single = log_probs.ndim == 2
+    if single:
+        log_probs, targets = log_probs.unsqueeze(1), targets.reshape(-1)  # type: ignore[attr-defined]
+    if log_probs.ndim != 3:
+        raise ShapeError(f"ctc_loss: log_probs has to be 2-D or 3-D, but got {log_probs.ndim}-D")
+    if not log_probs.numel():
+        raise SpiralError("log_probs tensor must not be empty")
+    steps, samples = (int(n) for n in log_probs.shape[:2])
+    lengths, known = [], []
+    for name, given in (("input", input_lengths), ("target", target_lengths)):
+        if isinstance(given, Tensor) and given.dtype.kind not in "iu":
+            raise SpiralError(f"{name}_lengths must be integral")
+        t = as_tensor(given, dtype=dtypes.int64, device=log_probs.device).reshape(-1)
+        if t.numel() != samples:
+            raise ShapeError(f"{name}_lengths must be of size batch_size")
+        lengths.append(t)
+        known.append(None if isinstance(given, Tensor) and queue.trace is not None else t.tolist())
+    if known[0] is not None and max(known[0]) > steps:
+        raise SpiralError(f"Expected input_lengths to have value at most {steps}, but got value {max(known[0])}")
+    most = int(targets.shape[-1]) if known[1] is None else max(known[1])
+    if known[1] is not None and min(*known[1], *(known[0] or [0]), 0) < 0:
+        raise SpiralError("ctc_loss: lengths can not be negative")
+    room = int(targets.shape[-1]) if targets.ndim == 2 else most if known[1] is None else int(targets.numel())
+    if most > room or (targets.ndim == 1 and known[1] is not None and sum(known[1]) > room):
+        raise ShapeError(f"ctc_loss: target_lengths of {most} do not fit targets of shape {list(targets.shape)}")
+    if targets.ndim == 2 and targets.shape[0] != samples:
+        raise ShapeError(f"ctc_loss: {targets.shape[0]} targets for {samples} inputs")
+    loss: Tensor = call(OPS["ctc_loss"], (log_probs, targets, *lengths, blank, most))
+    if zero_infinity:
+        loss = call(OPS["where"], (call(OPS["isinf"], (loss,)), 0.0, loss))
+    if reduction == "mean":
+        loss = (loss / lengths[1].clamp_min(1).to(loss.dtype)).mean()  # type: ignore[operator, attr-defined]
+    elif reduction == "sum":
+        loss = loss.sum()  # type: ignore[attr-defined]
+    return loss.reshape(()) if single else loss  # type: ignore[no-any-return]
+
+
 __all__ = [
-    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy",
+    "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy", "ctc_loss",
     "hinge_embedding_loss", "kl_div", "l1_loss", "linear_cross_entropy", "margin_ranking_loss", "mse_loss",
     "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
     "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",

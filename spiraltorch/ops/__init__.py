@@ -9,6 +9,7 @@ One module a family; :mod:`.registry` says what a record is, :mod:`.gradients` d
 
 from . import (
     activation,
+    alignment,
     arithmetic,
     assemble,
     attention,
@@ -23,6 +24,7 @@ from . import (
     create,
     distance,
     elementwise,
+    embedding,
     fft,
     fold,
     gamma,
@@ -59,8 +61,8 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare", "complex",
-    "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "fft", "fold", "gamma", "grid", "index",
+    "OPS", "Op", "activation", "alignment", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare", "complex",
+    "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "embedding", "fft", "fold", "gamma", "grid", "index",
     "likelihood", "linalg", "linalg_norms", "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "norm_parts",
     "op", "parts", "polynomials", "pool", "products", "random", "rearrange", "recurrent", "reduce", "resample", "scans",
     "scatter", "selection", "shuffle", "sorting", "special", "statistics", "view",

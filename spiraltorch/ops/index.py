@@ -190,39 +190,6 @@ def index_add(input: Node, dim: int, index: Node, source: Node, *, alpha: Any = 
     return graph.reshape(graph.scatter_add(x, at, values, axis), input.shape)
 
 
-def _embedding_grad(g: Node, out: Node, input: Node, weight: Node, padding_idx: int | None = None,
-                    *options: Any, **named: Any) -> list[Node | None]:  # fmt: skip
-    at = graph.reshape(cast(input, dtypes.int64), (input.size,))
-    rows = graph.reshape(cast(g, g.dtype.acc), (input.size, weight.shape[1]))
-    if padding_idx is not None:
-        skipped = lang.eq(graph.reshape(at, (input.size, 1)), padding_idx % weight.shape[0])
-        rows = lang.where(skipped, 0, rows)
-    return [None, graph.scatter_add(graph.full(0, weight.shape, rows.dtype), at, rows, 0)]
-
-
-@op("embedding", kinds="buifc", acc=False, saves=("input",), grad=_embedding_grad, where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3, fill="index", high=5), T(5, 4)), s.call(T(7, fill="index", high=5), T(5, 4), 2),
-    s.call(T(7, fill="index", high=5), T(5, 4), padding_idx=-1), s.call(T(fill="index", high=5), T(5, 4)),
-    s.call(T(0, fill="index", high=5), T(5, 4))))  # fmt: skip
-def embedding(input: Node, weight: Node, padding_idx: int | None = None, max_norm: float | None = None,
-              norm_type: float = 2.0, scale_grad_by_freq: bool = False, sparse: bool = False) -> Node:  # fmt: skip
-    """Row ``weight[i]`` for each index ``i`` of ``input``; row ``padding_idx`` gets no gradient.
-    (torch.nn.functional.embedding)"""
-    if max_norm is not None or scale_grad_by_freq or sparse:
-        raise NotImplementedError("embedding supports neither max_norm nor scale_grad_by_freq nor sparse gradients")
-    if len(weight.shape) != 2:
-        raise ShapeError("'weight' must be 2-D")
-    if input.dtype not in (dtypes.int64, dtypes.int32):
-        raise SpiralError(
-            "Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
-            f"{input.dtype.name} instead (while checking arguments for embedding)"
-        )
-    rows = weight.shape[0]
-    if padding_idx is not None and not -rows <= padding_idx < rows:
-        raise AssertionError("Padding_idx must be within num_embeddings")
-    return graph.gather(weight, cast(input, dtypes.int64), 0)
-
-
 @op("take_along_dim", out="exact", kinds="buifc", saves=("indices",), acc=False, samples=s.calls(
     s.call(T(4, 3), T(2, 3, fill="index", high=4), 0), s.call(T(4, 1), T(1, 5, fill="index", high=4), 0),
     s.call(T(4, 3), T(5, fill="index", high=12))))  # fmt: skip
@@ -266,21 +233,6 @@ def masked_fill(input: Node, mask: Node, value: Any) -> Node:
         raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
     fill = cast(value, input.dtype) if isinstance(value, Node) else lifted(value, input)
     return lang.row("WHERE", mask, fill, input)
-
-
-@op("one_hot", acc=False, differentiable=False, where=("nn.functional",), samples=s.calls(
-    s.call(T(2, 3, fill="index", high=4), 4), s.call(T(fill="index", high=4), 5),
-    s.call(T(0, fill="index", high=4), 3)))  # fmt: skip
-def one_hot(tensor: Node, num_classes: int = -1) -> Node:
-    """int64 rows of 0 with a 1 at each class number; the new axis has ``num_classes`` sizes, which a body
-    cannot find from the data.  (torch.nn.functional.one_hot)"""
-    if tensor.dtype is not dtypes.int64:
-        raise SpiralError("one_hot is only applicable to index tensor of type LongTensor.")
-    if num_classes < 1:
-        raise SpiralError("num_classes should be positive")
-    shape = (*tensor.shape, num_classes)
-    classes = graph.reshape(tensor, (*tensor.shape, 1))
-    return cast(lang.eq(graph.expand(classes, shape), graph.iota(shape, len(tensor.shape))), dtypes.int64)
 
 
 # -- x[i, :, j]: several index tensors at once ----------------------------------------------------

@@ -128,6 +128,19 @@ def _fractional(rank: int) -> Any:
     return apply
 
 
+def _ctc_loss(logs: torch.Tensor, targets: Any, spans: Any, sizes: Any, blank: int = 0, most: Any = None) -> torch.Tensor:
+    return F.ctc_loss(logs, targets, spans, sizes, blank, "none")
+
+
+def _embedding_bag(
+    x: torch.Tensor, weight: torch.Tensor, offsets: Any = None, scale: Any = None, mode: str = "mean",
+    scale_grad_by_freq: bool = False, include_last_offset: bool = False, padding_idx: Any = None,
+) -> torch.Tensor:  # fmt: skip
+    return F.embedding_bag(
+        x, weight, offsets, None, 2, scale_grad_by_freq, mode, False, scale, include_last_offset, padding_idx
+    )  # fmt: skip
+
+
 def _bincount(x: torch.Tensor, weights: Any, size: int) -> torch.Tensor:
     return torch.bincount(x, None if weights is None else weights.detach(), size)
 
@@ -158,7 +171,7 @@ ADAPTERS: dict[str, Any] = {
     "block_diag": _block_diag, "cartesian_prod": _cartesian_prod, "fill_diagonal": _fill_diagonal,
     "fractional_max_pool2d": _fractional(2), "fractional_max_pool3d": _fractional(3), "max_unpool": _max_unpool,
     "unfold_windows": F.unfold,
-    "bincount": _bincount, "histc": _histc, "histogramdd": _histogramdd, "unique": _order_of_rows,
+    "bincount": _bincount, "nn.functional.ctc_loss": _ctc_loss, "embedding_bag": _embedding_bag, "histc": _histc, "histogramdd": _histogramdd, "unique": _order_of_rows,
     "matrix_exp": _matrix_exp, "index_tensors": _index_tensors, "index_put": _index_put, "batch_norm": _batch_norm,
     "instance_norm": _instance_norm, "batch_norm_fixed": _batch_norm_fixed, "to_dtype": _to_dtype,
     "slice": torch.ops.aten.slice.Tensor,
