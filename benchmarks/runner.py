@@ -82,8 +82,9 @@ class Worker:
 
 
 def environment(cache: Path, threads: int) -> dict[str, str]:
-    """This process' variables less what slows a BLAS down, with every cache in ``cache``."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_")}
+    """This process' variables less what slows a BLAS down or keeps Python from caching bytecode, which installed packages
+    come with; every other cache is in ``cache``."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("OPENBLAS_") and k != "PYTHONDONTWRITEBYTECODE"}
     n = str(threads)
     flags = "" if threads > 1 else "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
     return env | {

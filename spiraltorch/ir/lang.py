@@ -142,6 +142,11 @@ tanh, erf, floor, ceil, trunc, round_ = map(_unary, ("TANH", "ERF", "FLOOR", "CE
 not_ = _unary("NOT")
 
 
+def logistic(a: Node) -> Node:
+    """``1 / (1 + exp(-a))``."""
+    return div(1, add(1, exp(neg(a))))
+
+
 def absolute(a: Node) -> Node:
     """Row ABS; of complex numbers it is real."""
     return make("ABS", (a,), None, a.shape, a.dtype.to_real())

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..config import config
 from ..ir.kernel import Gemm, Kernel
+from .layout import Stored
 from .lower import Launch, Library
 
 
@@ -22,6 +23,7 @@ def addresses(kernels: Sequence[Any]) -> dict[str, int]:
 
             found[k.key] = address(k)
         elif _by_numba(k):
+            k = k.tree(k.key) if isinstance(k, Stored) else k
             from ..kernels.numba import compile
 
             found[k.key] = compile(k, blas=config.gemm == "blas")
@@ -42,7 +44,10 @@ _known: set[str] = set()
 
 
 def _by_numba(k: Any) -> bool:
-    return config.cpu == "numba" or (config.gemm == "blas" and isinstance(k, Gemm))
+    """With BLAS for products a kernel's kind must be known, so its tree is made."""
+    if config.cpu == "numba" or config.gemm != "blas":
+        return config.cpu == "numba"
+    return isinstance(k.tree(k.key) if isinstance(k, Stored) else k, Gemm)
 
 
 def _emitter(k: Any) -> Callable[[], str]:
@@ -51,13 +56,15 @@ def _emitter(k: Any) -> Callable[[], str]:
         from ..kernels.llvm.gemm import emit_gemm
         from ..kernels.llvm.target import host
 
-        return emit_kernel(k, host(), k.key) if isinstance(k, Kernel) else emit_gemm(k, host(), k.key)
+        tree = k.tree(k.key) if isinstance(k, Stored) else k
+        return emit_kernel(tree, host(), k.key) if isinstance(tree, Kernel) else emit_gemm(tree, host(), k.key)
 
     return emit
 
 
-def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
-    """(tasks, tasks per chunk, whether the kernel takes scratch memory, words after its arguments)."""
+def shape_of(x: Launch) -> tuple[int, int, bool, tuple[Any, ...]]:
+    """(tasks, tasks per chunk, whether the kernel takes scratch memory, words after its arguments: numbers, and functions
+    that kernels share)."""
     k = x.kernel
     if isinstance(k, Kernel):
         return k.tasks(x.ints), 1, False, ()
@@ -66,10 +73,10 @@ def shape_of(x: Launch) -> tuple[int, int, bool, tuple[int, ...]]:
             from ..kernels.numba import gemm_tasks
 
             return gemm_tasks(k, x.ints, blas=config.gemm == "blas"), 1, False, ()
-        from ..kernels.llvm.gemm import plan_gemm
+        from ..kernels.llvm.gemm import cut_gemm
         from ..kernels.llvm.target import host
 
-        tasks, grain, words = plan_gemm(k, x.ints, host())
+        tasks, grain, words = cut_gemm(k, x.ints, host())
         return tasks, grain, True, tuple(words)
     from ..kernels.library import tasks as library_tasks
 

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,13 @@ from ..config import config, log
 from ..device import CPU, device
 from ..dtypes import DType
 from ..errors import Origin, SpiralError, describe_origin
-from ..ir.kernel import Gemm, Kernel
+from ..ir.kernel import Gemm
 from ..ir.node import Node, toposort
 from ..runtime import buffers
 from ..runtime.plan_table import STATUS, Plan, scalar_word
 from ..runtime.plan_table import Launch as Row
 from .fuse import fuse
+from .layout import Layout, Stored, lay_out, load, name_of, save
 from .lower import Launch, Library
 from .lower_matrix import Table
 from .plan import Schedule, Step, plan
@@ -33,8 +35,6 @@ from .remat import fit
 from .rules import simplify
 from .stages import _is_leaf, build_stages, peel
 
-SERIAL_WORK = 1 << 15  # weighted elements below which one thread is faster than a fork
-CHUNK_WORK = 1 << 14
 SMALL_ARENA = 1 << 14  # bytes; such arenas are kept for whichever program runs next
 FEW_WORDS = 32  # words to patch that a Python loop writes sooner than NumPy
 
@@ -99,12 +99,36 @@ def _scheduled(graph: list[Node], simple: list[Node], donated: Sequence[int | No
     return Lowered(graph, simple, groups, plan(groups, simple, donated))
 
 
+class Passes:
+    """The passes' result for one graph, made when it is first asked for."""
+
+    def __init__(self, roots: Sequence[Node], donated: Sequence[int | None], budget: int | None) -> None:
+        self.roots, self.donated, self.budget = list(roots), donated, budget
+        self.lines = [(n, n.origin) for n in toposort(roots) if n.origin is not None]
+
+    @cached_property
+    def lowered(self) -> Lowered:
+        for n, line in self.lines:  # another program of the same operations may have said its own since
+            n.origin = line
+        return lower(self.roots, self.donated, self.budget)
+
+    @cached_property
+    def origins(self) -> dict[Node, Origin | None]:
+        """Lines of the operations that may fail."""
+        return {n: n.origin for step in self.lowered.steps for x in step.launches for n in x.checks.values()}
+
+    def kernel(self, key: str) -> Any:
+        """The kernel tree with this key."""
+        return next(k for k in self.lowered.kernels if k.key == key)
+
+
 @dataclass
 class Program:
-    """A runnable plan.  ``out_types``: (shape, dtype) of each output.  ``taken``: the input whose memory
-    output j is written to, or None for memory of its own."""
+    """A runnable plan.  ``passes`` gives what the passes made, which is not looked at when the layout was on disk.
+    ``out_types``: (shape, dtype) of each output.  ``taken``: the input whose memory output j is written to, or None
+    for memory of its own."""
 
-    lowered: Lowered
+    passes: Passes
     inputs: list[tuple[tuple[int, ...], DType]]
     scalar_types: list[DType]
     out_types: list[tuple[tuple[int, ...], DType]]
@@ -117,7 +141,6 @@ class Program:
     scalar_positions: list[int] = field(default_factory=list)
     scalar_order: list[int] = field(default_factory=list)
     constants: list[np.ndarray] = field(default_factory=list)
-    origins: dict[Node, Origin | None] = field(default_factory=dict)  # lines of the operations that may fail
     compile_seconds: float = 0.0
     baked: bool = False
 
@@ -204,18 +227,57 @@ class Program:
         n = x.checks[status]
         error = take_error() if n.op == "CALL" else None
         if isinstance(error, Exception):
-            return RoutineFailed(error, self.origins.get(n))
+            return RoutineFailed(error, self.passes.origins.get(n))
         if error is not None:  # KeyboardInterrupt
             raise error
-        return CheckFailed(n, self.origins.get(n))
+        return CheckFailed(n, self.passes.origins.get(n))
 
     def __post_init__(self) -> None:
         self.out_bytes = [math.prod(s) * d.itemsize for s, d in self.out_types]
         self.fresh = all(t is None for t in self.taken)
 
     @property
+    def lowered(self) -> Lowered:
+        return self.passes.lowered
+
+    @property
     def launches(self) -> int:
         return len(self.lowered.steps)
+
+    def attach(self, layout: Layout) -> None:
+        """Make the table of instructions; compiles kernels that are not compiled yet."""
+        from .codegen import addresses
+
+        kernels = [k if isinstance(k, Library) else Stored(k, self.passes.kernel) for k in layout.kernels]
+        found = addresses(kernels)
+        rows = []
+        for r in layout.rows:
+            words = [[w if w.__class__ is int else self._word(w) for w in row] for row in r.words]
+            rows.append(Row(found[kernels[r.kernel].key], words, r.tasks, r.grain, r.parallel, r.checks, r.scratch))
+        self.table = Plan(rows)
+        at = [self.table.position(k, w, i) for k, i, w, _, _ in layout.pointers]
+        self.scalar_positions = [self.table.position(k, w, i) for k, i, w, _ in layout.scalars]
+        self.scalar_order = [s for *_, s in layout.scalars]
+        self.positions = at + self.scalar_positions
+        self.sources = [s for _, _, _, s, _ in layout.pointers]
+        self.offsets = [o for *_, o in layout.pointers]
+        if len(self.positions) > FEW_WORDS:
+            self.positions, self.sources, self.offsets = (
+                np.array(x, np.int64) for x in (self.positions, self.sources, self.offsets)
+            )
+
+    def _word(self, w: Any) -> int | str:
+        """A word that depends on the process; a table's offsets live as long as the program."""
+        if isinstance(w, Table):
+            self.constants.append(w.offsets())
+            return int(self.constants[-1].ctypes.data)
+        if w == STATUS:
+            return STATUS
+        if isinstance(w, tuple):
+            from ..kernels.llvm.target import host
+
+            return w.address(host())  # type: ignore[attr-defined, no-any-return]
+        return int(w)
 
 
 class ProgramFailed(SpiralError):
@@ -262,48 +324,34 @@ def indexed_size(n: Node) -> int:
     return n.src[0].shape[axis]
 
 
-def work_of(x: Launch) -> int:
-    """Elements touched, weighted by how dear their rows are: decides about threads and chunks."""
-    from .stages import weight
-
-    if isinstance(x.kernel, Kernel):
-        total = 0
-        sizes = [x.ints[a.index] for a in x.kernel.axes]
-        rows = int(np.prod(sizes[: x.kernel.rows], dtype=np.int64))
-        for p in x.kernel.phases:
-            n = rows
-            for k in p.axes:
-                n *= sizes[k]
-            ops = sum(weight(m.op) for m in toposort(list(p.exprs())) if m.src and m.op not in ("LOAD",))
-            total += n * max(1, ops // 8)
-        return total
-    return sum(n.size for n in x.outs)
-
-
 def build(
     roots: Sequence[Node], donated: Sequence[int | None], inputs: Any, scalar_types: Sequence[DType], where: device = CPU,
     budget: int | None = None,
 ) -> Program:  # fmt: skip
     """Passes, code generation and the plan's table for a canonical graph that is computed on ``where``."""
     start = time.perf_counter()
-    lowered = lower(roots, donated, budget)
-    schedule = lowered.schedule
+    passes = Passes(roots, donated, budget)
+    name = name_of(roots, donated, budget) if where is CPU else None
+    layout = None if name is None else load(name)
+    if layout is None and where is CPU and config.cpu != "reference":
+        layout = lay_out(passes.lowered, len(inputs), len(roots))
+        if name is not None:
+            save(name, layout)
     if where is CPU:
         kind = Program
     else:
         from .device_program import DeviceProgram as kind  # type: ignore[no-redef]
-    program = kind(
-        lowered, list(inputs), list(scalar_types), [(r.shape, r.dtype) for r in roots], schedule.taken, schedule.arena
-    )
-    program.origins = {n: n.origin for step in schedule.steps for x in step.launches for n in x.checks.values()}
-    if where is not CPU:
+    taken, arena = (passes.lowered.schedule.taken, passes.lowered.schedule.arena) if layout is None else (layout.taken, layout.arena)
+    program = kind(passes, list(inputs), list(scalar_types), [(r.shape, r.dtype) for r in roots], taken, arena)
+    if layout is not None:
+        program.attach(layout)
+    elif where is not CPU:
         program.link(where)  # type: ignore[attr-defined]
-    elif config.cpu != "reference":
-        _link(program)
     program.compile_seconds = time.perf_counter() - start
     counters["programs"] += 1
     counters["compile_seconds"] += program.compile_seconds
     if config.log:
+        lowered = passes.lowered
         log("kernels", f"program of {len(lowered.steps)} launches, {len(lowered.kernels)} kernels, {program.compile_seconds * 1e3:.1f} ms")
         if "source" in config.log:
             from ..inspect.show import source
@@ -312,67 +360,8 @@ def build(
     if config.dump:
         from ..inspect.show import dump
 
-        dump(lowered)
+        dump(passes.lowered)
     return program
-
-
-def _link(program: Program) -> None:
-    """Compile what is not compiled yet and lay out the table of instructions."""
-    from .codegen import addresses, shape_of
-
-    steps = program.lowered.steps
-    found = addresses([s.kernel for s in steps])
-    n_in, n_out = len(program.inputs), len(program.out_types)
-    rows: list[Row] = []
-    pointer_words: list[tuple[int, int, int, int, int]] = []  # launch, instance, word, source, offset
-    scalar_words: list[tuple[int, int, int, int]] = []
-    memory = program.lowered.schedule.memory
-    for k, step in enumerate(steps):
-        args_rows, tasks = [], []
-        grain, parallel, scratch = 1, False, False
-        work = 0
-        for inst, x in enumerate(step.launches):
-            words: list[Any] = []
-            for p in x.params:
-                if isinstance(p, str):
-                    words.append(STATUS)
-                elif isinstance(p, Table):
-                    array = p.offsets()
-                    program.constants.append(array)
-                    words.append(int(array.ctypes.data))
-                else:
-                    kind, value = memory[p]
-                    source = value if kind == "in" else n_in + value if kind == "out" else n_in + n_out
-                    pointer_words.append((k, inst, len(words), source, value if kind == "temp" else 0))
-                    words.append(0)
-            words.extend(x.ints)
-            for s in x.scalars:
-                scalar_words.append((k, inst, len(words), s))
-                words.append(0)
-            count, grain, scratch, more = shape_of(x)
-            words.extend(more)
-            tasks.append(count)
-            args_rows.append(words)
-            work += work_of(x)
-        if isinstance(step.kernel, Kernel):
-            total = max(1, sum(tasks))
-            parallel = work >= SERIAL_WORK
-            grain = max(1, min(total, CHUNK_WORK * total // max(1, work)))
-        else:
-            parallel = True
-        checks = any(x.checks for x in step.launches)
-        rows.append(Row(found[step.kernel.key], args_rows, tasks, grain, parallel, checks, scratch))
-    program.table = Plan(rows)
-    at = [program.table.position(k, w, i) for k, i, w, _, _ in pointer_words]
-    program.scalar_positions = [program.table.position(k, w, i) for k, i, w, _ in scalar_words]
-    program.scalar_order = [s for *_, s in scalar_words]
-    program.positions = at + program.scalar_positions
-    program.sources = [s for _, _, _, s, _ in pointer_words]
-    program.offsets = [o for *_, o in pointer_words]
-    if len(program.positions) > FEW_WORDS:
-        program.positions, program.sources, program.offsets = (
-            np.array(x, np.int64) for x in (program.positions, program.sources, program.offsets)
-        )
 
 
 __all__ = ["CheckFailed", "Gemm", "Library", "Lowered", "Program", "ProgramFailed", "build", "counters", "lower"]

@@ -20,7 +20,7 @@ import numpy as np
 from ..dtypes import bool_
 from ..errors import DtypeError, SpiralError
 from ..ir import graph, lang
-from ..ir.lang import fold
+from ..ir.lang import fold, logistic
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import dtypes_limits, number
@@ -32,10 +32,6 @@ T = s.T
 
 FUNCTIONAL = ("nn.functional",)
 EVERYWHERE = ("", "Tensor", "nn.functional")
-
-
-def logistic(a: Node) -> Node:
-    return 1 / (1 + lang.exp(-a))
 
 
 def log1p_exp(a: Node) -> Node:

@@ -19,10 +19,9 @@ from typing import Any
 from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
-from ..ir.lang import fold
+from ..ir.lang import fold, logistic
 from ..ir.node import Node, cast
 from . import samples as s
-from .activation import logistic
 from .elementwise import floating, number
 from .reduce import log_sum_exp, size_of
 from .registry import op, raise_dtype

@@ -140,9 +140,9 @@ def fingerprint() -> str:
     from ..kernels.llvm.target import host
 
     sources = hashlib.blake2b(digest_size=16)
-    kernels = Path(__file__).parent.parent / "kernels"
-    for folder in ("llvm", "library"):
-        for path in sorted((kernels / folder).glob("*.py")):
+    package = Path(__file__).parent.parent
+    for folder in ("kernels/llvm", "kernels/library", "ir"):
+        for path in sorted((package / folder).glob("*.py")):
             sources.update(path.read_bytes())
     version = getattr(sys.modules[__package__.partition(".")[0]], "__version__", "")
     return f"{host()!r}\n{llvm.llvm_version_info}\n{version}\n{sources.hexdigest()}"

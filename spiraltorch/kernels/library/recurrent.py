@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..llvm import recurrent as loops
+from .cells import CELLS, forward_parts
 from .routine import composite
 
 
@@ -28,8 +29,6 @@ def _places(static: Any, forward: bool) -> dict[str, int]:
 
 def _shapes(k: Any, sizes: Sequence[int]) -> list[tuple[int, ...]]:
     """Of the operands, from their number and the sizes."""
-    from ...ops.recurrent import CELLS, forward_parts
-
     rows, batch, steps, units, panel = sizes[:5]
     kind, forward = k.static[0], "forward" in k.name
     gates = CELLS[kind].gates
@@ -42,8 +41,6 @@ def _shapes(k: Any, sizes: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _flops(k: Any, sizes: Sequence[int]) -> int:
-    from ...ops.recurrent import CELLS
-
     return 2 * CELLS[k.static[0]].gates * sizes[0] * sizes[3] ** 2
 
 
@@ -58,7 +55,7 @@ def _emit(k: Any, target: Any, name: str) -> str:
 
 @composite("recurrent.forward", strided=True, sizes=_sizes, emit=_emit, tasks=_tasks, shapes=_shapes, flops=_flops)
 def forward(options: Any, *operands: Any) -> Any:
-    """The parts that ``ops.recurrent.forward_parts`` says, one after the other."""
+    """The parts that ``cells.forward_parts`` says, one after the other."""
     from ...ops.recurrent import forward_body  # operators are above kernels
 
     return forward_body(options, *operands)
@@ -66,7 +63,7 @@ def forward(options: Any, *operands: Any) -> Any:
 
 @composite("recurrent.backward", strided=True, sizes=_sizes, emit=_emit, tasks=_tasks, shapes=_shapes, flops=_flops)
 def backward(options: Any, *operands: Any) -> Any:
-    """The parts that ``ops.recurrent.backward_parts`` says, one after the other."""
+    """The parts that ``cells.backward_parts`` says, one after the other."""
     from ...ops.recurrent import backward_body
 
     return backward_body(options, *operands)

@@ -14,9 +14,9 @@ contains the epilogue, which reads the sums of a strip of the result, row by row
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ...dtypes import DType
+from ...dtypes import BY_NAME, DType
 from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
@@ -166,7 +166,7 @@ class GemmPlan(NamedTuple):
 
     tasks: int
     grain: int
-    words: tuple[int, ...]
+    words: tuple[Any, ...]
 
 
 def _ceil(a: int, b: int) -> int:
@@ -202,8 +202,32 @@ def _value(c: Coef | str, ints: Sequence[int]) -> int | None:
     return None if isinstance(c, str) else ints[c.index] if isinstance(c, Slot) else c
 
 
+class Shared(NamedTuple):
+    """A function that all Gemms of a machine share, as a word of a plan: the core, or a packer of ``source`` elements."""
+
+    compute: str
+    source: str = ""
+    along: bool = False
+
+    def address(self, target: Target) -> int:
+        """Where it is; compiles it if this process has not yet."""
+        compute = BY_NAME[self.compute]
+        if not self.source:
+            name = gemm_core.core_name(compute)
+            return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
+        source = BY_NAME[self.source]
+        names = gemm_pack.pack_names(source, compute)
+        return cache.load(names[0], names, lambda: gemm_pack.pack_text(target, source, compute))[names[self.along]]
+
+
 def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
-    """How sizes ``ints`` are cut into tasks.  Compiles the shared core if this process has not yet."""
+    """How sizes ``ints`` are cut into tasks, with the addresses of shared functions."""
+    plan = cut_gemm(gemm, ints, target)
+    return plan._replace(words=tuple([w.address(target) if isinstance(w, Shared) else w for w in plan.words]))
+
+
+def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
+    """The same with :class:`Shared` in their places, which holds in any process on this machine."""
     compute = compute_type(gemm.acc)
     shape = shape_of(target, compute)
     *batch_sizes, m, n = [ints[s.index] for s in gemm.axes]
@@ -224,10 +248,10 @@ def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     # Elements to pack when the next task is the next block of n, or of m.
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
-    chosen: dict[str, int] = {
-        "core": _core(target, compute),
-        "pack_a": _packer(target, gemm, gemm.a, compute, ints),
-        "pack_b": _packer(target, gemm, gemm.b, compute, ints),
+    chosen: dict[str, Any] = {
+        "core": Shared(compute.name),
+        "pack_a": _packer(gemm, gemm.a, compute, ints),
+        "pack_b": _packer(gemm, gemm.b, compute, ints),
         **b._asdict(),
         "m_first": along_m < along_n,
         "keep_a": keep_a,
@@ -236,17 +260,9 @@ def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         "dots": dots,
     }
     tasks = batch * b.m_blocks * b.n_blocks
-    return GemmPlan(tasks, 1, tuple([int(chosen[word]) for word in PLAN]))
+    return GemmPlan(tasks, 1, tuple([w if isinstance(w := chosen[word], Shared) else int(w) for word in PLAN]))
 
 
-def _core(target: Target, compute: DType) -> int:
-    name = gemm_core.core_name(compute)
-    return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
-
-
-def _packer(target: Target, gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> int:
-    source = gemm.params[o.param].dtype
-    names = gemm_pack.pack_names(source, compute)
-    found = cache.load(names[0], names, lambda: gemm_pack.pack_text(target, source, compute))
+def _packer(gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> Shared:
     along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
-    return found[names[along]]
+    return Shared(compute.name, gemm.params[o.param].dtype.name, along)
