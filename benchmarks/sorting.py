@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .registry import Framework, Step, arrays, labels, workload
 
 cumsum = workload("cumsum", "float32[4096, 1024] along the last axis")
@@ -67,13 +69,13 @@ def _(fw: Framework) -> Step:
 
 
 embedding = workload("embedding_bwd", "gradient of a float32[50000, 128] table looked up at 16384 ids")
+bags = workload("embedding_bag_bwd", "gradient of a float32[50000, 128] table summed over 1024 bags of 16 ids")
 
 
-@embedding.torch
-def _(fw: Framework) -> Step:
-    w, g = fw.tensor(arrays((50000, 128))[0], True), fw.tensor(arrays((16384, 128), seed=1)[0])
-    ids = fw.tensor(labels(16384, 50000))
-    look_up = fw.lib.nn.functional.embedding
+def _table_torch(fw: Framework, shape: tuple[int, ...], look_up: Any) -> Step:
+    """The gradient at a table of ``look_up(ids, table)`` for ids of ``shape``."""
+    ids = fw.tensor(labels(16384, 50000).reshape(shape))
+    w, g = fw.tensor(arrays((50000, 128))[0], True), fw.tensor(arrays((shape[0], 128), seed=1)[0])
 
     @fw.compile
     def step(w, ids, g):  # type: ignore[no-untyped-def]
@@ -87,10 +89,14 @@ def _(fw: Framework) -> Step:
     return run
 
 
-@embedding.jax
-def _(fw: Framework) -> Step:
-    jax = fw.lib
-    w, g = [fw.tensor(a) for a in (arrays((50000, 128))[0], arrays((16384, 128), seed=1)[0])]
-    ids = fw.tensor(labels(16384, 50000))
-    f = fw.compile(lambda w, ids, g: jax.vjp(lambda w: w[ids], w)[1](g)[0])
+def _table_jax(fw: Framework, shape: tuple[int, ...], look_up: Any) -> Step:
+    w, g = [fw.tensor(a) for a in (arrays((50000, 128))[0], arrays((shape[0], 128), seed=1)[0])]
+    ids = fw.tensor(labels(16384, 50000).reshape(shape))
+    f = fw.compile(lambda w, ids, g: fw.lib.vjp(lambda w: look_up(ids, w), w)[1](g)[0])
     return lambda: f(w, ids, g)
+
+
+embedding.torch(lambda fw: _table_torch(fw, (16384,), fw.lib.nn.functional.embedding))
+embedding.jax(lambda fw: _table_jax(fw, (16384,), lambda ids, w: w[ids]))
+bags.torch(lambda fw: _table_torch(fw, (1024, 16), lambda ids, w: fw.lib.nn.functional.embedding_bag(ids, w, mode="sum")))
+bags.jax(lambda fw: _table_jax(fw, (1024, 16), lambda ids, w: w[ids].sum(1)))
