@@ -389,7 +389,7 @@ def emit(target: Target, name: str, forward: bool, causal: bool, biased: bool) -
     operands = ("q", "k", "v", *(("bias",) if biased else ()), *(() if forward else ("up", "forward")))
     writer = (_Forward if forward else _Backward)(unit, name, operands, causal)
     functions = [text for layout in ("along", "across") for text in product(unit, float32, lanes, layout)]
-    functions += [along(unit, float32, float32, "transpose", "internal", counts=(0,)), writer.write()]
+    functions += [along(unit, float32, float32, "transpose", "internal"), writer.write()]
     return "\n".join([*unit.globals.values(), "", *functions])
 
 

@@ -14,6 +14,7 @@ contains the epilogue, which reads the sums of a strip of the result, row by row
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ...dtypes import BY_NAME, DType
@@ -208,6 +209,7 @@ class Shared(NamedTuple):
     compute: str
     source: str = ""
     along: bool = False
+    bounded: bool = False
 
     def address(self, target: Target) -> int:
         """Where it is; compiles it if this process has not yet."""
@@ -216,8 +218,9 @@ class Shared(NamedTuple):
             name = gemm_core.core_name(compute)
             return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
         source = BY_NAME[self.source]
-        names = gemm_pack.pack_names(source, compute)
-        return cache.load(names[0], names, lambda: gemm_pack.pack_text(target, source, compute))[names[self.along]]
+        names = gemm_pack.pack_names(source, compute, self.bounded)
+        emit = partial(gemm_pack.pack_text, target, source, compute, self.bounded)
+        return cache.load(names[0], names, emit)[names[self.along]]
 
 
 def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
@@ -265,4 +268,4 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
 
 def _packer(gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> Shared:
     along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
-    return Shared(compute.name, gemm.params[o.param].dtype.name, along)
+    return Shared(compute.name, gemm.params[o.param].dtype.name, along, bool(o.bounds))

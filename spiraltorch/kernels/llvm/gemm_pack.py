@@ -31,13 +31,15 @@ from .routine import Routine
 from .rows import Unit, memory, register, splat, vector
 from .target import Target
 
-_COUNTS = (0, 2, 3)  # numbers of bounds that there is code for; one is taken as two
+_FREE, _BOUNDED = (0,), (2, 3)  # numbers of bounds that there is code for; one is taken as two
 _FAR = 1 << 62
 
 
-def pack_names(source: DType, compute: DType) -> tuple[str, str]:
-    """The packing functions of an element type: 'across' for any layout, 'along' where k has stride 1."""
-    return f"gemm_across_{source.name}_{compute.name}", f"gemm_along_{source.name}_{compute.name}"
+def pack_names(source: DType, compute: DType, bounded: bool) -> tuple[str, str]:
+    """The packing functions of an element type: 'across' for any layout, 'along' where k has stride 1.  Those for operands with
+    bounds are another module, which is compiled for convolutions alone."""
+    last = f"{source.name}_{compute.name}{'_bounded' if bounded else ''}"
+    return f"gemm_across_{last}", f"gemm_along_{last}"
 
 
 _PACK_PARAMS = (
@@ -75,9 +77,9 @@ class _Pack(Routine):
     """
 
     def __init__(
-        self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _COUNTS
+        self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _FREE
     ) -> None:
-        """``counts``: the numbers of bounds that there is code for, as ``_COUNTS``."""
+        """``counts``: the numbers of bounds that there is code for."""
         super().__init__(unit, "void", name, _PACK_PARAMS, linkage)
         self.source, self.compute = source, compute
         self.lanes, self.panel = shape_of(unit.target, compute).lanes, shape_of(unit.target, compute).columns
@@ -218,9 +220,9 @@ class _Pack(Routine):
         return lanes
 
 
-def _across(unit: Unit, source: DType, compute: DType, name: str, turned: str) -> str:
+def _across(unit: Unit, source: DType, compute: DType, name: str, turned: str, counts: Sequence[int]) -> str:
     """Vectors run across the panel: whole loads where its columns are neighbours, else gathers."""
-    f = _Pack(unit, source, compute, name)
+    f = _Pack(unit, source, compute, name, "", counts)
     lanes, last = f.lanes, f.last_column()
     several, scattered = f.var("i1", "false"), f.var("i1", "false")
 
@@ -321,7 +323,7 @@ def _exchange(now: list[str], n: int, step: int, shuffle: Callable[[str, str, li
 
 
 def along(
-    unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _COUNTS
+    unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _FREE
 ) -> str:
     """Vectors run along k, and squares of them are transposed in registers."""
     f = _Pack(unit, source, compute, name, linkage, counts)
@@ -373,9 +375,13 @@ def _square_in_runs(f: _Pack, starts: Sequence[str], k: str, column: str, bounds
         _square(f, loaded, k, column)
 
 
-def pack_text(target: Target, source: DType, compute: DType) -> str:
-    """The module with ``pack_names(source, compute)``."""
+def pack_text(target: Target, source: DType, compute: DType, bounded: bool) -> str:
+    """The module with ``pack_names(source, compute, bounded)``."""
     unit = Unit(target)
-    across_name, along_name = pack_names(source, compute)
-    functions = [_across(unit, source, compute, across_name, along_name), along(unit, source, compute, along_name)]
+    across_name, along_name = pack_names(source, compute, bounded)
+    counts = _BOUNDED if bounded else _FREE
+    functions = [
+        _across(unit, source, compute, across_name, along_name, counts),
+        along(unit, source, compute, along_name, counts=counts),
+    ]
     return "\n".join([*unit.globals.values(), "", *functions])
