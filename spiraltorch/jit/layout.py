@@ -12,8 +12,8 @@ their sources; kernels are named by key, and their trees are made again only if 
 from __future__ import annotations
 
 import hashlib
+import json
 import marshal
-import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import dtypes
 from ..config import config
-from ..ir.kernel import Kernel
+from ..ir.kernel import Kernel, Param
 from ..ir.node import Node, toposort
 from ..runtime.plan_table import STATUS
 from .lower import Launch, Library
@@ -191,18 +192,58 @@ def load(name: str) -> Layout | None:
     if data is None:
         return None
     try:
-        layout = pickle.loads(data)
-    except Exception:  # written by another Python
+        return _read(json.loads(data))
+    except (ValueError, TypeError, KeyError):  # not what was written
         kept.objects.remove(name)
         return None
-    return layout if isinstance(layout, Layout) else None
 
 
 def save(name: str, layout: Layout) -> None:
     """Keep ``layout`` for later processes."""
     from ..runtime import cache as kept
 
-    kept.objects.put(name, pickle.dumps(layout, pickle.HIGHEST_PROTOCOL))
+    kept.objects.put(name, json.dumps(_written(layout)).encode())
+
+
+def _written(layout: Layout) -> dict[str, Any]:
+    """Plain data: whatever is read back, nothing of it is executed."""
+    kernels = [
+        k if isinstance(k, str) else {"name": k.name, "params": [(p.dtype.name, p.mode) for p in k.params], "static": k.static}
+        for k in layout.kernels
+    ]
+    rows = [{**vars(r), "words": [[_written_word(w) for w in row] for row in r.words]} for r in layout.rows]
+    return {**vars(layout), "kernels": kernels, "rows": rows}
+
+
+def _written_word(w: Any) -> Any:
+    if isinstance(w, (int, str)):
+        return w
+    return {"table": list(w)} if isinstance(w, Table) else {"shared": list(w)}
+
+
+def _read(found: dict[str, Any]) -> Layout:
+    rows = [Row(**{**r, "words": [[_read_word(w) for w in row] for row in r["words"]]}) for r in found["rows"]]
+    kernels = [k if isinstance(k, str) else _read_library(**k) for k in found["kernels"]]
+    pointers, scalars = ([tuple(p) for p in found[name]] for name in ("pointers", "scalars"))
+    return Layout(kernels, rows, pointers, scalars, found["taken"], found["arena"])
+
+
+def _read_word(w: Any) -> Any:
+    if not isinstance(w, dict):
+        return w
+    if "table" in w:
+        return Table([tuple(pair) for pair in w["table"]])
+    from ..kernels.llvm.gemm import Shared
+
+    return Shared(*w["shared"])
+
+
+def _read_library(name: str, params: list[Any], static: list[Any]) -> Library:
+    return Library(name, tuple([Param(getattr(dtypes, d), mode) for d, mode in params]), _tuples(static))
+
+
+def _tuples(value: Any) -> Any:
+    return tuple([_tuples(v) for v in value]) if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)
