@@ -135,7 +135,7 @@ class Fusion:
             p = self.by_node[r.node]
             at = g.places[p]
             if r.flat or r.guards or any(f.dyn for f in r.index):
-                if self.bound[p]:
+                if self.bound[p] or (r.flat and len(p.out_index) > 1):  # a flat position does not say which row that is
                     return f"it reads {p.node.op} at a run-time index"
                 continue
             atoms = atoms_at(p, r.index, s.atoms)

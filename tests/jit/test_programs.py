@@ -417,3 +417,13 @@ def test_comparison_sees_differences() -> None:
     with pytest.raises(AssertionError):
         compare_all([scalar("ADD", x, const(1.0, dt.float32))], [x], [np.zeros(3, np.float32)], lambda a, b: same_bits(a, b + 1))
     assert not same_bits(np.array([np.nan]), np.array([1.0])) and same_bits(np.array([0.0]), np.array([-0.0]))
+
+
+def test_a_flat_look_up_in_what_the_same_kernel_could_compute() -> None:
+    """A position in the flattened value is no row of it, so the value is read from memory."""
+    a, b = (graph.param(k, (2, 3), dt.float32) for k in range(2))
+    at = graph.param(2, (6,), dt.int64)
+    total = graph.reshape(lang.add(a, b), (6,))
+    taken = lang.where(lang.le(at, 1), graph.gather(total, at, 0), total)
+    arrays = [np.arange(6, dtype=np.float32).reshape(2, 3), np.full((2, 3), 10, np.float32), np.array([1, 1, 5, 4, 0, 0])]
+    compare_all([taken], [a, b, at], arrays, same_bits)
