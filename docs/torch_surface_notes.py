@@ -12,6 +12,7 @@ DIFFERS: dict[str, str] = {
     "torch.nn.functional.embedding": "Gradients are dense, also with `sparse=True`.",
     "torch.nn.functional.embedding_bag": "Gradients are dense, also with `sparse=True`; offsets are checked when the value is looked at.",
     "torch.nn.functional.one_hot": "With `num_classes` given, a number that is no class raises when the value is looked at.",
+    "torch.set_default_device": "Accepts the host alone; pass `device=` where tensors are made.",
     "torch.unique": "Always sorted, also with `sorted=False`.",
     "torch.Tensor.unique": "Always sorted, also with `sorted=False`.",
     "torch.empty": "The content is 0, not what was in memory.",

@@ -207,7 +207,8 @@ def _copying(name: str) -> Callable[..., Any]:
     """A view function whose results have memory of their own."""
 
     def apply(input: Tensor, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        found = getattr(input, name)(*args, **kwargs) if name != "slice" else view_call(OPS["slice"], (input, *args), kwargs)
+        record = OPS.get(name) if not hasattr(Tensor, name) or name == "slice" else None
+        found = getattr(input, name)(*args, **kwargs) if record is None else view_call(record, (input, *args), kwargs)
         several = isinstance(found, tuple)
         if out is None:
             return tuple([t.clone() for t in found]) if several else found.clone()
@@ -223,7 +224,7 @@ COPIES: dict[str, Any] = {
     f"{name}_copy": _copying(name)
     for name in (
         "as_strided", "detach", "diagonal", "expand", "narrow", "permute", "select", "slice", "split", "split_with_sizes", "squeeze", "t",
-        "transpose", "unbind", "unfold", "unsqueeze", "view",
+        "transpose", "unbind", "unfold", "unsqueeze", "view", "view_as_complex", "view_as_real",
     )
 } | {"alias_copy": _copying("clone")}  # fmt: skip
 

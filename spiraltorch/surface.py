@@ -247,6 +247,11 @@ def _itself(self: Tensor, *args: Any) -> Tensor:
     return self
 
 
+def _no_axes(self: Tensor) -> int:
+    """0: no axes of a dense tensor are stored by index."""
+    return 0
+
+
 def _never(self: Tensor, *args: Any) -> bool:
     """False: there is no such tensor here."""
     return False
@@ -315,7 +320,8 @@ _METHODS: dict[str, Any] = {
     "where": _where, "polygamma": _polygamma,
     "T": property(_transposed), "mT": property(_matrix_transposed), "H": property(_hermitian), "mH": property(_adjoint),
     "adjoint": adjoint, "type": _type, "get_device": _device_number, "as_subclass": _as_subclass, "pin_memory": _itself,
-    "share_memory_": _itself, "is_pinned": _never, "is_shared": _never, "is_inference": _never,
+    "share_memory_": _itself, "to_dense": _itself, "dense_dim": Tensor.dim, "sparse_dim": _no_axes,
+    "is_pinned": _never, "is_shared": _never, "is_inference": _never,
     "is_same_size": is_same_size, "is_nonzero": is_nonzero, "layout": property(_layout),
     "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
     **{name: property(_never) for name in _NEVER},

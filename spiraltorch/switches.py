@@ -13,14 +13,16 @@ from collections.abc import Callable
 from typing import Any
 
 from . import dtypes
+from .device import CPU, device, place
 from .errors import SpiralError
 from .storage import Storage
 from .tensor import Tensor
 
 __all__ = [
-    "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi", "cond", "get_deterministic_debug_mode",
+    "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi", "cond", "get_default_device",
+    "get_deterministic_debug_mode",
     "get_float32_matmul_precision", "get_num_interop_threads", "is_deterministic_algorithms_warn_only_enabled", "is_storage",
-    "is_warn_always_enabled", "set_default_tensor_type", "set_deterministic_debug_mode", "set_float32_matmul_precision",
+    "is_warn_always_enabled", "set_default_device", "set_default_tensor_type", "set_deterministic_debug_mode", "set_float32_matmul_precision",
     "set_flush_denormal", "set_num_interop_threads", "set_warn_always", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min",
     "sym_not", "sym_sum", "to_dlpack", "typename", "use_deterministic_algorithms", "while_loop",
 ]  # fmt: skip
@@ -49,6 +51,20 @@ def set_deterministic_debug_mode(debug_mode: int | str) -> None:
     """Nothing to do, as in :func:`use_deterministic_algorithms` (torch.set_deterministic_debug_mode)."""
     if debug_mode not in (0, 1, 2, "default", "warn", "error"):
         raise SpiralError(f"invalid value of debug_mode, expected one of `default`, `warn`, `error`, but got {debug_mode!r}")
+
+
+def get_default_device() -> device:
+    """The host: tensors are made there unless ``device=`` says otherwise (torch.get_default_device)."""
+    return CPU
+
+
+def set_default_device(device: Any) -> None:
+    """Accepts the host alone, where tensors are made unless ``device=`` says otherwise (torch.set_default_device).
+
+    Raises RuntimeError for another device: pass it to the functions that make tensors, or use ``x.to(device)``.
+    """
+    if device is not None and place(device) is not CPU:
+        raise SpiralError(f"the default device is the cpu; pass device={str(device)!r} where tensors are made, or use x.to()")
 
 
 def get_float32_matmul_precision() -> str:

@@ -37,3 +37,18 @@ def test_loops_and_default_types() -> None:
 @pytest.mark.parametrize("refused", [lambda m: m.set_deterministic_debug_mode("no"), lambda m: m.set_default_tensor_type("torch.IntTensor")])
 def test_refusals(refused: Any) -> None:
     same_error(refused)
+
+
+def test_default_device_is_the_host() -> None:
+    assert st.get_default_device() == st.device("cpu")
+    st.set_default_device("cpu")
+    st.set_default_device(None)
+    with pytest.raises(RuntimeError):
+        st.set_default_device("cuda")
+
+
+def test_dense_tensors_answer_for_their_layout() -> None:
+    x = st.ones(2, 3)
+    assert x.to_dense() is x and x.dense_dim() == 2 and x.sparse_dim() == 0
+    pairs = st.view_as_real_copy(st.ones(3, dtype=st.complex64))
+    assert pairs.shape == (3, 2) and st.view_as_complex_copy(pairs).dtype is st.complex64

@@ -28,6 +28,7 @@ from . import (
     fft,
     fold,
     gamma,
+    gamma_incomplete,
     grid,
     index,
     likelihood,
@@ -61,9 +62,10 @@ from . import (
 from .registry import OPS, Op, op
 
 __all__ = [
-    "OPS", "Op", "activation", "alignment", "arithmetic", "assemble", "attention", "average", "bessel", "bits", "compare", "complex",
-    "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "embedding", "fft", "fold", "gamma", "grid", "index",
-    "likelihood", "linalg", "linalg_norms", "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "norm_parts",
-    "op", "parts", "polynomials", "pool", "products", "random", "rearrange", "recurrent", "reduce", "resample", "scans",
-    "scatter", "selection", "shuffle", "sorting", "special", "statistics", "view",
+    "OPS", "Op", "activation", "alignment", "arithmetic", "assemble", "attention", "average", "bessel", "bits",
+    "compare", "complex", "conv", "conv_transpose", "counting", "create", "distance", "elementwise", "embedding",
+    "fft", "fold", "gamma", "gamma_incomplete", "grid", "index", "likelihood", "linalg", "linalg_norms",
+    "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "norm_parts", "op", "parts", "polynomials", "pool",
+    "products", "random", "rearrange", "recurrent", "reduce", "resample", "scans", "scatter", "selection", "shuffle",
+    "sorting", "special", "statistics", "view",
 ]  # fmt: skip

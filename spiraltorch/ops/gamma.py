@@ -1,4 +1,4 @@
-"""The gamma function's logarithm, its derivatives, the Hurwitz zeta function, incomplete gamma functions.
+"""The gamma function's logarithm, its derivatives, the Hurwitz zeta function.
 
 In: float nodes, widened to float64.  Out: one node of the broadcast shape.
 
@@ -8,8 +8,8 @@ In: float nodes, widened to float64.  Out: one node of the broadcast shape.
     >>> OPS["polygamma"].apply([1, graph.param(0, (4,), dtypes.float64)], {}).shape
     (4,)
 
-Sums of many terms (Euler and Maclaurin's for zeta, a quadrature for the incomplete functions) are a REDUCE over an
-axis of their own: a loop in the kernel, not code for each term.
+The sum of many terms of zeta (Euler and Maclaurin's) is a REDUCE over an axis of its own: a loop in the kernel, not
+code for each term.
 """
 
 from __future__ import annotations
