@@ -22,7 +22,7 @@ __all__ = [
     "are_deterministic_algorithms_enabled", "compiled_with_cxx11_abi", "cond", "get_default_device",
     "get_deterministic_debug_mode",
     "get_float32_matmul_precision", "get_num_interop_threads", "is_deterministic_algorithms_warn_only_enabled", "is_storage",
-    "is_warn_always_enabled", "set_default_device", "set_default_tensor_type", "set_deterministic_debug_mode", 
+    "is_warn_always_enabled", "set_default_device", "set_default_tensor_type", "set_deterministic_debug_mode",
     "set_float32_matmul_precision",
     "set_flush_denormal", "set_num_interop_threads", "set_warn_always", "sym_float", "sym_int", "sym_ite", "sym_max", "sym_min",
     "sym_not", "sym_sum", "to_dlpack", "typename", "use_deterministic_algorithms", "while_loop",
