@@ -132,6 +132,8 @@ for _name in (  # what torch has as st.name too, with the same arguments
 ).split():
     if hasattr(nn.functional, _name):
         globals().setdefault(_name, getattr(nn.functional, _name))
+for _name in ("max_pool1d_with_indices", "adaptive_max_pool1d"):  # these give positions too
+    globals()[_name] = getattr(nn.functional, _name.removesuffix("_with_indices") + "_with_indices")
 
 
 def __getattr__(name: str) -> _types.ModuleType:

@@ -237,8 +237,8 @@ def _adaptive_samples(*sizes: int, **kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("adaptive_max_pool1d", acc=False, grad=_adaptive_max_grad(1), saves="io", where=("", "nn.functional"),
-    torch_name="adaptive_max_pool1d", samples=s.more(_adaptive_samples(8), _adaptive_samples(7, return_indices=True)))  # fmt: skip
+@op("adaptive_max_pool1d", acc=False, grad=_adaptive_max_grad(1), saves="io", where=("nn.functional",),
+    samples=s.more(_adaptive_samples(8), _adaptive_samples(7, return_indices=True)))  # fmt: skip
 def adaptive_max_pool1d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
     """The largest elements of even parts of the last axis, as many as ``output_size`` says.
     (torch.nn.functional.adaptive_max_pool1d)"""
