@@ -27,9 +27,9 @@ from .tensor import Tensor, attach
 SHORT: set[type] = {Tensor}
 NUMBERS = frozenset((float, int))
 MOST_NUMBERS = 1 << 5  # that are kept as constants
+MOST_CALLS = 8  # with a number, whose gradients are remembered: each number is a program of its own then
 _numbers: dict[tuple[float, dtypes.DType], Node] = {}
 
-_NO_KW: dict[str, Any] = {}
 _ONE = (Hole(0),)
 _new = object.__new__
 _ref = weakref.ref
@@ -113,6 +113,7 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
     assert row is not None
     is_bool = ROWS[row].result == "bool"
     allowed = {dtypes.float32, dtypes.float64} if "f" in op.kinds and "f" in ROWS[row].kinds else set()
+    calls: dict[Any, Any] = {}
 
     def record(a: Tensor, value: float) -> Tensor | None:
         s = a._storage
@@ -129,7 +130,13 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
                 _numbers[value, d] = c
         t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
-            attach(OpCall(op, (value, _ONE[0]) if reflected else (_ONE[0], value), _NO_KW), (a,), (t,))
+            key = value.__class__, value, str(value) if not value else ""
+            call = calls.get(key)
+            if call is None:
+                call = OpCall(op, (value, _ONE[0]) if reflected else (_ONE[0], value), {})
+                if len(calls) < MOST_CALLS:
+                    calls[key] = kept(call)
+            attach(call, (a,), (t,))
         if s.exposed:
             computed_at_once((a,), (t,))
         return t
