@@ -29,7 +29,8 @@ from .interrupts import uninterrupted
 
 MAGIC = b"spiraltorch object 1\n"
 LIMIT = 256 << 20  # bytes on disk before the least recently used entries go
-_SWEEP_EVERY = 100  # new entries between two looks at the folder's size
+_SWEEP_AFTER = 3600.0  # seconds between two looks at the folder's size, which reads every entry, whoever looks
+_ASK_EVERY = 100  # new entries of this process after which it asks whether it is time
 _TOUCH_AFTER = 24 * 3600.0  # seconds after which a use counts as a new use
 
 
@@ -100,7 +101,7 @@ class Objects:
         except OSError:
             self._quietly(lambda: os.unlink(temporary))
             return
-        if self._writes % _SWEEP_EVERY == 0:
+        if self._writes % _ASK_EVERY == 0 and self._is_time():
             self._quietly(self._sweep)
         self._writes += 1
 
@@ -114,6 +115,17 @@ class Objects:
             action()
         except OSError:
             pass
+
+    def _is_time(self) -> bool:
+        """Whether nobody has looked at the folder's size for long; the file ``swept`` says when."""
+        mark = self.folder / "swept"
+        try:
+            if time.time() - os.stat(mark).st_mtime < _SWEEP_AFTER:
+                return False
+        except OSError:
+            pass
+        self._quietly(mark.touch)
+        return True
 
     def _sweep(self) -> None:
         """Delete the least recently used entries when there are more bytes than ``limit``."""

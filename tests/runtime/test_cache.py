@@ -182,6 +182,18 @@ def test_size_is_bounded_by_age_of_use(tmp_path: Path) -> None:
     assert sum(p.stat().st_size for p in objects.folder.iterdir()) <= 7_500
 
 
+def test_a_full_folder_is_looked_at_once_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many processes write to it: reading every entry takes long in a large one."""
+    looks: list[int] = []
+    monkeypatch.setattr(cache.Objects, "_sweep", lambda self: looks.append(1))
+    for _ in range(3):
+        cache.Objects(tmp_path / "cache").put("key", b"code")
+    assert len(looks) == 1
+    os.utime(tmp_path / "cache" / "swept", (0, 0))
+    cache.Objects(tmp_path / "cache").put("key", b"code")
+    assert len(looks) == 2
+
+
 def test_folder_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ST_CACHE_DIR", str(tmp_path))
     assert cache.default_folder() == tmp_path
