@@ -26,12 +26,19 @@ ACCEPTED = {
         r"^0.0 instead of nan",
         "torch computes x ** -0.5 as rsqrt, which gives nan for -inf; IEEE 754 says 0",
     ),
-    ("refusal", "take_along_dim"): (r"^CheckFailed: index out of range", "torch wraps such an index around"),
+    ("gradient", "copysign"): (r"instead of nan", "torch divides the result by the input, both infinite"),
+    **{("gradient", name): (r"instead of nan", "torch finds no element equal to nan, and shares by their number")
+       for name in ("amax", "amin")},
+    **{("gradient", name): (r"^at v\d+: nan instead of", "torch gives the slope at 0 for nan") for name in ("i1", "i1e")},
     **{
         ("value", name): (r"^\d+ instead of \d+ at", "of equal elements torch takes any; here it is the first in order")
         for name in ("kthvalue", "topk")
     },
 }
+CHOOSING = frozenset((
+    "aminmax", "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "msort", "nanmedian", "nanquantile", "quantile",
+    "sort", "topk",
+))  # fmt: skip
 RELATIVE = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}
 
 
@@ -174,7 +181,7 @@ def _written(call: Call, given: dict[int, Any], values: TorchValues) -> Finding 
 
 def from_torch(t: torch.Tensor) -> np.ndarray:
     t = t.detach()
-    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else np.array(t.numpy())
+    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype == torch.bfloat16 else np.array(t.numpy(force=True))
 
 
 def _wide(values: TorchValues) -> TorchValues:
@@ -186,6 +193,8 @@ def gradient_difference(call: Call, values: TorchValues) -> Finding | None:
     """How the gradients at the call's floats differ from torch's, for cotangents that a generator gives."""
     used = sorted(set(refs([*call.args, *call.kwargs.values()])))
     floats = [k for k in used if values[k].is_floating_point()]
+    if call.op.name in CHOOSING and any(len(values[k].unique()) < values[k].numel() for k in floats):
+        return None  # the gradient goes to the one of equal elements that was chosen
     found = _torch_gradients(call, values, used, floats)
     if found is None:
         return None

@@ -321,17 +321,19 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
     """``Tensor.to``."""
     from .device import device as Device
 
+    flags: list[bool] = []  # non_blocking and copy
     for a in args:
         if isinstance(a, DType):
             dtype = a
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a.device
         elif isinstance(a, bool):
-            copy = copy or False
+            flags.append(a)
         elif a is None or isinstance(a, (str, Device, int)):
             device = a
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
+    copy = copy or any(flags[1:])
     order = getattr(options.get("memory_format"), "order", ())
     out = self
     if dtype is not None and self.dtype.is_complex and not dtype.is_complex and dtype is not dtypes.bool_:

@@ -370,15 +370,15 @@ def _same_place(g: Group, root: Node, old: Node) -> bool:
                 return False
             if g.kind == "row" and place.inner and s is not stage:
                 return False  # another phase may read the row again after it was written
-    if g.kind == "row" and place.inner:
-        folds = [s for s in g.stages if s.kind == "reduce"]
-        return not any(r.node is old for s in folds for r in s.reads) or _is_last(g, stage)
+    if g.kind != "row" or not place.inner or g.stages[-1] is stage:
+        return True
+    again = {old}  # what a phase that looks at it computes from the old row, which may have been written by then
+    for s in g.stages:
+        if any(r.node in again for r in s.reads):
+            if s is not stage:
+                return False
+            again.add(s.node)
     return True
-
-
-def _is_last(g: Group, stage: Stage) -> bool:
-    """Whether nothing else in the group is stored or folded after ``stage``."""
-    return g.stages[-1] is stage
 
 
 def _copy_stage(copy: Node, base: Node) -> Stage:

@@ -112,7 +112,7 @@ def leaky_relu(input: Node, negative_slope: float = 0.01) -> Node:
 
 
 def _elu_grad(g: Node, out: Node, input: Node, alpha: float = 1.0) -> list[Node | None]:
-    return [lang.where(lang.lt(0, input), g, g * (number(alpha, g) * lang.exp(input)))]
+    return [lang.where(lang.le(input, 0), g * (number(alpha, g) * lang.exp(input)), g)]  # whole for nan, as torch
 
 
 @op("elu", operands=1, promote="arith", kinds="f", grad=_elu_grad, inplace=True, where=FUNCTIONAL,

@@ -138,6 +138,8 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
     """
     if not steps:
         return value
+    if not value.size:
+        return node
     kind, arg = steps[0]
     inner = write_through(apply_steps(node, steps[:1]), steps[1:], value) if len(steps) > 1 else value
     if kind == "RESHAPE":

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
+import pytest
+import torch
 
 import spiraltorch as st
 
@@ -49,3 +54,28 @@ def test_a_parameter_as_argument() -> None:
     f = st.compile(lambda a: m(a))
     for a in (m.weight, st.ones(2, 2), m.weight, st.zeros(2, 2)):
         assert f(a).tolist() == m(a).tolist()
+
+
+ROWS: dict[str, Callable[[Any, Any], Any]] = {
+    "softmax": lambda L, x: L.softmax(x, -1),
+    "softmax of columns": lambda L, x: L.softmax(x, 0, dtype=L.float64),
+    "layer_norm": lambda L, x: L.nn.functional.layer_norm(x, (40,)),
+    "centred": lambda L, x: x - x.mean(-1, keepdim=True),
+    "var": lambda L, x: x.var(-1),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_that_are_read_again_after_they_were_written_in_place(name: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = (rng.normal(size=(6, 40)).astype(np.float32) for _ in range(2))
+
+    def step(L: Any, x: Any, y: Any) -> Any:
+        x.add_(y)
+        return x, ROWS[name](L, x)
+
+    want = [t.numpy() for t in step(torch, torch.from_numpy(a.copy()), torch.from_numpy(b))]
+    compiled = st.compile(lambda x, y: step(st, x, y))
+    for run in (lambda x, y: step(st, x, y), compiled, compiled):
+        for got, t in zip(run(st.tensor(a), st.tensor(b)), want):
+            np.testing.assert_allclose(got.numpy(), t, rtol=1e-5, atol=1e-6)
