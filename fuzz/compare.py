@@ -26,6 +26,10 @@ ACCEPTED = {
         r"^0.0 instead of nan",
         "torch computes x ** -0.5 as rsqrt, which gives nan for -inf; IEEE 754 says 0",
     ),
+    ("value", "zeta"): (r"^0.0 instead of nan", "the sum of (q + k) ** -inf for q above 1, which is 0"),
+    ("gradient", "zeta"): (r"instead of nan", "torch multiplies infinity by 0"),
+    **{("gradient", name): (r"inf instead of -?\d", "the slope at a pole, for which torch has a large number")
+       for name in ("digamma", "polygamma")},
     ("gradient", "copysign"): (r"instead of nan", "torch divides the result by the input, both infinite"),
     **{("gradient", name): (r"instead of nan", "torch finds no element equal to nan, and shares by their number")
        for name in ("amax", "amin")},

@@ -169,7 +169,7 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         for v in views:
             v.__dict__["_one_of_many"] = f"{op.name.title()}Backward0"
         return tuple(views)
-    if x._steps and op.name in _RESHAPING and _needs_copy(x, found):
+    if x._steps and op.name in _RESHAPING and (_needs_copy(x, found) or (op.name == "ravel" and not x.is_contiguous())):
         if op.name == "view":
             raise SpiralError(
                 "view size is not compatible with input tensor's size and stride (at least one dimension spans across "

@@ -233,3 +233,9 @@ def test_mask_indexing():
 
 def test_library_inputs_are_equal():
     assert np.array_equal(Library(torch).make(3).numpy(), Library(st).make(3).numpy())
+
+
+def test_ravel_copies_what_is_not_contiguous() -> None:
+    x = st.arange(12.0)
+    assert x.view(3, 4).ravel().data_ptr() == x.data_ptr()
+    assert x[::2].ravel().data_ptr() != x.data_ptr() == x[::2].flatten().data_ptr()

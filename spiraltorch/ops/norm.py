@@ -336,6 +336,7 @@ def _kept(input: Node, key: Node, counter: Node, p: float, rank: int | None) -> 
 
 @op(
     "dropout",
+    kinds="buifc",
     where=(),
     saves=("key", "counter"),
     samples=s.calls(

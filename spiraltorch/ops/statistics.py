@@ -189,7 +189,7 @@ def _panels(name: str, y: Node, x: Node | None, dx: Any, dim: int) -> tuple[Node
 
 
 def _half(total: Node) -> Node:
-    return total * number(0.5, total) if total.dtype.kind == "f" else cast(total, dtypes.get_default_dtype()) * 0.5
+    return total * number(0.5, total) if total.dtype.kind in "fc" else cast(total, dtypes.get_default_dtype()) * 0.5
 
 
 _AREAS = s.calls(
@@ -198,16 +198,16 @@ _AREAS = s.calls(
 )  # fmt: skip
 
 
-@op("trapezoid", where=("",), aliases=("trapz",), samples=_AREAS)
+@op("trapezoid", kinds="buifc", where=("",), aliases=("trapz",), samples=_AREAS)
 def trapezoid(y: Node, x: Node | None = None, *, dx: Any = None, dim: int = -1) -> Node:
     """The integral of ``y`` along ``dim`` by the trapezoidal rule, at places ``x`` or ``dx`` apart.  (torch.trapezoid)"""
     panels, axis = _panels("trapezoid", y, x, dx, dim)
     return _half(sum_.body(panels, axis))
 
 
-@op("cumulative_trapezoid", where=("",), samples=_AREAS)
+@op("cumulative_trapezoid", kinds="buifc", where=("",), samples=_AREAS)
 def cumulative_trapezoid(y: Node, x: Node | None = None, *, dx: Any = None, dim: int = -1) -> Node:
     """The integral of ``y`` up to each place along ``dim`` by the trapezoidal rule.  (torch.cumulative_trapezoid)"""
     panels, axis = _panels("cumulative_trapezoid", y, x, dx, dim)
-    total = panels if panels.dtype.kind == "f" else cast(panels, dtypes.int64)
+    total = panels if panels.dtype.kind in "fc" else cast(panels, dtypes.int64)
     return _half(graph.scan(total, "add", axis))

@@ -268,7 +268,7 @@ def reshape(input: Shape, *shape: Any) -> Steps:
 
 @view_op("ravel", s.calls(s.call(T(2, 3)), s.call(T()), s.call(T(0, 3)), s.call(T(4))))
 def ravel(shape: Shape) -> Steps:
-    """All axes as one, a view where strides allow it.  (torch.ravel)"""
+    """All axes as one, a view of contiguous memory.  (torch.ravel)"""
     return _reshaped((math.prod(shape),), shape)
 
 
