@@ -331,9 +331,19 @@ def pad(input: Node, pad: Sequence[int], mode: str = "constant", value: float | 
         return filled_pad(input, widths, value)
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
+    if len(pad) not in (2 * rank - 2, 2 * rank - 4) or not 2 <= len(pad) <= 6:
+        raise NotImplementedError(
+            f"Padding size {len(pad)} is not supported for {rank}D input tensor in mode {mode}: it pads the last 1 to 3 axes, "
+            "all but one or two"
+        )
     if input.dtype is dtypes.bool_ and mode != "circular":
         raise_dtype(OPS["pad"], input.dtype)
     for axis, (before, after) in enumerate(widths):
+        least = 1 if mode != "circular" and len(pad) == 2 else 0
+        if len(pad) and axis >= rank - len(pad) // 2 and input.shape[axis] + before + after < least:
+            raise ShapeError(
+                f"Negative padding value is resulting in an empty dimension: ({before}, {after}) of size {input.shape[axis]}"
+            )
         if before or after:
             input = _mirror(input, axis, before, after, mode)
     return input
