@@ -1,7 +1,8 @@
 """The generated parts of the documentation: ``python docs/generate.py`` writes them between the pages' markers.
 
-``generated()`` gives (page, text) pairs; a test compares them with what the pages say.  ``performance.md`` is not
-here: ``python -m benchmarks`` writes it.  ``--missing [torch.linalg]`` says which of torch's names are missing.
+``generated()`` gives (page, text) pairs; a test compares them with what the pages say.  The type stubs are written too
+(:mod:`docs.stubs`).  ``performance.md`` is not here: ``python -m benchmarks`` writes it.  ``--missing [torch.linalg]`` says
+which of torch's names are missing.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from spiraltorch.ops.registry import OPS, Op
 
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER))
-import torch_surface  # noqa: E402  (beside this file, which is no package)
+import stubs  # noqa: E402  (beside this file, which is no package)
+import torch_surface  # noqa: E402
 
 BEGIN, END = "<!-- generated: begin -->", "<!-- generated: end -->"
 
@@ -112,6 +114,9 @@ def main() -> None:
         text = filled(page)
         (FOLDER / page).write_text(text, encoding="utf-8")
         print(f"docs/{page}")
+    for path, text in stubs.generated().items():
+        (stubs.PACKAGE / path).write_text(text, encoding="utf-8")
+        print(f"spiraltorch/{path}")
 
 
 if __name__ == "__main__":

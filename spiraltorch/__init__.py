@@ -11,6 +11,7 @@ step say, as one native program.  Importing this loads numpy alone; compilers lo
 from __future__ import annotations
 
 import types as _types
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from . import autograd, cuda, errors, memory, nn, optim, utils
 from . import derivatives as _derivatives
@@ -107,6 +108,9 @@ from .surface import *
 from .surface import install_methods as _install_methods
 from .switches import *
 from .tensor import Size, Tensor
+
+if _TYPE_CHECKING:
+    from .functions import *
 
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))

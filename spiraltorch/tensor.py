@@ -34,6 +34,11 @@ from .storage import (
 )
 from .tape import Call, GradFn, RemovableHandle, ViewCall, mode
 
+if TYPE_CHECKING:
+    from .methods import Methods
+else:
+    Methods = object
+
 # How C reads one element of a type, for those that it knows.
 _NATIVE: dict[DType, Any] = {
     dtypes.bool_: ctypes.c_bool, dtypes.uint8: ctypes.c_uint8, dtypes.int8: ctypes.c_int8, dtypes.int16: ctypes.c_int16,
@@ -53,7 +58,7 @@ class Size(tuple):  # type: ignore[type-arg]
         return math.prod(self)
 
 
-class Tensor:
+class Tensor(Methods):
     """An n-dimensional array on the lazy graph, with torch's methods.  Make one with ``st.tensor`` etc."""
 
     __slots__ = (
@@ -73,7 +78,7 @@ class Tensor:
     _base: Tensor | None
     _grad: Tensor | None
 
-    if TYPE_CHECKING:  # what the operators' records install
+    if TYPE_CHECKING:  # what the operators' records install, besides the stub's methods
 
         def __getattr__(self, name: str) -> Any: ...
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..autograd import no_grad
 from ..dispatch import call, call_out, function
@@ -28,6 +28,9 @@ from .attention import *  # noqa: F403
 from .losses import *  # noqa: F403
 from .pooling import *  # noqa: F403
 from .tables import *  # noqa: F403
+
+if TYPE_CHECKING:
+    from .operators import *  # noqa: F403
 
 
 def _with_inplace(op: Op) -> Callable[..., Any]:
