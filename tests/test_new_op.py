@@ -20,7 +20,7 @@ def checkout(folder: Path) -> Path:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "spiraltorch", folder / "spiraltorch", ignore=ignore)
     (folder / "tests" / "ops").mkdir(parents=True)
-    for name in ("tests/__init__.py", "tests/ops/harness.py", "tests/ops/test_records.py", "pyproject.toml"):
+    for name in ("tests/__init__.py", "tests/ops/harness.py", "tests/ops/recurrent.py", "tests/ops/test_records.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "docs").mkdir()
     return folder
