@@ -116,7 +116,7 @@ _MATMUL = s.calls(
 )  # fmt: skip
 
 
-@op("matmul", out="exact", kinds="buifc", acc=False, samples=_MATMUL)
+@op("matmul", out="exact", kinds="buifc", acc=False, aliases=("linalg.matmul",), samples=_MATMUL)
 def matmul(input: Node, other: Node) -> Node:
     """Matrix product over the last axes, batches broadcast; vectors lose their axis.  (torch.matmul)"""
     same_type("matmul", input, other)
