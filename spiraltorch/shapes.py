@@ -203,6 +203,32 @@ def _where_method(self: Tensor, condition: Tensor, other: Any) -> Tensor:
     return where(condition, self, other)  # type: ignore[no-any-return]
 
 
+def _itself_where(name: str, unchanged: Callable[..., bool]) -> Callable[..., Any]:
+    """A function that gives the tensor itself where it changes nothing."""
+    compute = function(OPS[name], call_out)
+
+    def apply(input: Tensor, *args: Any, **kwargs: Any) -> Any:
+        found = compute(input, *args, **kwargs)
+        return input if not kwargs and unchanged(input, found) else found
+
+    apply.__name__ = apply.__qualname__ = name
+    apply.__doc__ = OPS[name].doc
+    return apply
+
+
+def _is_real(input: Tensor, found: Tensor) -> bool:
+    return not input.dtype.is_complex
+
+
+def _is_alike(input: Tensor, found: Tensor) -> bool:
+    return found.shape == input.shape and found.dtype is input.dtype
+
+
+positive = _itself_where("positive", _is_alike)
+conj_physical = _itself_where("conj_physical", _is_real)
+_sum_to_size = _itself_where("sum_to_size", _is_alike)
+
+
 def _copying(name: str) -> Callable[..., Any]:
     """A view function whose results have memory of their own."""
 
@@ -229,6 +255,7 @@ COPIES: dict[str, Any] = {
 } | {"alias_copy": _copying("clone")}  # fmt: skip
 
 METHODS: dict[str, Any] = {
+    "positive": positive, "__pos__": positive, "conj_physical": conj_physical, "sum_to_size": _sum_to_size,
     "index_put": index_put, "index_put_": index_put_, "where": _where_method,
     "nonzero": nonzero, "argwhere": argwhere, "masked_select": masked_select, "repeat_interleave": repeat_interleave,
     "narrow_copy": COPIES["narrow_copy"],

@@ -344,6 +344,7 @@ def install_methods(space: dict[str, Any]) -> None:
         setattr(Tensor, name, _converter(d))
     for name, typed in factories.OUT.items():
         space[name] = factories.into(space[name], typed)
+    space.update(positive=shapes.positive, conj_physical=shapes.conj_physical)
     for name, copying in shapes.COPIES.items():
         space.setdefault(name, copying)
     for name in _INPLACE_FUNCTIONS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -239,3 +241,11 @@ def test_ravel_copies_what_is_not_contiguous() -> None:
     x = st.arange(12.0)
     assert x.view(3, 4).ravel().data_ptr() == x.data_ptr()
     assert x[::2].ravel().data_ptr() != x.data_ptr() == x[::2].flatten().data_ptr()
+
+
+def test_what_changes_nothing_is_the_tensor_itself() -> None:
+    for library in (st, torch):
+        x: Any = library.ones(2, 3)
+        assert library.positive(x) is x and (+x) is x
+        assert library.conj_physical(x) is x and x.sum_to_size(2, 3) is x
+        assert x.sum_to_size(1, 3) is not x

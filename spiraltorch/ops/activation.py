@@ -200,7 +200,7 @@ def softsign(input: Node) -> Node:
 
 
 def _hardsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [_inside(g / 6, input, -3, 3)]
+    return [lang.where(lang.lt(-3, input) & lang.lt(input, 3), g / 6, 0)]  # none for nan
 
 
 @op("hardsigmoid", operands=1, promote="arith", kinds="f", grad=_hardsigmoid_grad, where=FUNCTIONAL, samples=s.unary())
