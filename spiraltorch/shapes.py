@@ -220,11 +220,15 @@ def _is_real(input: Tensor, found: Tensor) -> bool:
     return not input.dtype.is_complex
 
 
+def _is_anything(input: Tensor, found: Tensor) -> bool:
+    return True
+
+
 def _is_alike(input: Tensor, found: Tensor) -> bool:
-    return found.shape == input.shape and found.dtype is input.dtype
+    return input.ndim > 0 and found.shape == input.shape
 
 
-positive = _itself_where("positive", _is_alike)
+positive = _itself_where("positive", _is_anything)
 conj_physical = _itself_where("conj_physical", _is_real)
 _sum_to_size = _itself_where("sum_to_size", _is_alike)
 

@@ -208,6 +208,7 @@ def take_along_dim(input: Node, indices: Node, dim: int | None = None) -> Node:
     common = list(lang.shapes_broadcast([tuple(n for n, _ in with_one), tuple(k for _, k in with_one)]))
     wide, places = list(common), list(common)
     wide[axis], places[axis] = input.shape[axis], at.shape[axis]
+    at = lang.row("REM", at, max(input.shape[axis], 1))  # as torch, indices beyond the end come round
     at = lang.where(lang.lt(at, 0), at + input.shape[axis], at)
     return graph.gather_along(graph.expand(input, tuple(wide)), graph.expand(at, tuple(places)), axis)
 
