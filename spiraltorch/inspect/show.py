@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +188,8 @@ class Inspection:
 
 def write_text(path: Path, text: str) -> None:
     """``path`` gets ``text`` in one step: a reader sees the old file or the new one."""
+    import tempfile  # brings a dozen modules along
+
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as f:

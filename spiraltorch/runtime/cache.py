@@ -18,7 +18,6 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -90,6 +89,8 @@ class Objects:
         path = self._path(key)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            import tempfile  # brings a dozen modules along
+
             handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")  # mode 0600
         except OSError:
             return
