@@ -28,6 +28,7 @@ ACCEPTED = {
     ),
     **{("gradient", name): (r"instead of -?0.0 at", "for nan torch's vector code gives 0 and its scalar code the whole")
        for name in ("softshrink", "hardshrink", "hardtanh", "relu6")},
+    ("view", "einsum"): (r"shares memory with \[\]", "where axes of one operand only move, torch's result is a view; here it is a copy"),
     ("value", "zeta"): (r"^0.0 instead of nan", "the sum of (q + k) ** -inf for q above 1, which is 0"),
     ("gradient", "zeta"): (r"instead of nan", "torch multiplies infinity by 0"),
     **{("gradient", name): (r"inf instead of -?\d", "the slope at a pole, for which torch has a large number")
