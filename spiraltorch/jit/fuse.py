@@ -71,7 +71,8 @@ class Fusion:
                 if g.index not in seen and g.kind in ("map", "row"):
                     seen.add(g.index)
                     candidates.append(g)
-        for g in candidates:
+        self._unite(s, candidates)
+        for g in [g for g in candidates if g.stages]:
             verdict = self.can_join(s, g)
             if isinstance(verdict, Place):
                 for p in self._clonable(s, g):
@@ -85,6 +86,45 @@ class Fusion:
             if "fuse" in config.log:
                 log("fuse", f"{s.node.op} {list(s.node.shape)} stays out of kernel {g.index} ({g.kind}): {verdict}")
         return None
+
+    def _unite(self, s: Stage, candidates: Sequence[Group]) -> None:
+        """Kernels that fold the same rows and of which ``s`` reads both become one: an emptied one has no stages."""
+        own = [g for g in candidates if g.kind == "row" and any(self.home[p] is g for p in self.producers(s))]
+        for g, h in [(g, h) for k, g in enumerate(own) for h in own[k + 1 :]]:
+            if g.stages and h.stages and self._same_walk(s, g, h):
+                g.leaves.update(h.leaves)
+                g.places.update(h.places)
+                g.stages = sorted([*g.stages, *h.stages], key=_order)
+                self.home.update(dict.fromkeys(h.stages, g))
+                h.stages = []
+                for n in h.leaves:
+                    self.readers[n] = [r for r in self.readers[n] if r is not h and r is not g] + [g]
+                g.needs |= h.needs
+                pair = 1 << g.index | 1 << h.index
+                for other in self.groups:
+                    if other.needs & pair:
+                        other.needs |= pair | g.needs
+
+    def _same_walk(self, s: Stage, g: Group, h: Group) -> bool:
+        """Whether the kernels' rows are the same to ``s``, their folds walk them alike, and neither waits for the other."""
+        if (g.rows, g.lane) != (h.rows, h.lane) or g.clones or h.clones:
+            return False
+        if len(g.stages) + len(h.stages) >= MOST_STAGES or len({*g.leaves, *h.leaves}) > MOST_READS:
+            return False
+        if g.needs >> h.index & 1 or h.needs >> g.index & 1:
+            return False
+        try:
+            at = [self._align(s, k, [r for r in s.reads if self.home.get(self.by_node.get(r.node)) is k]) for k in (g, h)]  # type: ignore[arg-type]
+        except (NeedSplit, NotAffine):
+            return False
+        if not all(isinstance(p, Place) for p in at) or at[0].rows != at[1].rows:  # type: ignore[union-attr]
+            return False
+        mine = [(t, k.places[t]) for k in (g, h) for t in k.stages]
+        if refine([_sizes(t, p.rows) for t, p in mine]) is None:
+            return False
+        folds = [t for t, _ in mine if t.kind == "reduce"]
+        inner = {_inner(t, p) for t, p in mine if p.inner}
+        return len(inner) == 1 and all(t.walks_as_one(p.inner, f.breaks()) for t, p in mine if p.inner for f in folds)
 
     def can_join(self, s: Stage, g: Group) -> Place | str:
         """Where ``s`` goes in ``g``, or why it cannot."""
@@ -295,7 +335,8 @@ class Fusion:
                 continue
             if ready:
                 done.add(k)
-                out.append(self.groups[k])
+                if self.groups[k].stages:
+                    out.append(self.groups[k])
                 continue
             stack.append((k, True))
             stack.extend([(d, False) for d in reversed(direct[k]) if d not in done])
@@ -307,6 +348,10 @@ def _flat(atoms: Sequence[Affine], order: Sequence[int], sizes: Sequence[int]) -
     for a in order:
         total = total * sizes[a] + atoms[a]
     return total
+
+
+def _order(s: Stage) -> int:
+    return s.order
 
 
 def _inner(s: Stage, place: Place) -> int:

@@ -16,13 +16,14 @@ from ..dtypes import DType, int64
 from ..ir.index import Affine, flatten
 from ..ir.kernel import Access, Check, Coef, Gemm, Kernel, Load, Param, Phase, Reduce, Slot, Store
 from ..ir.node import Node, const, make, scalar, toposort
+from ..runtime.threads import get_num_threads
 from .places import Group, Place, atoms_at, collapse, refine, spread
 from .stages import Guard, Read, Stage
 
 POINTWISE_BLOCK = 4096  # elements of one task of a pointwise kernel: 16 KiB of float32
-COLUMN_BLOCKS = (2048, 256, 64)  # columns of one task when lanes run across a fold; wider streams better
+# Columns of one task when lanes run across a fold: the wider, the better memory streams.
+COLUMN_BLOCKS = (2048, 1024, 768, 512, 384, 256, 192, 128, 64)
 SHORT = (2, 3, 4)  # strides along the lanes that are part of a kernel's code, and sizes of a group
-COLUMN_TASKS = 8  # but there should be this many tasks
 
 
 @dataclass(eq=False)
@@ -321,10 +322,11 @@ def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:
 
 
 def _column_block(rows: int, phases: int) -> int:
-    """Columns of one task.  Kernels that read their columns again in later phases keep them in cache."""
+    """Columns of one task: every thread gets some.  Kernels that read their columns again in later phases keep them in
+    cache.  A column's bits do not depend on it."""
     if phases > 2:
         return COLUMN_BLOCKS[-1]
-    return next((b for b in COLUMN_BLOCKS if rows >= b * COLUMN_TASKS), COLUMN_BLOCKS[-1])
+    return next((b for b in COLUMN_BLOCKS if -(-rows // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
 
 
 def _frames(g: Group, first: int) -> tuple[list[Frame], dict[Stage, Frame]]:

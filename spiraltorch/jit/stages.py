@@ -14,6 +14,7 @@ with indices in the stage's own *atoms*: its domain's axes, split where a reshap
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -30,6 +31,7 @@ Guard = tuple[Affine, Any, int]
 MOST_INLINED = 64  # rows inlined into one stage before a value is kept instead
 RECOMPUTE_WEIGHT = 4  # a value this cheap, that reads few arrays, is recomputed by each reader
 RECOMPUTE_ARRAYS = 2
+LONG = 64  # elements of a row over which what is computed once a row costs nothing
 EXPAND_WEIGHT = 8  # a value dearer than this is not recomputed for every element it is broadcast to
 
 _DEAR = {"DIV": 4, "SQRT": 4, "RSQRT": 4, "IDIV": 8, "REM": 16, "POW": 24}
@@ -234,6 +236,8 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
                 if base.op in ROWS or base.op == "GATHER":
                     kept.add(base)
                     w, arrays = 0, 1
+            if n.op == "EXPAND" and x.size > 1 and _a_row_each(x.shape, n.shape):
+                w = w * x.size // n.size  # loops over the last axes find it computed
             cost[n] = (w if x.size > 1 else 0, 0 if n.op == "EXPAND" and n.size > x.size else arrays)
         else:
             operands = dict.fromkeys(n.src)
@@ -250,6 +254,13 @@ def _boundaries(order: Sequence[Node], roots: Sequence[Node]) -> set[Node]:
                 kept.add(n)
                 cost[n] = (0, 1)
     return {n for n in kept if not _is_leaf(n)}
+
+
+def _a_row_each(shape: Sequence[int], wide: Sequence[int]) -> bool:
+    """Whether an expansion repeats each value along the last axes alone, LONG times at least."""
+    repeated = [a != b for a, b in zip(shape, wide)]
+    first = repeated.index(True) if any(repeated) else len(shape)
+    return all(a == 1 for a in shape[first:]) and math.prod(wide[first:]) >= LONG
 
 
 MANY = object()

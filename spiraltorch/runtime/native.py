@@ -15,7 +15,8 @@ A plan is a table of instructions, eight int64 words each:
 An instance is two words: its row of arguments, and the number of tasks before it.  A chunk [lo, hi)
 of the total calls ``fn(args, lo, hi, scratch)`` for each instance it meets, with lo and hi counted
 from the instance's first task.  ``scratch`` is ``SCRATCH_BYTES`` of memory that belongs to the thread;
-functions that do not need it leave the parameter out, which every C calling convention allows.
+functions that do not need it leave the parameter out, which every C calling convention allows.  A thread makes
+several calls for one launch; the word at ``KEPT`` is 0 before the first, and nothing else writes scratch between them.
 With flag bit 0 the walk ends after an instruction that left ``*status`` not 0.  The result is
 ``~done`` (negative) when ``*status`` is not 0 at the end.
 
@@ -38,6 +39,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 SCRATCH_BYTES = 32 << 20  # address space; only pages that a kernel touches become memory
+KEPT = SCRATCH_BYTES - 1024  # where in it a function notes, for its later calls, what it holds; 0 when a launch begins
 
 # Where a pool's words are.  What different threads write lies in different cache lines.
 SPIN, THREADS, RANGES = 9, 10, 56
@@ -48,6 +50,19 @@ _WALK = """
 ; job: fn, instances, instance count, total, grain, ranges
 %pool = type { i64, [7 x i64], i64, i64, i64, [5 x i64], i64, [7 x i64], i64, [7 x i64], [6 x i64], [2 x i64],
                [8 x i64], [8 x i64], [0 x [8 x i64]] }
+
+; A launch begins: what scratch memory holds, if there is any, is of no use to it.
+define internal void @forget(ptr %scratch) {
+entry:
+  %none = icmp eq ptr %scratch, null
+  br i1 %none, label %done, label %clear
+clear:
+  %kept = getelementptr i8, ptr %scratch, i64 {kept}
+  store i64 0, ptr %kept
+  br label %done
+done:
+  ret void
+}
 
 ; Tasks [lo, hi) of a job, instance by instance.
 define internal void @run_span(ptr %fn, ptr %instances, i64 %count, i64 %total, i64 %lo, i64 %hi, ptr %scratch) {
@@ -144,6 +159,7 @@ serial:
   %instances = load ptr, ptr %instances.p
   %n.p = getelementptr i64, ptr %row.p, i64 2
   %n = load i64, ptr %n.p
+  call void @forget(ptr %scratch)
   call void @run_span(ptr %fn, ptr %instances, i64 %n, i64 %total, i64 0, i64 %total, ptr %scratch)
   br label %after
 after:
@@ -216,6 +232,7 @@ entry:
   %grain = load i64, ptr %grain.p
   %ranges.p = getelementptr i64, ptr %job, i64 5
   %ranges = load i64, ptr %ranges.p
+  call void @forget(ptr %scratch)
   br label %range
 range:
   %j = phi i64 [0, %entry], [%j2, %exhausted]
@@ -431,7 +448,8 @@ def has_threads() -> bool:
 
 def text(arch: str, threads: bool) -> str:
     """The module as LLVM IR for a CPU family ('x86_64', 'aarch64', ...)."""
-    return (_WALK + (_POOL if threads else _NO_POOL)).replace("{pause}", _PAUSE.get(arch, ""))
+    found = _WALK + (_POOL if threads else _NO_POOL)
+    return found.replace("{pause}", _PAUSE.get(arch, "")).replace("{kept}", str(KEPT))
 
 
 @cache

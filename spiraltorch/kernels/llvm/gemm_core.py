@@ -20,6 +20,7 @@ Where B has stride 1 along n a panel may be read where it lies ("direct_b"), and
 whose k has stride 1, sums are plain dot products of unpacked memory ("dots").
 
 A sum starts from zero at every step of k, and the steps are added in order, so its bits do not depend on blocks.
+Panels are kept from a task to the next of the same rows (columns), in the next call of the launch as well.
 Rows and columns that a panel has beyond the matrix hold any values: their sums are never read.
 """
 
@@ -29,7 +30,7 @@ from dataclasses import dataclass
 
 from ...dtypes import DType, int32, int64
 from ...ir.kernel import MOST_BOUNDS
-from ...runtime.native import SCRATCH_BYTES
+from ...runtime.native import KEPT, SCRATCH_BYTES
 from . import rows
 from .micro import micro_kernel, multiply_add
 from .points import iota
@@ -190,7 +191,11 @@ class _Core(Routine):
     def write(self) -> str:
         w, shape = self.words, self.shape
         self.indices = self.array("i64", MAX_BATCH)
-        self.last_a, self.last_b = [[self.var("i64", "-1") for _ in range(2 + MOST_BOUNDS)] for _ in "ab"]
+        kept = self.at("i64", self.area(KEPT), 0)
+        same = self.test("eq", self.load("i64", kept), w["args"])
+        slots = [self.at("i64", kept, 1 + k) for k in range(2 * (2 + MOST_BOUNDS))]
+        last = [self.var("i64", self.choose(same, self.load("i64", p), -1)) for p in slots]
+        self.last_a, self.last_b = last[: 2 + MOST_BOUNDS], last[2 + MOST_BOUNDS :]
         with self.loop("%lo", "%hi") as task:
             m_first = self.test("ne", w["m_first"], 0)
             fast = self.choose(m_first, w["m_blocks"], w["n_blocks"])
@@ -208,6 +213,8 @@ class _Core(Routine):
             self.padded = self.sub(height, self.rem(height, shape.rows))
             with self.loop(0, w["k_steps"]) as step:
                 self._step(step, new_a, new_b)
+        for v, p in zip([*last, w["args"]], [*slots, kept]):
+            self.store("i64", self.load("i64", v) if v in last else v, p)
         self.do("ret void")
         return self.text()
 
