@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from ctypes import CFUNCTYPE, c_int64, c_void_p
 from functools import partial
 from typing import Any
 
@@ -17,7 +18,7 @@ from spiraltorch.ir.kernel import Access, Gemm, Load, Operand, Param, Phase, Slo
 from spiraltorch.ir.node import Node, cast, const, make, scalar
 from spiraltorch.kernels.llvm import gemm as module
 from spiraltorch.kernels.llvm import gemm_core, target
-from spiraltorch.runtime import cache, threads
+from spiraltorch.runtime import cache, native, threads
 from spiraltorch.runtime.plan_table import Launch, Plan, scalar_word
 
 Array = np.ndarray[Any, Any]
@@ -384,3 +385,27 @@ def test_too_many_batch_axes() -> None:
     g = Gemm((Slot(0),) * 19, g.depth, g.a, g.b, g.acc, g.params, (), 12, g.epilogue)
     with pytest.raises(ValueError, match="at most 16 batch axes, got 17"):
         module.emit_gemm(g, target.host(), "f")
+
+
+def test_a_thread_packs_an_operand_once_a_launch() -> None:
+    """Three blocks of rows share the columns' panels, also when each is a call of its own."""
+    m, n, k = 600, 32, 64
+    g, machine = layout(float32, False, False), target.host()
+    a, b = operands(np.random.default_rng(0), m, n, k)
+    c = np.zeros((m, n), np.float32)
+    ints = sizes(m, n, k, False, False)
+    plan = module.plan_gemm(g, ints, machine)
+    assert plan.tasks > 1
+    address = cache.functions([(g.key, lambda: module.emit_gemm(g, machine, g.key))])[g.key]
+    words = np.array([a.ctypes.data, b.ctypes.data, c.ctypes.data, *ints, *plan.words], np.int64)
+    call = CFUNCTYPE(None, c_void_p, c_int64, c_int64, c_void_p)(address)
+    scratch = threads.scratch()
+    scratch[native.KEPT :] = 0
+    call(words.ctypes.data, 0, 1, scratch.ctypes.data)
+    expected = a @ b
+    b[:] = 0
+    call(words.ctypes.data, 1, plan.tasks, scratch.ctypes.data)
+    np.testing.assert_allclose(c, expected, atol=1e-4)
+    scratch[native.KEPT : native.KEPT + 8] = 0  # as when a launch begins
+    call(words.ctypes.data, 0, plan.tasks, scratch.ctypes.data)
+    assert not c.any()
