@@ -16,7 +16,6 @@ from ..dtypes import DType, int64
 from ..ir.index import Affine, flatten
 from ..ir.kernel import Access, Check, Coef, Gemm, Kernel, Load, Param, Phase, Reduce, Slot, Store
 from ..ir.node import Node, const, make, scalar, toposort
-from ..runtime.threads import get_num_threads
 from .places import Group, Place, atoms_at, collapse, refine, spread
 from .stages import Guard, Read, Stage
 
@@ -326,6 +325,8 @@ def _column_block(rows: int, phases: int) -> int:
     cache.  A column's bits do not depend on it."""
     if phases > 2:
         return COLUMN_BLOCKS[-1]
+    from ..runtime.threads import get_num_threads
+
     return next((b for b in COLUMN_BLOCKS if -(-rows // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
 
 
