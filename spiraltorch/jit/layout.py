@@ -139,8 +139,8 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
 # -- on disk ------------------------------------------------------------------------------------------------
 
 
-def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | None) -> str | None:
-    """The name of this graph's layout; None where it is not to be kept: few nodes, a library routine of the user's own, or
+def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | None, inputs: int) -> str | None:
+    """The name of the layout of this graph with so many inputs, of which some may be unused; None where it is not to be kept: few nodes, a library routine of the user's own, or
     somebody wants to see or check what the passes do."""
     if config.cpu != "llvm" or config.verify or config.log or config.dump:
         return None
@@ -160,7 +160,7 @@ def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | 
             return None
         number[n] = k
         graph += n.op, arg, n.shape, n.dtype.name, *[number[s] for s in n.src]
-    rest = [number[r] for r in roots], list(donated), budget, config.gemm, get_num_threads(), _sources(), fingerprint()
+    rest = [number[r] for r in roots], list(donated), budget, inputs, config.gemm, get_num_threads(), _sources(), fingerprint()
     try:
         text = marshal.dumps((graph, rest), 0)  # version 0: equal values give equal bytes
     except ValueError:  # an argument that is no literal

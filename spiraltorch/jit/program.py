@@ -331,7 +331,7 @@ def build(
     """Passes, code generation and the plan's table for a canonical graph that is computed on ``where``."""
     start = time.perf_counter()
     passes = Passes(roots, donated, budget)
-    name = name_of(roots, donated, budget) if where is CPU else None
+    name = name_of(roots, donated, budget, len(inputs)) if where is CPU else None
     layout = None if name is None else load(name)
     if layout is None and where is CPU and config.cpu != "reference":
         layout = lay_out(passes.lowered, len(inputs), len(roots))

@@ -116,23 +116,24 @@ def chain(value=0.5, n=50, kind=dtypes.float32, static=True):
 
 
 def test_names_say_what_passes_look_at(monkeypatch):
-    name = layout.name_of(chain(), [None], None)
-    assert name == layout.name_of(chain(), [None], None)
+    name = layout.name_of(chain(), [None], None, 1)
+    assert name == layout.name_of(chain(), [None], None, 1)
     others = [
-        layout.name_of(chain(0.25), [None], None), layout.name_of(chain(0.0), [None], None),
-        layout.name_of(chain(-0.0), [None], None), layout.name_of(chain(kind=dtypes.float64), [None], None),
-        layout.name_of(chain(), [0], None), layout.name_of(chain(), [None], 1000), layout.name_of(chain() * 2, [None] * 2, None),
+        layout.name_of(chain(0.25), [None], None, 1), layout.name_of(chain(0.0), [None], None, 1),
+        layout.name_of(chain(-0.0), [None], None, 1), layout.name_of(chain(kind=dtypes.float64), [None], None, 1),
+        layout.name_of(chain(), [0], None, 1), layout.name_of(chain(), [None], 1000, 1),
+        layout.name_of(chain(), [None], None, 2), layout.name_of(chain() * 2, [None] * 2, None, 1),
     ]  # fmt: skip
     before = st.get_num_threads()
     try:
         st.set_num_threads(before + 1)
-        others.append(layout.name_of(chain(), [None], None))
+        others.append(layout.name_of(chain(), [None], None, 1))
     finally:
         st.set_num_threads(before)
     assert None not in others and len({name, *others}) == len(others) + 1
-    assert layout.name_of(chain(n=2), [None], None) is None
+    assert layout.name_of(chain(n=2), [None], None, 1) is None
     monkeypatch.setattr(config, "verify", True)
-    assert layout.name_of(chain(), [None], None) is None
+    assert layout.name_of(chain(), [None], None, 1) is None
 
 
 def test_a_users_own_routine_is_not_kept():
@@ -143,7 +144,7 @@ def test_a_users_own_routine_is_not_kept():
     (n,) = chain()
     for name, kept in (("tests.mirrored", False), ("scanning.scan", True)):
         call = graph.call(name, (n,), (8,), dtypes.float32)
-        assert (layout.name_of([call], [None], None) is not None) == kept
+        assert (layout.name_of([call], [None], None, 1) is not None) == kept
 
 
 def test_what_is_on_disk_is_plain_data(objects):
@@ -158,3 +159,16 @@ def test_what_is_on_disk_is_plain_data(objects):
     assert objects.get("program of a test").startswith(b"{")
     objects.put("program of a test", b"\x80\x04nonsense")
     assert layout.load("program of a test") is None and objects.get("program of a test") is None
+
+
+def test_unused_inputs_are_counted(passes):
+    """The words of two programs of one graph differ where one of them has an input more: outputs come after the inputs."""
+    values = [np.linspace(-1, 1, 8, dtype=np.float32), np.full(8, 7, np.float32)]
+    buffers = [st.tensor(v.tolist())._buffer() for v in values]
+    found = []
+    for count in (1, 2):
+        inputs = [((8,), dtypes.float32)] * count
+        (out,) = program.build(chain(), [None], inputs, []).run(buffers[:count])
+        found.append(out.view(np.float32, (8,)).copy())
+    assert found[0].tobytes() == found[1].tobytes() and len(passes) == 2
+    assert buffers[1].view(np.float32, (8,)).tolist() == [7] * 8
