@@ -140,8 +140,8 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
 
 
 def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | None, inputs: int) -> str | None:
-    """The name of the layout of this graph with so many inputs, of which some may be unused; None where it is not to be kept: few nodes, a library routine of the user's own, or
-    somebody wants to see or check what the passes do."""
+    """The name of the layout of this graph with so many inputs, of which some may be unused; None where it is not to be
+    kept: few nodes, a library routine of the user's own, or somebody wants to see or check what the passes do."""
     if config.cpu != "llvm" or config.verify or config.log or config.dump:
         return None
     order = toposort(roots)
@@ -239,7 +239,10 @@ def _read_word(w: Any) -> Any:
 
 
 def _read_library(name: str, params: list[Any], static: list[Any]) -> Library:
-    return Library(name, tuple([Param(getattr(dtypes, d), mode) for d, mode in params]), _tuples(static))
+    return Library(name, tuple([Param(_TYPES[d], mode) for d, mode in params]), _tuples(static))
+
+
+_TYPES = {d.name: d for d in dtypes.ALL}
 
 
 def _tuples(value: Any) -> Any:

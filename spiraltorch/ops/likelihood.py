@@ -86,7 +86,7 @@ def gaussian_nll_loss(input: Node, target: Node, var: Node, full: bool = False, 
         elif len(var.shape) != len(input.shape) or sum([b for a, b in zip(input.shape, var.shape) if a != b]) != 1:
             raise ValueError("var is of incorrect size")
     check_reduction(reduction)
-    holds = lang.le(0, var)
+    holds = lang.not_(lang.lt(var, 0))  # nan is no refusal
     least = number(eps, var)
     var = lang.where(lang.lt(var, least), var - lang.detach(var) + least, var)  # the gradient passes the limit
     apart = input - target

@@ -87,7 +87,7 @@ def cov(input: Node, *, correction: int = 1, fweights: Node | None = None, aweig
 
 
 @op("corrcoef", kinds="uifc", acc=False, samples=s.calls(
-    s.call(T(3, 5)), s.call(T(5, fill="positive")), s.value_only(T()), s.call(T(1, 4, fill="positive")),
+    s.call(T(3, 5)), s.value_only(T(5, fill="positive")), s.value_only(T()), s.value_only(T(1, 4, fill="positive")),
     s.value_only(T(2, 1))))  # fmt: skip
 def corrcoef(input: Node) -> Node:
     """The correlation coefficients of the variables in the rows of ``input``: :func:`cov` over the standard deviations.

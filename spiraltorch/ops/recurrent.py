@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 from ..dtypes import DType, int64
 from ..errors import DtypeError, ShapeError
 from ..ir import graph, lang
+from ..ir.cells import CELLS, Cell, Nodes, backward_parts, forward_parts
 from ..ir.node import Node, cast
-from ..kernels.library.cells import CELLS, Cell, Nodes, backward_parts, forward_parts
 from . import samples as s
 from .gradients import vjp
 from .matmul import contract

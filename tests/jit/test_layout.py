@@ -150,7 +150,7 @@ def test_a_users_own_routine_is_not_kept():
 def test_what_is_on_disk_is_plain_data(objects):
     """Read back it is what was written, and it is text that cannot do anything."""
     made = layout.Layout(
-        ["key", layout.Library("sorting.sort", (layout.Param(dtypes.float32), layout.Param(dtypes.int64, "out")), (1, (2.5, None)))],
+        ["key", layout.Library("sorting.sort", (layout.Param(dtypes.float32), layout.Param(dtypes.bool_, "out")), (1, (2.5, None)))],
         [layout.Row(1, [[3, "status", layout.Table([(2, 4), (3, 1)]), -5]], [7], 1, True, False, True)],
         [(0, 0, 1, 2, 64)], [(0, 0, 3, 1)], [None, 2], 128,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def test_a_full_or_read_only_disk(store: cache.Objects, monkeypatch: pytest.Monk
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache.tempfile if name == "mkstemp" else cache.os, name, refuse)
+    monkeypatch.setattr(tempfile if name == "mkstemp" else cache.os, name, refuse)
     emit = _Emit("one")
     for calls in (1, 2):
         _forget()

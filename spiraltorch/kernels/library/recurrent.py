@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ...ir.cells import CELLS, forward_parts
 from ..llvm import recurrent as loops
-from .cells import CELLS, forward_parts
 from .routine import composite
 
 

@@ -10,7 +10,7 @@ Sequences do not meet, so a task takes some of them through all steps.  For the 
       h, c, kept = cell(x gates, kept + bias, h, c)    dh (+)= d gates @ W
 
 The final states' places in the result hold the states on the way (backward: the first states' gradients).  What a cell
-does is said in nodes (:mod:`spiraltorch.kernels.library.cells`); a vector holds neighbouring units of a sequence.
+does is said in nodes (:mod:`spiraltorch.ir.cells`); a vector holds neighbouring units of a sequence.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...dtypes import DType
+from ...ir.cells import CELLS, backward_parts, forward_parts
 from ...ir.node import Node, make
-from ..library.cells import CELLS, backward_parts, forward_parts
 from .micro import product
 from .routine import Routine
 from .rows import Unit, register, vector

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ...ir import lang
-from ...ir.lang import logistic
-from ...ir.node import Node
+from . import lang
+from .lang import logistic
+from .node import Node
 
 Nodes = list[Node]
 
