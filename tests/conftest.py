@@ -1,15 +1,31 @@
-"""Fixtures for every test: golden texts, and ``gpu`` tests only where there is a device."""
+"""Fixtures for every test: golden texts, an empty cache, and ``gpu`` tests only where there is a device.
+
+A run of the tests has a cache of compiled programs for itself, which its processes share: what ran on this
+machine before changes no count.  ``ST_CACHE_DIR`` names one to keep.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from spiraltorch.runtime.cache import Objects
+
 GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "ST_CACHE_DIR" not in os.environ:  # the first process of a run; the others inherit it
+        folder = os.environ["ST_CACHE_DIR"] = tempfile.mkdtemp(prefix="spiraltorch-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,6 +44,16 @@ def _has_device() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Objects:
+    """No kernel and no plan on disk, whichever tests ran before."""
+    from spiraltorch.runtime import cache
+
+    empty = cache.Objects(tmp_path / "cache")
+    monkeypatch.setattr(cache, "objects", empty)
+    return empty
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ def test_an_operand_that_stands_still_along_some_batch_axes():
     np.testing.assert_allclose(f(st.tensor(a), st.tensor(b)).numpy(), a @ b, rtol=1e-5)
 
 
-def test_each_group_is_lowered_once(monkeypatch):
+def test_each_group_is_lowered_once(empty_cache, monkeypatch):
     """Finding out what may be written in place costs no second lowering."""
     from spiraltorch.jit import plan
 

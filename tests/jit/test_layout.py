@@ -15,11 +15,8 @@ from spiraltorch.runtime import cache
 
 
 @pytest.fixture(autouse=True)
-def objects(tmp_path, monkeypatch):
-    """An empty cache on disk."""
-    empty = cache.Objects(tmp_path / "cache")
-    monkeypatch.setattr(cache, "objects", empty)
-    return empty
+def objects(empty_cache):
+    return empty_cache
 
 
 @pytest.fixture
