@@ -1,4 +1,6 @@
-"""``spiraltorch new-op NAME`` (or ``python -m spiraltorch new-op NAME``) begins an operator: record, test and page.
+"""The command ``spiraltorch`` (or ``python -m spiraltorch``): ``new-op NAME`` and ``tune``.
+
+``spiraltorch new-op NAME`` begins an operator: record, test and page.
 
     $ spiraltorch new-op softcap
     spiraltorch/ops/softcap.py        the record: the operator's meaning, samples and text
@@ -7,6 +9,14 @@
     docs/softcap.md                   its page, whose Python the tests run
 
 What is written works as it stands, for ``1 / (1 + exp(-input))``; change the formula and the text.
+
+``spiraltorch tune`` measures sizes of blocks and tasks on this machine (:mod:`.inspect.tune`) and keeps the best in the
+user's file, which later processes follow (:mod:`.runtime.tuning`).  Results stay the same, bit by bit.
+
+    $ spiraltorch tune --seconds 30
+    block_rows = 128   (speed by value, 256 is 1: 64: 0.981, 128: 1.032, ...)
+    ...
+    /home/me/.cache/spiraltorch/tuning.json: avx512 L1 32K L2 1024K
 """
 
 from __future__ import annotations
@@ -99,6 +109,22 @@ def new_op(name: str, root: Path) -> list[str]:
     return [*made, "spiraltorch/ops/__init__.py"]
 
 
+def tune(seconds: float, output: Path | None) -> int:
+    """Measure, and write what was found."""
+    from .inspect.tune import tune as measured
+    from .runtime import tuning
+
+    path, name = output or tuning.user_file(), tuning.machine()
+    entry = measured(seconds, print)
+    try:
+        tuning.write(path, name, entry)
+    except OSError as e:
+        print(f"spiraltorch tune: {path} could not be written: {e}", file=sys.stderr)
+        return 1
+    print(f"{path}: {name}")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command; 0 when it did what was asked."""
     parser = argparse.ArgumentParser(prog="spiraltorch", description="Tools for people who work on SpiralTorch.")
@@ -106,7 +132,12 @@ def main(arguments: list[str] | None = None) -> int:
     new = commands.add_parser("new-op", help="begin an operator: its record, test and page")
     new.add_argument("name")
     new.add_argument("--root", type=Path, default=Path(), help="the checkout (default: the current folder)")
+    tuning = commands.add_parser("tune", help="measure what is fastest on this machine, and keep it for later")
+    tuning.add_argument("--seconds", type=float, default=30.0, help="about how long to measure (default: 30)")
+    tuning.add_argument("--output", type=Path, help="the file (default: tuning.json in the user's folder of compiled kernels)")
     options = parser.parse_args(arguments)
+    if options.command == "tune":
+        return tune(options.seconds, options.output)
     try:
         for path in new_op(options.name, options.root):
             print(path)

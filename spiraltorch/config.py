@@ -4,6 +4,7 @@
 ST_NUM_THREADS    threads that kernels use (default: the CPUs this process may run on)
 ST_CPU            'llvm' (default), 'numba' (plain loops) or 'reference' (NumPy interpreter)
 ST_GEMM           'generated' (default), or 'blas': matrix products through SciPy's BLAS
+ST_INSTRUCTIONS   'avx2' or 'sse2': code for this instruction set, although the machine has a wider one
 ST_LOG            comma-separated channels: recompile, fuse, kernels, source, launch
 ST_DUMP           folder that gets every program's graph, kernels and source as text
 ST_CACHE_DIR      folder of compiled kernels (default: the user's cache folder)

@@ -15,7 +15,7 @@ import hashlib
 import json
 import marshal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,13 @@ from ..config import config
 from ..ir.kernel import Kernel, Param
 from ..ir.node import Node, toposort
 from ..runtime.plan_table import STATUS
+from ..runtime.tuning import chosen
 from .lower import Launch, Library
 from .lower_matrix import Table
 
 if TYPE_CHECKING:
     from .program import Lowered
 
-SERIAL_WORK = 1 << 15  # weighted elements below which one thread is faster than a fork
-CHUNK_WORK = 1 << 14
 WORTH_KEEPING = 40  # nodes of a graph whose passes take longer than reading a file
 
 
@@ -127,8 +126,8 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
             work += work_of(x)
         if isinstance(step.kernel, Kernel):
             total = max(1, sum(tasks))
-            parallel = work >= SERIAL_WORK
-            grain = max(1, min(total, CHUNK_WORK * total // max(1, work)))
+            parallel = work >= chosen().serial_elements
+            grain = max(1, min(total, chosen().chunk_elements * total // max(1, work)))
         else:
             parallel = True
         checks = any(x.checks for x in step.launches)
@@ -160,7 +159,8 @@ def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | 
             return None
         number[n] = k
         graph += n.op, arg, n.shape, n.dtype.name, *[number[s] for s in n.src]
-    rest = [number[r] for r in roots], list(donated), budget, inputs, config.gemm, get_num_threads(), _sources(), fingerprint()
+    machine = get_num_threads(), astuple(chosen()), _sources(), fingerprint()
+    rest = [number[r] for r in roots], list(donated), budget, inputs, config.gemm, machine
     try:
         text = marshal.dumps((graph, rest), 0)  # version 0: equal values give equal bytes
     except ValueError:  # an argument that is no literal

@@ -21,6 +21,7 @@ from ...dtypes import BY_NAME, DType
 from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
+from ...runtime.tuning import chosen
 from . import gemm_core, gemm_pack, rows
 from .emit import Module
 from .gemm_core import BATCH_WORDS, DESC, PANELS_A, PANELS_B, PLAN, SIDE, compute_type, room, shape_of
@@ -31,8 +32,6 @@ from .writer import Writer
 
 _DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
 _FEW_ROWS = 4  # rows of A for which packing B costs more than it saves
-_SERIAL_WORK = 1 << 17  # multiply-adds that are not worth a second thread
-_LARGE_WORK = 1 << 22  # multiply-adds from which threads get several tasks, to even out their speeds
 
 
 # ---------------------------------------------------------------- code
@@ -177,17 +176,18 @@ def _ceil(a: int, b: int) -> int:
 def blocks(m: int, n: int, k: int, batch: int, shape: gemm_core.Shape, itemsize: int, threads: int) -> Blocks:
     """Cut m x n x k so that packed panels fit the caches and every thread has work.
 
-    The steps of k depend on k alone, since they decide the result's bits.
+    The steps of k depend on k alone, since they decide the result's bits; the rest may be tuned.
     """
+    tuned = chosen()
     k_steps = max(1, _ceil(k, _DEPTH))
     kc = max(1, _ceil(_ceil(k, k_steps), shape.lanes) * shape.lanes if k_steps > 1 else k)
     k_steps = max(1, _ceil(k, kc))
     m_tiles, n_tiles = _ceil(m, shape.rows), _ceil(n, shape.columns)
-    most_m = max(1, 256 // shape.rows)
-    most_n = max(1, 2048 // itemsize // shape.columns)
+    most_m = max(1, tuned.block_rows // shape.rows)
+    most_n = max(1, tuned.block_bytes // itemsize // shape.columns)
     m_blocks, n_blocks = _ceil(m_tiles, most_m), _ceil(n_tiles, most_n)
     work = m * n * k * batch
-    want = 1 if work <= _SERIAL_WORK or threads == 1 else threads if work <= _LARGE_WORK else 2 * threads
+    want = 1 if work <= tuned.serial_products or threads == 1 else threads if work <= tuned.split_products else 2 * threads
     # Cutting n costs packing A again, cutting m costs packing B again: cut the longer side.
     while batch * m_blocks * n_blocks < want and (m_blocks < m_tiles or n_blocks < n_tiles):
         if n_blocks < n_tiles and (n * m_blocks >= m * n_blocks or m_blocks >= m_tiles):
@@ -246,12 +246,13 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     as_is = [gemm.params[o.param].dtype is compute for o in (gemm.a, gemm.b)]
     inner = [_value(o.inner, ints) for o in (gemm.a, gemm.b)]
     bounded = [bool(o.bounds) for o in (gemm.a, gemm.b)]
-    direct = as_is[1] and not bounded[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None and m <= 4 * shape.rows
+    few = m <= chosen().direct_panels * shape.rows
+    direct = few and as_is[1] and not bounded[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None
     dots = all(as_is) and not any(bounded) and inner == [1, 1] and not direct and m <= _FEW_ROWS and k >= 4 * shape.lanes
     # Elements to pack when the next task is the next block of n, or of m.
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
-    chosen: dict[str, Any] = {
+    values: dict[str, Any] = {
         "core": Shared(compute.name),
         "pack_a": _packer(gemm, gemm.a, compute, ints),
         "pack_b": _packer(gemm, gemm.b, compute, ints),
@@ -263,7 +264,7 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         "dots": dots,
     }
     tasks = batch * b.m_blocks * b.n_blocks
-    return GemmPlan(tasks, 1, tuple([w if isinstance(w := chosen[word], Shared) else int(w) for word in PLAN]))
+    return GemmPlan(tasks, 1, tuple([w if isinstance(w := values[word], Shared) else int(w) for word in PLAN]))
 
 
 def _packer(gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> Shared:

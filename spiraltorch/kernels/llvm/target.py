@@ -13,8 +13,9 @@ stack variables into registers; instruction selection does the rest.
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
@@ -67,29 +68,59 @@ def _llvm() -> Any:
 
 @cache
 def host() -> Target:
-    """The machine we run on, with its widest registers."""
+    """The machine we run on, with its widest registers, or with those that ``ST_INSTRUCTIONS`` names.
+
+    Raises ValueError for instructions that it does not have.
+    """
     llvm = _llvm()
     features = llvm.get_host_cpu_features()
     triple = llvm.get_process_triple()
+    chosen = os.environ.get("ST_INSTRUCTIONS", "")
+    if chosen:
+        return _lesser(chosen, triple, features)
     wide = all(features.get(f"avx512{part}") for part in ("f", "bw", "dq", "vl"))
     bits = 512 if wide else 256 if features.get("avx2") and features.get("fma") else 128
     return Target("host", triple, llvm.get_host_cpu_name(), features.flatten(), bits)
 
 
+_LEVELS = {"avx2": ("avx2", "fma", "f16c", "bmi", "bmi2", "popcnt"), "sse2": ("sse2",)}
+
+
+def _lesser(name: str, triple: str, has: Mapping[str, bool]) -> Target:
+    missing = [f for f in _LEVELS.get(name, ()) if not has.get(f)]
+    if name not in _LEVELS or missing:
+        why = f"this machine lacks {', '.join(missing)}" if missing else f"there are: {', '.join(_LEVELS)}"
+        raise ValueError(f"ST_INSTRUCTIONS={name}: {why}")
+    return _level(name, triple)
+
+
+def _level(name: str, triple: str) -> Target:
+    cpu, bits = {"avx2": ("x86-64-v3", 256), "sse2": ("x86-64", 128)}[name]
+    return Target(name, triple, cpu, ",".join([f"+{f}" for f in _LEVELS[name]]), bits)
+
+
 def avx2() -> Target:
     """An x86-64 with AVX2, FMA and F16C (the x86-64-v3 level)."""
-    return Target("avx2", host().triple, "x86-64-v3", "+avx2,+fma,+f16c,+bmi,+bmi2,+popcnt", 256)
+    return _level("avx2", host().triple)
 
 
 def sse2() -> Target:
     """The oldest x86-64: no FMA, no rounding instructions, no float16."""
-    return Target("sse2", host().triple, "x86-64", "+sse2", 128)
+    return _level("sse2", host().triple)
+
+
+def neon() -> Target:
+    """A 64-bit ARM: code can be made for it on any machine whose LLVM knows ARM, and looked at (:func:`assembly`)."""
+    return Target("neon", "aarch64-unknown-linux-gnu", "generic", "+neon", 128)
 
 
 @cache
 def target_machine(target: Target) -> Any:
     """llvmlite's TargetMachine.  The objects are position independent: JITLink keeps one object's
     sections together, so the small code model is safe."""
+    if not target.is_x86 and target.triple != _llvm().get_process_triple():
+        _llvm().initialize_all_targets()
+        _llvm().initialize_all_asmprinters()
     with _lock:
         return (
             _llvm()
