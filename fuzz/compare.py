@@ -28,6 +28,12 @@ ACCEPTED = {
     ),
     **{("gradient", name): (r"instead of -?0.0 at", "for nan torch's vector code gives 0 and its scalar code the whole")
        for name in ("softshrink", "hardshrink", "hardtanh", "relu6")},
+    ("gradient", "elu"): (r"instead of nan", "for nan torch's vector code gives nan and its scalar code the whole"),
+    ("gradient", "nanmean"): (r"instead of nan", "of nothing but nan: torch multiplies the infinity of g / 0 by 0"),
+    ("gradient", "norm"): (r"0.0 instead of nan", "at an element 0 where the norm is nan, torch multiplies 0 by nan"),
+    ("gradient", "hardsigmoid"): (r": (-?\d+\.\d{6})\d* instead of \1", "torch's float64 multiplies by the float32 that is nearest to 1/6"),
+    ("value", "polygamma"): (r"inf instead of -?\d", "the value at a pole, for which torch has a large number"),
+    ("refusal", "gradient"): (r"places for an axis", "with more places than elements torch's result is longer than the axis"),
     ("view", "einsum"): (r"shares memory with \[\]", "where axes of one operand only move, torch's result is a view; here it is a copy"),
     ("value", "zeta"): (r"^0.0 instead of nan", "the sum of (q + k) ** -inf for q above 1, which is 0"),
     ("gradient", "zeta"): (r"instead of nan", "torch multiplies infinity by 0"),

@@ -72,7 +72,8 @@ ROWS: dict[str, Row] = _rows(
     Row("ACOS", 1, "np.arccos(a)", kinds="fc", derivative=("neg(g) * rsqrt(1 - a * a)",), ulp=2.0),
     Row("ATAN", 1, "np.arctan(a)", kinds="fc", derivative=("g / (a * a + 1)",), ulp=2.0),
     Row("ATAN2", 2, "np.arctan2(a, b)", kinds="f",
-        derivative=("g * b / (a * a + b * b)", "neg(g) * a / (a * a + b * b)"), ulp=2.0),
+        derivative=("where((a == 0) & (b == 0), g * b, g * b / (a * a + b * b))",
+                                          "where((a == 0) & (b == 0), neg(g) * a, neg(g) * a / (a * a + b * b))"), ulp=2.0),
     Row("TANH", 1, "np.tanh(a)", kinds="fc", derivative=("g * (1 - out * out)",), ulp=2.0),
     Row("ERF", 1, "erf(a)", kinds="f", derivative=("g * 1.1283791670955126 * exp(neg(a * a))",), ulp=2.0),
     # rounding: ROUND is to nearest even

@@ -244,9 +244,9 @@ def kl_div(input: Node, target: Node, *, reduction: str = "mean", log_target: bo
     if log_target:
         loss = lang.exp(target) * (target - input)
     else:
-        positive = lang.lt(0, target)
-        size = lang.where(positive, target, 1)  # its logarithm, and that one's gradient, are finite
-        entropy = lang.where(positive, size * lang.log(size), lang.where(lang.eq(target, 0), 0.0 * size, float("nan")))
+        none = lang.eq(target, 0)
+        size = lang.where(none, 1, target)  # its logarithm, and that one's gradient, are finite where there is none
+        entropy = lang.where(none, 0, size * lang.log(size))
         loss = entropy - target * input
     if reduction == "batchmean":
         return fold("add", loss, None) / number(float(loss.shape[0] if loss.shape else 1), loss)

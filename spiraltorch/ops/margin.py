@@ -14,6 +14,7 @@ classes.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .. import dtypes
@@ -33,7 +34,8 @@ WHERE = ("nn.functional",)
 
 
 def _not_below_zero(x: Node) -> Node:
-    return lang.where(lang.lt(x, 0), 0, x)
+    """``max(x, 0)``, whose gradient is whole at 0 and 0 for nan, as torch's clamp_min_ has it."""
+    return lang.where(lang.le(0, x), x, lang.where(lang.lt(x, 0), number(0, x), math.nan) if x.dtype.kind == "f" else 0)
 
 
 def _three(**kwargs: Any) -> Any:

@@ -13,6 +13,7 @@ along an axis give (values, indices).  16-bit floats fold in float32 and are rou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,7 +125,8 @@ def _var(input: Node, axes: Sequence[int], correction: float, keepdim: bool) -> 
 def _var_grad(g: Node, out: Node, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
               *, correction: Any = None) -> list[Node | None]:  # fmt: skip
     axes, less = _variance_form(input, dim, unbiased, correction)
-    scale = widened(g, input.shape, axes) * (2.0 / _freedom(g, axes, less, input.shape))
+    freedom = lang.count(tuple(input.shape), axes) - less  # below 0 the result is infinite; torch's slope is this
+    scale = widened(g, input.shape, axes) * number(2.0 / freedom if freedom else math.inf, g)
     return [lang.scaled(lang.conj(centred(input, axes)), scale)]
 
 

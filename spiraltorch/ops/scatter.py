@@ -23,7 +23,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const
 from . import samples as s
-from .elementwise import number
+from .elementwise import floor_divide, number, remainder
 from .index import _positions as integer_positions
 from .index import flat_position
 from .registry import OPS, op, raise_dtype, wrap_dim
@@ -262,6 +262,6 @@ def unravel_index(indices: Node, shape: Sequence[int]) -> tuple[Node, ...]:
     out = []
     for axis, n in enumerate(sizes):
         stride = math.prod(sizes[axis + 1 :])
-        at = lang.row("IDIV", indices, const(max(stride, 1), indices.dtype))
-        out.append(lang.row("REM", at, const(max(n, 1), indices.dtype)))
+        at = floor_divide.body(indices, const(max(stride, 1), indices.dtype))
+        out.append(remainder.body(at, const(max(n, 1), indices.dtype)))
     return tuple(out)

@@ -77,7 +77,18 @@ def _mean_beside(input: Node, dim: Any, keepdim: bool) -> Node:
     return mean.body(input, dim, keepdim)  # type: ignore[no-any-return]
 
 
-@op("var_mean", kinds="buifc", where=("",), samples=_PAIRS)
+def _beside_mean(spread: Node, g: Node, input: Node, dim: Any) -> list[Node | None]:
+    axes = wrap_dims(None if isinstance(dim, bool) else dim, len(input.shape))
+    return [spread + widened(g, input.shape, axes) * number(1.0 / max(1, lang.count(input.shape, axes)), input)]
+
+
+def _var_mean_grad(g: Any, out: Any, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
+                   *, correction: Any = None) -> list[Node | None]:  # fmt: skip
+    (spread,) = var.grad(g[0], out[0], input, dim, unbiased, keepdim, correction=correction)
+    return _beside_mean(spread, g[1], input, dim)
+
+
+@op("var_mean", kinds="buifc", where=("",), grad=_var_mean_grad, samples=_PAIRS)
 def var_mean(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False, *, correction: Any = None
              ) -> tuple[Node, Node]:  # fmt: skip
     """The pair of :func:`var` and :func:`mean`.  (torch.var_mean)"""
@@ -87,9 +98,7 @@ def var_mean(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim
 def _std_mean_grad(g: Any, out: Any, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
                    *, correction: Any = None) -> list[Node | None]:  # fmt: skip
     (spread,) = std.grad(g[0], out[0], input, dim, unbiased, keepdim, correction=correction)
-    axes = wrap_dims(None if isinstance(dim, bool) else dim, len(input.shape))
-    share = number(1.0 / max(1, lang.count(input.shape, axes)), input)
-    return [spread + widened(g[1], input.shape, axes) * share]
+    return _beside_mean(spread, g[1], input, dim)
 
 
 @op("std_mean", kinds="buifc", where=("",), grad=_std_mean_grad, saves="io", samples=_PAIRS)
