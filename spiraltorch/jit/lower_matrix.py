@@ -76,7 +76,8 @@ def matrix_axes(g: Group) -> Axes | None:
     batch = collapse([*everything, *_batch_forms(dot, parts[0], fine)], parts[0], named)
     m, n = (collapse(everything, part, named) for part in parts[1:])
     store = everything[0]
-    swapped = bool(m and n) and store.coef(n[-1][-1]) != 1 and store.coef(m[-1][-1]) == 1
+    # The epilogue's vectors run along n: a matrix times a vector is the vector times the transpose.
+    swapped = bool(m) and (not n or store.coef(n[-1][-1]) != 1 and store.coef(m[-1][-1]) == 1)
     if swapped:
         m, n = n, m
     width = math.prod(fine[k] for k in n[-1]) if n else 1

@@ -36,6 +36,7 @@ class Choice:
     """What may be tuned; the defaults are for a machine nobody measured.
 
     block_rows, block_bytes: a product's block is so many rows high, and its rows are so many bytes wide.
+    thin_across, thin_along: with so few rows, a right operand that is row-major (or transposed) is read once, unpacked.
     direct_panels: with so few panels of rows, a row-major right operand is read where it lies.
     serial_products: multiply-adds that are not worth a second thread; split_products: from how many on threads get
     several tasks.  serial_elements, chunk_elements: the same for loops over elements, weighted by their arithmetic,
@@ -44,6 +45,8 @@ class Choice:
 
     block_rows: int = 256
     block_bytes: int = 2048
+    thin_across: int = 8
+    thin_along: int = 8
     direct_panels: int = 4
     serial_products: int = 1 << 17
     split_products: int = 1 << 22
@@ -53,7 +56,8 @@ class Choice:
 
 # What a file may say.  Blocks have to fit the lists and panels in a thread's scratch memory.
 LIMITS = {
-    "block_rows": (16, 512), "block_bytes": (512, 3072), "direct_panels": (0, 64), "serial_products": (0, 1 << 30),
+    "block_rows": (16, 512), "block_bytes": (512, 3072), "thin_across": (0, 8),
+    "thin_along": (0, 8), "direct_panels": (0, 64), "serial_products": (0, 1 << 30),
     "split_products": (1 << 10, 1 << 40), "serial_elements": (0, 1 << 30), "chunk_elements": (1 << 8, 1 << 30),
 }  # fmt: skip
 

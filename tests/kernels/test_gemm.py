@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable, Iterator, Sequence
-from ctypes import CFUNCTYPE, c_int64, c_void_p
+from ctypes import CDLL, CFUNCTYPE, c_int64, c_void_p
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from spiraltorch.ir.kernel import Access, Gemm, Load, Operand, Param, Phase, Slo
 from spiraltorch.ir.node import Node, cast, const, make, scalar
 from spiraltorch.kernels.llvm import gemm as module
 from spiraltorch.kernels.llvm import gemm_core, target
-from spiraltorch.runtime import cache, native, threads
+from spiraltorch.runtime import cache, native, threads, tuning
 from spiraltorch.runtime.plan_table import Launch, Plan, scalar_word
 
 Array = np.ndarray[Any, Any]
@@ -125,18 +126,48 @@ def test_panels_too_large_to_keep(monkeypatch: pytest.MonkeyPatch, a_t: bool, b_
     check(out, a, b)
 
 
-@pytest.mark.parametrize("dtype", [float32, float64, int32])
-def test_few_rows_are_dot_products(dtype: DType) -> None:
+_THIN = [(float32, 2.0**-24), (float64, 2.0**-53), (int32, 0.0), (bfloat16, 2.0**-24), (float16, 2.0**-24), (int8, 0.0)]
+
+
+@pytest.mark.parametrize("dtype,unit", _THIN, ids=lambda x: getattr(x, "name", ""))
+@pytest.mark.parametrize("b_t", [False, True])
+def test_few_rows_have_the_bits_of_many(dtype: DType, unit: float, b_t: bool) -> None:
+    """B is read once where A has few rows; each sum is the one that a product of packed panels makes."""
     rng = np.random.default_rng(19)
-    g = layout(dtype, False, True, dtype)
-    for m in range(1, 5):
-        for n, k in ((1, 64), (7, 65), (8, 79), (33, 500), (1100, 1000)):
+    acc = dtype if dtype in (float64, int32) else float32
+    g = layout(dtype, False, b_t, acc)
+    for m in (1, 2, 3, 4, 5, 8):
+        for n, k in ((1, 64), (7, 65), (8, 1), (33, 500), (1100, 1000), (48, 385)):
             a, b = ((9 * x).astype(dtype.np) for x in operands(rng, m, n, k, np.float64))
-            out = np.zeros(m * n + 64, dtype.np) + dtype.np.type(7)
-            plan = run(g, [a, stored(b, True), out], sizes(m, n, k, False, True))
-            assert dict(zip(gemm_core.PLAN, plan.words))["dots"]
-            assert (out[m * n :] == 7).all()
-            check(out[: m * n].reshape(m, n), a, b, 2.0**-24 if dtype is float32 else 2.0**-53)
+            results = []
+            for most in (8, 0):
+                # What lies behind the result must stay as it is.
+                out = np.zeros(m * n + 64, acc.np) + acc.np.type(7)
+                with tuning.using(tuning.Choice(thin_across=most, thin_along=most)):
+                    plan = run(g, [a, stored(b, b_t), out], sizes(m, n, k, False, b_t))
+                assert bool(dict(zip(gemm_core.PLAN, plan.words))["thin"]) == (most > 0)
+                assert (out[m * n :] == 7).all()
+                results.append(out[: m * n].reshape(m, n))
+            assert results[0].tobytes() == results[1].tobytes()
+            if n * k < 20_000:
+                check(results[0], a, b, unit)
+
+
+def test_few_rows_read_nothing_behind_an_operand() -> None:
+    """The last vector of a row of B ends with the memory."""
+    mapped = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+    memory = np.frombuffer(mapped, np.float32)
+    libc = CDLL(None, use_errno=True)
+    last = memory.ctypes.data + mmap.PAGESIZE
+    assert libc.mprotect(c_void_p(last), mmap.PAGESIZE, 0) == 0
+    for b_t in (False, True):
+        for n, k in ((5, 7), (17, 3), (3, 21)):
+            b = memory[mmap.PAGESIZE // 4 - n * k : mmap.PAGESIZE // 4].reshape((n, k) if b_t else (k, n))
+            b[...] = np.arange(n * k).reshape(b.shape)
+            a, out = np.ones((1, k), np.float32), np.zeros((1, n), np.float32)
+            run(layout(float32, False, b_t), [a, b, out], sizes(1, n, k, False, b_t))
+            np.testing.assert_array_equal(out[0], b.sum(1 if b_t else 0))
+    assert libc.mprotect(c_void_p(last), mmap.PAGESIZE, 3) == 0
 
 
 @pytest.mark.parametrize("k", [0, 1, 384, 385])
@@ -343,10 +374,12 @@ def test_bits_do_not_depend_on_threads_or_blocks(m: int, n: int, k: int, monkeyp
 
 @pytest.mark.parametrize("machine", [target.avx2, target.sse2])
 def test_other_machines(machine: Callable[[], target.Target], monkeypatch: pytest.MonkeyPatch) -> None:
-    other = machine()
+    other, known = machine(), dict[str, dict[str, int]]()
 
     def load(key: str, names: Sequence[str], emit: Callable[[], str]) -> dict[str, int]:
-        return target.load_object(target.compile_module(emit(), other), names)
+        if key not in known:
+            known[key] = target.load_object(target.compile_module(emit(), other), names)
+        return known[key]
 
     monkeypatch.setattr(cache, "load", load)
     monkeypatch.setattr(target, "host", lambda: other)

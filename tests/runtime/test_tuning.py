@@ -140,7 +140,7 @@ def _result(m: int, n: int, k: int, turned: bool) -> bytes:
     return out.view(np.float32, (m, n)).tobytes()
 
 
-@pytest.mark.parametrize("m,n,k", [(1, 300, 900), (33, 70, 40), (200, 450, 800), (600, 40, 500)])
+@pytest.mark.parametrize("m,n,k", [(1, 300, 900), (5, 70, 400), (33, 70, 40), (200, 450, 800), (600, 40, 500)])
 def test_bits_do_not_depend_on_choices(m: int, n: int, k: int) -> None:
     low, high = ([Choice(**{w: LIMITS[w][side] for w in WORDS})] for side in (0, 1))
     some = [Choice(block_rows=r, block_bytes=b, direct_panels=d) for r, b, d in ((16, 1024, 0), (100, 3072, 1), (512, 512, 64))]

@@ -22,7 +22,7 @@ from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from ...runtime.tuning import chosen
-from . import gemm_core, gemm_pack, rows
+from . import gemm_core, gemm_pack, gemm_thin, rows
 from .emit import Module
 from .gemm_core import BATCH_WORDS, DESC, PANELS_A, PANELS_B, PLAN, SIDE, compute_type, room, shape_of
 from .routine import Routine
@@ -31,7 +31,6 @@ from .target import Target
 from .writer import Writer
 
 _DEPTH = 384  # values of k in one step, at most; a panel of B then stays in the nearest caches
-_FEW_ROWS = 4  # rows of A for which packing B costs more than it saves
 
 
 # ---------------------------------------------------------------- code
@@ -204,8 +203,10 @@ def _value(c: Coef | str, ints: Sequence[int]) -> int | None:
 
 
 class Shared(NamedTuple):
-    """A function that all Gemms of a machine share, as a word of a plan: the core, or a packer of ``source`` elements."""
+    """A function that all Gemms of a machine share, as a word of a plan: the 'core', or one that reads ``source`` elements:
+    to 'pack' them, or of a 'thin' product."""
 
+    kind: str
     compute: str
     source: str = ""
     along: bool = False
@@ -214,10 +215,13 @@ class Shared(NamedTuple):
     def address(self, target: Target) -> int:
         """Where it is; compiles it if this process has not yet."""
         compute = BY_NAME[self.compute]
-        if not self.source:
+        if self.kind == "core":
             name = gemm_core.core_name(compute)
             return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
         source = BY_NAME[self.source]
+        if self.kind == "thin":
+            name = gemm_thin.thin_names(source, compute)[self.along]
+            return cache.load(name, [name], partial(gemm_thin.thin_text, target, source, compute, self.along))[name]
         names = gemm_pack.pack_names(source, compute, self.bounded)
         emit = partial(gemm_pack.pack_text, target, source, compute, self.bounded)
         return cache.load(names[0], names, emit)[names[self.along]]
@@ -243,17 +247,15 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads())
     depth = b.kc * b.k_steps * compute.itemsize
     keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
-    as_is = [gemm.params[o.param].dtype is compute for o in (gemm.a, gemm.b)]
-    inner = [_value(o.inner, ints) for o in (gemm.a, gemm.b)]
-    bounded = [bool(o.bounds) for o in (gemm.a, gemm.b)]
+    thin = _thin(gemm, ints, m, shape, compute)
+    as_is = gemm.params[gemm.b.param].dtype is compute and not gemm.b.bounds
     few = m <= chosen().direct_panels * shape.rows
-    direct = few and as_is[1] and not bounded[1] and _value(gemm.b.outer, ints) == 1 and inner[1] is not None
-    dots = all(as_is) and not any(bounded) and inner == [1, 1] and not direct and m <= _FEW_ROWS and k >= 4 * shape.lanes
+    direct = few and as_is and _value(gemm.b.outer, ints) == 1 and _value(gemm.b.inner, ints) is not None
     # Elements to pack when the next task is the next block of n, or of m.
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
     values: dict[str, Any] = {
-        "core": Shared(compute.name),
+        "core": Shared("core", compute.name),
         "pack_a": _packer(gemm, gemm.a, compute, ints),
         "pack_b": _packer(gemm, gemm.b, compute, ints),
         **b._asdict(),
@@ -261,12 +263,26 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         "keep_a": keep_a,
         "keep_b": keep_b,
         "direct_b": direct,
-        "dots": dots,
+        "thin": thin or 0,
     }
     tasks = batch * b.m_blocks * b.n_blocks
     return GemmPlan(tasks, 1, tuple([w if isinstance(w := values[word], Shared) else int(w) for word in PLAN]))
 
 
+def _along(o: Operand, ints: Sequence[int]) -> bool:
+    """Whether vectors of the operand run along k."""
+    return _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
+
+
 def _packer(gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> Shared:
-    along = _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1
-    return Shared(compute.name, gemm.params[o.param].dtype.name, along, bool(o.bounds))
+    return Shared("pack", compute.name, gemm.params[o.param].dtype.name, _along(o, ints), bool(o.bounds))
+
+
+def _thin(gemm: Gemm, ints: Sequence[int], m: int, shape: gemm_core.Shape, compute: DType) -> Shared | None:
+    """The function for a product of so few rows that B is not worth packing; None for others."""
+    tuned, along, source = chosen(), _along(gemm.b, ints), gemm.params[gemm.b.param].dtype
+    most = tuned.thin_along if along else tuned.thin_across
+    strides = 1 in (_value(gemm.b.outer, ints), _value(gemm.b.inner, ints)) and _value(gemm.b.inner, ints) is not None
+    if m > min(most, gemm_thin.heights(shape)[-1]) or gemm.b.bounds or not strides:
+        return None
+    return Shared("thin", compute.name, source.name, along)

@@ -16,8 +16,8 @@ cast to the compute type; a micro-kernel keeps a ``rows`` x ``vectors`` tile of 
         for i in panels of A:  C[i, j] (+)= A[i] * B[j]
         after the last step: the Gemm's own epilogue reads panel j of C
 
-Where B has stride 1 along n a panel may be read where it lies ("direct_b"), and where few rows of A meet a B
-whose k has stride 1, sums are plain dot products of unpacked memory ("dots").
+Where B has stride 1 along n a panel may be read where it lies ("direct_b"), and where A has few rows B is read once,
+without being packed (:mod:`.gemm_thin`, "thin").
 
 A sum starts from zero at every step of k, and the steps are added in order, so its bits do not depend on blocks.
 Panels are kept from a task to the next of the same rows (columns), in the next call of the launch as well.
@@ -31,17 +31,15 @@ from dataclasses import dataclass
 from ...dtypes import DType, int32, int64
 from ...ir.kernel import MOST_BOUNDS
 from ...runtime.native import KEPT, SCRATCH_BYTES
-from . import rows
-from .micro import micro_kernel, multiply_add
-from .points import iota
+from .micro import micro_kernel
 from .routine import Routine
-from .rows import Unit, number, register, splat, vector
+from .rows import Unit, register
 from .target import Target
 
 # Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
 PLAN = (
     "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
-    "m_first", "keep_a", "keep_b", "direct_b", "dots",
+    "m_first", "keep_a", "keep_b", "direct_b", "thin",
 )  # fmt: skip
 PLACE = ("outer", "outer_table", "inner", "inner_table")
 BOUND = ("start", *PLACE, "size")
@@ -58,6 +56,7 @@ BATCH_WORDS = 1 + 2 * (1 + MOST_BOUNDS)
 # the bounds), sums, panels.
 OFFSETS_A, OFFSETS_B, SUMS, PANELS_A, PANELS_B = 0, 32 << 10, 64 << 10, 4 << 20, 10 << 20
 LIST = 1 << 10  # entries of one list
+THIN_SUMS = 8 * 8 * LIST  # bytes of a block's sums where A has few rows
 _SLACK = 4096  # packing stores whole vectors, so it may write a little past a panel
 
 
@@ -109,55 +108,6 @@ def _micro_name(height: int, vectors: int) -> str:
     return f"micro_{height}x{vectors}"
 
 
-def _dots(unit: Unit, compute: DType, shape: Shape) -> str:
-    """Dot products of a few rows with the columns of a panel; k has stride 1 in both.
-
-    A group of columns shares the loads of a row.  Lanes keep partial sums, folded by halves at the end.
-    """
-    params = (
-        "i64 %k", "ptr noalias %a", "ptr noalias %rows", "i64 %height", "ptr noalias %b", "ptr noalias %columns",
-        "i64 %width", "ptr noalias %c", "i1 %add",
-    )  # fmt: skip
-    f = Routine(unit, "void", "dots", params, "internal")
-    one, lanes, size = register(compute), shape.lanes, compute.itemsize
-    ty, bits, group = vector(one, lanes), vector("i1", lanes), min(8, lanes)
-    plus = "fadd" if compute.kind == "f" else "add"
-    whole = f.let(f"and i64 %k, {-lanes}")
-    left = splat(f, f.sub("%k", whole), "i64", lanes)
-    mask = f.let(f"icmp slt {vector('i64', lanes)} <{iota('i64', lanes)[1:-1]}>, {left}")
-
-    def tail(p: str) -> str:
-        name = f"@llvm.masked.load.{rows.mangled(ty)}.p0"
-        where = (("ptr", f.at(one, p, whole)), ("i32 immarg", str(size)))
-        return f.call(name, ty, *where, (bits, mask), (ty, "zeroinitializer"))
-
-    with f.loop(0, "%width", group) as j, f.loop(0, "%height") as i:
-        a = f.at(one, "%a", f.load("i64", f.at("i64", "%rows", i)))
-        b = [f.at(one, "%b", f.load("i64", f.at("i64", "%columns", f.add(j, t)))) for t in range(group)]
-        sums = [f.var(ty, "zeroinitializer") for _ in b]
-        with f.loop(0, whole, lanes) as k:
-            left_a = f.load(ty, f.at(one, a, k), size)
-            for p, s in zip(b, sums):
-                right = f.load(ty, f.at(one, p, k), size)
-                f.store(ty, multiply_add(f, compute, lanes, left_a, right, f.load(ty, s)), s)
-        rest = tail(a)
-        for t, (p, s) in enumerate(zip(b, sums)):
-            value, n = multiply_add(f, compute, lanes, rest, tail(p), f.load(ty, s)), lanes
-            while n > 1:
-                old, n = vector(one, n), n // 2
-                halves = [
-                    f.let(f"shufflevector {old} {value}, {old} poison, <{n} x i32> <{iota('i32', n, start)[1:-1]}>")
-                    for start in (0, n)
-                ]
-                value = f.let(f"{plus} <{n} x {one}> {halves[0]}, {halves[1]}")
-            total = f.let(f"extractelement <1 x {one}> {value}, i64 0")
-            to = f.at(one, "%c", f.add(f.mul(i, "%width"), f.add(j, t)))
-            before = f.let(f"select i1 %add, {one} {f.load(one, to, size)}, {one} {number(0, compute)}")
-            f.store(one, f.let(f"{plus} {one} {before}, {total}"), to, size)
-    f.do("ret void")
-    return f.text()
-
-
 # ---------------------------------------------------------------- the loops
 
 
@@ -181,7 +131,7 @@ class _Core(Routine):
     def __init__(self, unit: Unit, compute: DType, shape: Shape) -> None:
         params = ("ptr noalias %desc", "i64 %lo", "i64 %hi", "ptr noalias %scratch")
         super().__init__(unit, "void", core_name(compute), params)
-        self.one, self.shape = register(compute), shape
+        self.one, self.shape, self.compute = register(compute), shape, compute
         self.size = compute.itemsize
         self.words = {name: self.load("i64", self.at("i64", "%desc", k)) for k, name in enumerate(DESC)}
 
@@ -282,13 +232,14 @@ class _Core(Routine):
         slots_a, slots_b = [self.choose(self.test("ne", w[k], 0), step, 0) for k in ("keep_a", "keep_b")]
         start_a = self.mul(self.mul(slots_a, w["kc"]), self.padded)
         panels_a = self.at(self.one, self.area(PANELS_A), start_a)
-        packing = self.test("eq", w["dots"], 0)
-        pack_a = self.let(f"or i1 {self.test('eq', w['keep_a'], 0)}, {new_a}")
-        with self.when(self.let(f"and i1 {pack_a}, {packing}")):
+        with self.when(self.let(f"or i1 {self.test('eq', w['keep_a'], 0)}, {new_a}")):
             with self.loop(0, self.rows, shape.rows) as i:
                 height = self._height(i)
                 to = self.at(self.one, panels_a, self.mul(i, depth))
                 self._pack("a", to, OFFSETS_A, i, height, self.min(height, self.sub(self.rows, i)), k0, depth)
+        thin = self.test("ne", w["thin"], 0)
+        with self.when(thin):
+            self._thin(step, panels_a, k0, depth)
         wide = self.add(self.columns, shape.columns - 1)
         wide = self.sub(wide, self.rem(wide, shape.columns))
         start_b = self.mul(self.mul(slots_b, w["kc"]), wide)
@@ -297,8 +248,7 @@ class _Core(Routine):
         last = self.test("eq", self.add(step, 1), w["k_steps"])
         adding = self.test("ne", step, 0)
         pack_b = self.let(f"or i1 {self.test('eq', w['keep_b'], 0)}, {new_b}")
-        pack_b = self.let(f"and i1 {pack_b}, {packing}")
-        with self.loop(0, self.columns, shape.columns) as j:
+        with self.loop(0, self.choose(thin, 0, self.columns), shape.columns) as j:
             left = self.sub(self.columns, j)
             vectors = self.min(self.div(self.add(left, shape.lanes - 1), shape.lanes), shape.vectors)
             width = self.mul(vectors, shape.lanes)
@@ -313,13 +263,7 @@ class _Core(Routine):
                 self._pack("b", self.load("ptr", b), OFFSETS_B, j, width, self.min(width, left), k0, depth)
             sums = self.at(self.one, self.area(SUMS), self.mul(self.choose(single, 0, j), self.padded))
             from_b, stride = self.load("ptr", b), self.load("i64", ldb)
-            with self.when(self.let(f"xor i1 {packing}, true")):
-                each_a = f"ptr {self.at(self.one, self.pointer('a_pointer'), k0)}, ptr {self.area(OFFSETS_A)}"
-                columns = self.at("i64", self.area(OFFSETS_B), j)
-                each_b = f"ptr {self.at(self.one, self.pointer('b_pointer'), k0)}, ptr {columns}"
-                counts = f"i64 {depth}, {each_a}, i64 {self.rows}, {each_b}, i64 {width}"
-                self.do(f"call void @dots({counts}, ptr {sums}, i1 {adding})")
-            with self.loop(0, self.choose(packing, self.rows, 0), shape.rows) as i:
+            with self.loop(0, self.rows, shape.rows) as i:
                 index = self.add(self.mul(self._height(i), shape.vectors), self.sub(vectors, 1))
                 micro = self.load("ptr", self.at("ptr", "@micros", index))
                 a = self.at(self.one, panels_a, self.mul(i, depth))
@@ -327,10 +271,30 @@ class _Core(Routine):
                 operands = f"i64 {depth}, ptr {a}, ptr {from_b}, i64 {stride}, ptr {c}, i1 {adding}"
                 self.do(f"call void {micro}({operands})")
             with self.when(last):
-                n0, columns = self.add(self.n0, j), self.min(width, left)
-                operands = f"ptr {self.pointer('args')}, ptr {sums}, i64 {width}, ptr {self.indices}"
-                block = f"i64 {self.m0}, i64 {self.rows}, i64 {n0}, i64 {columns}"
-                self.do(f"call void {self.pointer('epilogue')}({operands}, {block})")
+                self._epilogue(sums, width, self.add(self.n0, j), self.min(width, left))
+
+    def _thin(self, step: str, panels_a: str, k0: str, depth: str) -> None:
+        """One step of k over a block of few rows: all its columns at once.  Sums of later steps are made behind the first's."""
+        w, ty = self.words, register(self.compute, self.shape.lanes)
+        sums, line = self.area(SUMS), self.add(self.columns, self.shape.lanes - 1)
+        line = self.sub(line, self.rem(line, self.shape.lanes))
+        new = self.area(SUMS + THIN_SUMS)
+        adding = self.test("ne", step, 0)
+        to = self.let(f"select i1 {adding}, ptr {new}, ptr {sums}")
+        where = f"ptr {to}, i64 {line}, ptr {panels_a}, i64 {self._height('0')}"
+        right = f"ptr {self.pointer('b_pointer')}, ptr {self.area(OFFSETS_B)}, i64 {self.columns}, i64 {w['b_inner']}"
+        self.do(f"call void {self.pointer('thin')}({where}, {right}, i64 {k0}, i64 {depth})")
+        with self.when(adding), self.loop(0, self.mul(self.rows, line), self.shape.lanes) as x:
+            old, more = [self.load(ty, self.at(self.one, p, x), self.size) for p in (sums, new)]
+            plus = "fadd" if self.compute.kind == "f" else "add"
+            self.store(ty, self.let(f"{plus} {ty} {old}, {more}"), self.at(self.one, sums, x), self.size)
+        with self.when(self.test("eq", self.add(step, 1), w["k_steps"])):
+            self._epilogue(sums, line, self.n0, self.columns)
+
+    def _epilogue(self, sums: str, line: str, n0: str, columns: str) -> None:
+        operands = f"ptr {self.pointer('args')}, ptr {sums}, i64 {line}, ptr {self.indices}"
+        block = f"i64 {self.m0}, i64 {self.rows}, i64 {n0}, i64 {columns}"
+        self.do(f"call void {self.pointer('epilogue')}({operands}, {block})")
 
     def _height(self, i: str) -> str:
         """The height of the panel that starts at row ``i`` of the block."""
@@ -359,5 +323,5 @@ def core_text(target: Target, compute: DType) -> str:
         for h in shape.heights
         for v in range(1, shape.vectors + 1)
     ]
-    functions += [_dots(unit, compute, shape), _Core(unit, compute, shape).write()]
+    functions.append(_Core(unit, compute, shape).write())
     return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])

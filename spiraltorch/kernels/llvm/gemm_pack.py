@@ -69,7 +69,40 @@ class _Bound(NamedTuple):
     there: str
 
 
-class _Pack(Routine):
+class Panel(Routine):
+    """A function that reads vectors of elements and computes in another type."""
+
+    def __init__(
+        self, unit: Unit, source: DType, compute: DType, name: str, params: Sequence[str], linkage: str = ""
+    ) -> None:
+        super().__init__(unit, "void", name, params, linkage)
+        self.source, self.compute = source, compute
+        self.lanes = shape_of(unit.target, compute).lanes
+        self.element, self.loaded = memory(source), memory(source, self.lanes)
+        self.indices, self.small, self.bits = [vector(ty, self.lanes) for ty in ("i64", "i32", "i1")]
+        self.numbers = f"<{iota('i64', self.lanes)[1:-1]}>"
+        self.all = "splat (i1 true)"
+
+    def value(self, loaded: str) -> str:
+        """A loaded vector in the compute type."""
+        value = rows.from_memory(self, loaded, self.source, self.lanes)
+        return rows.cast(self, value, self.source, self.compute, self.lanes)
+
+    def wide(self, value: str | int) -> str:
+        """An i64 in every lane."""
+        return splat(self, str(value), "i64", self.lanes)
+
+    def masked(self, pointer: str, lanes: str, otherwise: str = "zeroinitializer") -> str:
+        """``lanes`` of the vector at ``pointer``."""
+        if lanes == self.all:
+            return self.load(self.loaded, pointer, self.source.itemsize)
+        return self.call(
+            f"@llvm.masked.load.{rows.mangled(self.loaded)}.p0", self.loaded, ("ptr", pointer),
+            ("i32 immarg", str(self.source.itemsize)), (self.bits, lanes), (self.loaded, otherwise),
+        )  # fmt: skip
+
+
+class _Pack(Panel):
     """Writes a packing function: ``to[k][width] = cast(from[offsets[i] + inner(k0 + k)])``.
 
     A vector is stored whole, past the panel's width: rows of k go upwards, and within the width the
@@ -80,31 +113,17 @@ class _Pack(Routine):
         self, unit: Unit, source: DType, compute: DType, name: str, linkage: str = "", counts: Sequence[int] = _FREE
     ) -> None:
         """``counts``: the numbers of bounds that there is code for."""
-        super().__init__(unit, "void", name, _PACK_PARAMS, linkage)
-        self.source, self.compute = source, compute
-        self.lanes, self.panel = shape_of(unit.target, compute).lanes, shape_of(unit.target, compute).columns
-        self.element, self.loaded = memory(source), memory(source, self.lanes)
-        self.indices, self.small, self.bits = [vector(ty, self.lanes) for ty in ("i64", "i32", "i1")]
-        self.numbers = f"<{iota('i64', self.lanes)[1:-1]}>"
-        self.all = "splat (i1 true)"
+        super().__init__(unit, source, compute, name, _PACK_PARAMS, linkage)
+        self.panel = shape_of(unit.target, compute).columns
         self.counts, self.words = counts, ["0"]
         if any(counts):
             self.words = [self.load("i64", self.at("i64", "%bounds", w)) for w in range(1 + MOST_BOUNDS * len(BOUND))]
 
     # ------------------------------------------------------------ vectors
 
-    def value(self, loaded: str) -> str:
-        """A loaded vector in the compute type."""
-        value = rows.from_memory(self, loaded, self.source, self.lanes)
-        return rows.cast(self, value, self.source, self.compute, self.lanes)
-
     def put(self, vector_: str, k: str, column: str) -> None:
         to = self.at(register(self.compute), "%to", self.add(self.mul(k, "%width"), column))
         self.store(register(self.compute, self.lanes), vector_, to, self.compute.itemsize)
-
-    def wide(self, value: str | int) -> str:
-        """An i64 in every lane."""
-        return splat(self, str(value), "i64", self.lanes)
 
     def both(self, a: str, b: str) -> str:
         return b if a == self.all else self.let(f"and {self.bits} {a}, {b}")
@@ -115,15 +134,6 @@ class _Pack(Routine):
 
     def invert(self, cond: str) -> str:
         return self.let(f"xor i1 {cond}, true")
-
-    def masked(self, pointer: str, lanes: str, otherwise: str = "zeroinitializer") -> str:
-        """``lanes`` of the vector at ``pointer``."""
-        if lanes == self.all:
-            return self.load(self.loaded, pointer, self.source.itemsize)
-        return self.call(
-            f"@llvm.masked.load.{rows.mangled(self.loaded)}.p0", self.loaded, ("ptr", pointer),
-            ("i32 immarg", str(self.source.itemsize)), (self.bits, lanes), (self.loaded, otherwise),
-        )  # fmt: skip
 
     def gather(self, k: str, column: str, bounds: Sequence[_Bound]) -> None:
         """Row ``k`` of one vector's columns, element by element."""
@@ -289,7 +299,7 @@ def _scattered(f: _Pack, turned_name: str) -> None:
                 f.gather(k, f.sub(last, back), bounds)
 
 
-def _transpose(f: Routine, ty: str, vectors: Sequence[str], bits: int) -> list[str]:
+def transpose(f: Routine, ty: str, vectors: Sequence[str], bits: int) -> list[str]:
     """The transpose of ``lanes`` vectors: interleave within 128-bit parts, then exchange the parts."""
     n = len(vectors)
     part = min(n, 128 // bits)
@@ -353,7 +363,7 @@ def along(
 def _square(f: _Pack, loaded: Sequence[str], k: str, column: str) -> None:
     """Vectors along k, one a column, stored across."""
     values = [f.value(v) for v in loaded]
-    for t, v in enumerate(_transpose(f, register(f.compute, f.lanes), values, f.compute.bits)):
+    for t, v in enumerate(transpose(f, register(f.compute, f.lanes), values, f.compute.bits)):
         f.put(v, f.add(k, t), column)
 
 
