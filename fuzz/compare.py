@@ -48,7 +48,7 @@ ACCEPTED = {
     **{("gradient", name): (r"^at v\d+: nan instead of", "torch gives the slope at 0 for nan") for name in ("i1", "i1e")},
     **{
         ("value", name): (r"^\d+ instead of \d+ at", "of equal elements torch takes any; here it is the first in order")
-        for name in ("kthvalue", "topk")
+        for name in ("kthvalue", "nanmedian", "topk")
     },
 }
 CHOOSING = frozenset((
