@@ -32,6 +32,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.4, help="length of a turn")
     parser.add_argument("--scaling", action="store_true", help="how costs grow with size, instead of the workloads")
     parser.add_argument("--determinism", action="store_true", help="compare bits between processes and numbers of threads")
+    parser.add_argument("--soak", action="store_true", help="long mixed use: whether memory and caches stay bounded")
+    parser.add_argument("--calls", type=int, default=100_000, help="calls of a soak")
     parser.add_argument("--warm-starts", type=int, default=3, help="processes that time the first call with filled caches")
     parser.add_argument("--out", default="cpu", help="name of the file in benchmarks/results")
     return parser.parse_args()
@@ -47,6 +49,10 @@ def main() -> int:
         from .determinism import main as determinism
 
         return determinism(options.only)
+    if options.soak:
+        from .soak import main as soak
+
+        return soak(options.calls)
     workloads = load_workloads()
     patterns = options.only.split(",")
     chosen = [w for w in workloads.values() if any(fnmatch(w.name, p) for p in patterns)]
