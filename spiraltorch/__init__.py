@@ -96,6 +96,7 @@ from .layouts import (
     preserve_format,
     strided,
 )
+from .natives import *
 from .nn.recurrent import *
 from .printing import set_printoptions
 from .random import Generator, default_generator, get_rng_state, initial_seed, manual_seed, seed, set_rng_state

@@ -42,6 +42,7 @@ class Call:
 
     name = "Call"
     saves: str | None = "i"
+    fixed: Sequence[int] = ()  # outputs that are no function of the inputs as far as gradients go
     seen: dict[Any, Any] | None = None  # gradients that were recorded before, of a call that is kept
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
@@ -117,6 +118,10 @@ class OpCall(Call):
 
     def __init__(self, op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         self.op, self.args, self.kwargs = op, args, kwargs
+
+    @property
+    def fixed(self) -> Sequence[int]:  # type: ignore[override]
+        return [self.op.results.index(name) for name in self.op.fixed] if self.op.fixed else ()
 
     @property
     def name(self) -> str:  # type: ignore[override]

@@ -531,13 +531,13 @@ def attach(call: Call, inputs: Sequence[Tensor], outs: Sequence[Tensor]) -> None
     if not mode.enabled or not any(t._tracked and t.requires_grad for t in inputs):
         return
     outs = list(outs)
-    live = [o for o in outs if o.dtype.kind in "fc"]
+    live = [k for k, o in enumerate(outs) if o.dtype.kind in "fc" and k not in call.fixed]
     if not live:
         return
     fn = GradFn(call, inputs, outs)
     fn.origin = user_origin(2)
     for k, o in enumerate(outs):
-        if o.dtype.kind in "fc":
+        if k in live:
             o._fn, o._index = fn, k
             o._seen = o._storage.version
 

@@ -18,7 +18,7 @@ LAYERS = {
     "programs of cells": "jit.eager jit.trace",
     "tensors": "tape autograd tensor writes arguments outs short dispatch creation layouts shapes counts factories sampling switches indexing complexes spectra surface random function derivatives printing serialize transfer cuda",
     "compiled functions": "jit",
-    "users of tensors": "nn optim utils inspect library __main__",
+    "users of tensors": "nn natives optim utils inspect library __main__",
 }  # fmt: skip
 LONGEST = 550
 

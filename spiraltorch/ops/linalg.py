@@ -260,7 +260,7 @@ def unpacked(lu: Node) -> tuple[Node, Node]:
     return with_diagonal(low, ones), triu(cut(lu, (0, k)))
 
 
-@op("linalg_lu", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu",), torch_name="linalg.lu", results=("P", "L", "U"),
+@op("linalg_lu", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu",), torch_name="linalg.lu", results=("P", "L", "U"), fixed=("P",),
     samples=_ANY)  # fmt: skip
 def linalg_lu(A: Node, *, pivot: bool = True) -> tuple[Node, Node, Node]:
     """A = P L U: a permutation [m, m], L with ones on its diagonal [m, k] and U [k, n].  (torch.linalg.lu)"""
@@ -268,7 +268,7 @@ def linalg_lu(A: Node, *, pivot: bool = True) -> tuple[Node, Node, Node]:
     return (permutation(order, A.dtype), *unpacked(lu))
 
 
-@op("lu_unpack", kinds=KINDS, acc=False, where=("",), results=("P", "L", "U"), samples=s.calls(
+@op("lu_unpack", kinds=KINDS, acc=False, where=("",), results=("P", "L", "U"), fixed=("P",), samples=s.calls(
     s.call(T(3, 3), T(3, fill="ones", dtype=dtypes.int32)), s.call(T(2, 4, 3), T(2, 3, fill="ones", dtype=dtypes.int32))))  # fmt: skip
 def lu_unpack(LU_data: Node, LU_pivots: Node, unpack_data: bool = True, unpack_pivots: bool = True) -> tuple[Node, Node, Node]:
     """P, L and U of what lu_factor gives; what is not asked for is empty.  (torch.lu_unpack)"""

@@ -53,7 +53,8 @@ class Op:
     refuses: names of types that are not accepted although their kind is; or a function of the operands as they were
     passed, which raises.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
-    results of a call that has several.  out: whether a tensor given as ``out=`` may be of another type than the result
+    results of a call that has several.  fixed: those of them that never require grad.
+    out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
     """
 
@@ -76,6 +77,7 @@ class Op:
     numbers: str | None = None
     refuses: tuple[str, ...] | Callable[..., None] = ()
     results: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
     out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
