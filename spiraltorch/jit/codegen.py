@@ -63,11 +63,14 @@ def _emitter(k: Any) -> Callable[[], str]:
 
 
 def shape_of(x: Launch) -> tuple[int, int, bool, tuple[Any, ...]]:
-    """(tasks, tasks per chunk, whether the kernel takes scratch memory, words after its arguments: numbers, and functions
+    """(tasks, least tasks per chunk, whether the kernel takes scratch memory, words after its arguments: numbers, and functions
     that kernels share)."""
     k = x.kernel
     if isinstance(k, Kernel):
-        return k.tasks(x.ints), 1, False, ()
+        from ..kernels.llvm.tiles import rows_together
+
+        tasks = k.tasks(x.ints)
+        return tasks, rows_together(k, tasks), False, ()
     if isinstance(k, Gemm):
         if _by_numba(k):
             from ..kernels.numba import gemm_tasks

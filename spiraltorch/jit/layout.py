@@ -127,7 +127,7 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
         if isinstance(step.kernel, Kernel):
             total = max(1, sum(tasks))
             parallel = work >= chosen().serial_elements
-            grain = max(1, min(total, chosen().chunk_elements * total // max(1, work)))
+            grain = max(grain, min(total, chosen().chunk_elements * total // max(1, work)))
         else:
             parallel = True
         checks = any(x.checks for x in step.launches)

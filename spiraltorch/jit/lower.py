@@ -22,6 +22,7 @@ from .stages import Guard, Read, Stage
 POINTWISE_BLOCK = 4096  # elements of one task of a pointwise kernel: 16 KiB of float32
 # Columns of one task when lanes run across a fold: the wider, the better memory streams.
 COLUMN_BLOCKS = (2048, 1024, 768, 512, 384, 256, 192, 128, 64)
+AGAIN = 128  # values of a column up to which a wide block of them stays in cache
 SHORT = (2, 3, 4)  # strides along the lanes that are part of a kernel's code, and sizes of a group
 
 
@@ -279,7 +280,8 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     lane, block = ("inner", 0)
     if by_row:
         folds = any(p.axes for p in phases)
-        lane, block = "row", _column_block(g.rows, len(phases)) if folds else POINTWISE_BLOCK
+        depth = max([math.prod(f.sizes) for f in frames], default=1)
+        lane, block = "row", _column_block(g.rows, depth if len(phases) > 2 else 0) if folds else POINTWISE_BLOCK
     kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases, group)
     outs = [t.node for t in stores]
     return Launch(kernel, args.params, args.ints, args.scalars, outs, launch_checks, g, [t.node for t in g.stages])
@@ -320,14 +322,15 @@ def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:
     return out
 
 
-def _column_block(rows: int, phases: int) -> int:
-    """Columns of one task: every thread gets some.  Kernels that read their columns again in later phases keep them in
-    cache.  A column's bits do not depend on it."""
-    if phases > 2:
+def _column_block(rows: int, depth: int) -> int:
+    """Columns of one task: every thread gets some.  Kernels that read ``depth`` values of each column again in later
+    phases keep them in cache.  A column's bits do not depend on it."""
+    if depth > AGAIN:
         return COLUMN_BLOCKS[-1]
     from ..runtime.threads import get_num_threads
 
-    return next((b for b in COLUMN_BLOCKS if -(-rows // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
+    wide = COLUMN_BLOCKS if not depth else COLUMN_BLOCKS[COLUMN_BLOCKS.index(512) :]
+    return next((b for b in wide if -(-rows // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
 
 
 def _frames(g: Group, first: int) -> tuple[list[Frame], dict[Stage, Frame]]:

@@ -55,6 +55,7 @@ from . import (
     sorting,
     special,
     statistics,
+    variance,
     view,
 )
 from .registry import OPS, Op, op
@@ -65,5 +66,5 @@ __all__ = [
     "fft", "fold", "gamma", "gamma_incomplete", "grid", "index", "likelihood", "linalg", "linalg_norms",
     "linalg_solve", "loss", "margin", "matmul", "moments", "norm", "op", "parts", "polynomials", "pool",
     "products", "random", "rearrange", "recurrent", "reduce", "resample", "scans", "scatter", "selection",
-    "sorting", "special", "statistics", "view",
+    "sorting", "special", "statistics", "variance", "view",
 ]  # fmt: skip

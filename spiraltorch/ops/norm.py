@@ -26,9 +26,10 @@ from ..ir.lang import fold
 from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import dtypes_limits, floating, number
-from .reduce import centred, size_of
 from .reduce import norm as sized
+from .reduce import size_of
 from .registry import op, raise_dtype, wrap_dim
+from .variance import centred, moments
 
 T = s.T
 
@@ -39,9 +40,9 @@ def _mean(x: Node, axes: Sequence[int]) -> Node:
 
 def _normal(x: Node, axes: Sequence[int], eps: float) -> tuple[Node, Node]:
     """(normalised value, 1 / standard deviation)."""
-    d = centred(x, axes)
-    rstd = lang.rsqrt(_mean(d * d, axes) + number(eps, x))
-    return d * rstd, rstd
+    mean, squares = moments(x, axes)
+    rstd = lang.rsqrt(squares / size_of(x, axes) + number(eps, x))
+    return (x - mean) * rstd, rstd
 
 
 def _normal_grad(w: Node, h: Node, rstd: Node, axes: Sequence[int]) -> Node:
@@ -238,9 +239,8 @@ def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node 
     out = cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
     if running_mean is None or running_var is None:
         return out
-    d = centred(x, axes)
-    mean = fold("add", x, axes) / size_of(x, axes)
-    var = fold("add", d * d, axes) / number(float(max(count - 1, 0)), x)
+    mean, squares = [graph.reshape(m, (x.shape[1],)) for m in moments(x, axes)]
+    var = squares / number(float(max(count - 1, 0)), x)
     return out, _moved(running_mean, mean, momentum), _moved(running_var, var, momentum)
 
 

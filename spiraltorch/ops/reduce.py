@@ -13,7 +13,6 @@ along an axis give (values, indices).  16-bit floats fold in float32 and are rou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -92,74 +91,6 @@ def prod(input: Node, dim: int | None = None, keepdim: bool = False, *, dtype: D
     """Product over ``dim`` (None: all); integers and bools multiply in int64.  (torch.prod)"""
     target = total_dtype(input, dtype)
     return cast(fold("mul", cast(input, target.acc), wrap_dims(dim, len(input.shape)), keepdim), target)
-
-
-# -- variance -------------------------------------------------------------------------------------
-
-
-def _freedom(a: Node, axes: Sequence[int], correction: float, shape: Sequence[int]) -> Node:
-    return number(float(max(0, lang.count(tuple(shape), axes) - correction)), a)
-
-
-def _variance_form(input: Node, dim: Any, unbiased: Any, correction: Any) -> tuple[tuple[int, ...], float]:
-    if input.dtype.category < FLOAT:
-        raise SpiralError("std and var only support floating point and complex dtypes")
-    if isinstance(dim, bool):  # var(input, unbiased)
-        dim, unbiased = None, dim
-    if correction is None:
-        correction = 1 if unbiased is None or unbiased else 0
-    return wrap_dims(dim, len(input.shape)), correction
-
-
-def centred(input: Node, axes: Sequence[int]) -> Node:
-    """``input`` less its mean over ``axes``."""
-    return input - fold("add", input, tuple(axes), keepdim=True) / size_of(input, axes)
-
-
-def _var(input: Node, axes: Sequence[int], correction: float, keepdim: bool) -> Node:
-    d = centred(input, axes)
-    squares = lang.size_squared(d)
-    return fold("add", squares, tuple(axes), keepdim) / _freedom(squares, axes, correction, input.shape)
-
-
-def _var_grad(g: Node, out: Node, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
-              *, correction: Any = None) -> list[Node | None]:  # fmt: skip
-    axes, less = _variance_form(input, dim, unbiased, correction)
-    freedom = lang.count(tuple(input.shape), axes) - less  # below 0 the result is infinite; torch's slope is this
-    scale = widened(g, input.shape, axes) * number(2.0 / freedom if freedom else math.inf, g)
-    return [lang.scaled(lang.conj(centred(input, axes)), scale)]
-
-
-_VAR = s.more(
-    s.calls(
-        s.call(T(2, 3)), s.call(T(2, 3, 4), 1), s.call(T(2, 3, 4), -1, True, True), s.call(T(2, 3, 4), (0, 2), False),
-        s.call(T(2, 3), False), s.call(T(2, 3), dim=1, correction=0), s.call(T(4, 3), 0, correction=2, keepdim=True),
-        s.call(T(2, 0), 1), s.call(T(0, 2), 1),
-    )
-)  # fmt: skip
-
-
-@op("var", kinds="buifc", grad=_var_grad, samples=_VAR)
-def var(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
-        *, correction: Any = None) -> Node:  # fmt: skip
-    """``sum((input - mean) ** 2) / max(0, n - correction)`` over ``dim`` (None: all), in two passes.  ``unbiased``
-    True or False says correction 1 or 0; the default is 1.  (torch.var)"""
-    axes, less = _variance_form(input, dim, unbiased, correction)
-    return _var(input, axes, less, keepdim)
-
-
-def _std_grad(g: Node, out: Node, input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
-              *, correction: Any = None) -> list[Node | None]:  # fmt: skip
-    per = lang.where(lang.eq(out, 0), 0, g / (out * 2))
-    return _var_grad(per, out, input, dim, unbiased, keepdim, correction=correction)
-
-
-@op("std", kinds="buifc", grad=_std_grad, saves="io", samples=_VAR)
-def std(input: Node, dim: Any = None, unbiased: bool | None = None, keepdim: bool = False,
-        *, correction: Any = None) -> Node:  # fmt: skip
-    """Square root of :func:`var`; the gradient where it is 0 is 0.  (torch.std)"""
-    axes, less = _variance_form(input, dim, unbiased, correction)
-    return lang.sqrt(_var(input, axes, less, keepdim))
 
 
 # -- extremes -------------------------------------------------------------------------------------
@@ -476,4 +407,4 @@ def log_softmax(input: Node, dim: int | None = None, dtype: DType | None = None)
     return cast(d - lang.log(fold("add", lang.exp(d), axis, keepdim=True)), dtype or input.dtype)
 
 
-__all__ = ["centred", "first_where", "is_extreme", "log_sum_exp", "size_of", "softmax_along", "total_dtype", "widened"]
+__all__ = ["first_where", "is_extreme", "log_sum_exp", "size_of", "softmax_along", "total_dtype", "widened"]

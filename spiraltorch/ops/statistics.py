@@ -21,8 +21,9 @@ from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number, refuse_bool, together
-from .reduce import Dims, mean, norm, std, sum_, var, widened
+from .reduce import Dims, norm, sum_, widened
 from .registry import OPS, op, wrap_dim, wrap_dims
+from .variance import moments, std, var
 
 T = s.T
 _NAN = s.calls(
@@ -72,9 +73,9 @@ _PAIRS = s.calls(
 
 
 def _mean_beside(input: Node, dim: Any, keepdim: bool) -> Node:
-    if isinstance(dim, bool):
-        dim = None
-    return mean.body(input, dim, keepdim)  # type: ignore[no-any-return]
+    axes = wrap_dims(None if isinstance(dim, bool) else dim, len(input.shape))
+    centre = moments(input, axes)[0]
+    return centre if keepdim else graph.reshape(centre, tuple([n for a, n in enumerate(input.shape) if a not in axes]))
 
 
 def _beside_mean(spread: Node, g: Node, input: Node, dim: Any) -> list[Node | None]:

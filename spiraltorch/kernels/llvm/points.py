@@ -398,10 +398,16 @@ class Points:
         stride = s.access.stride(self.lane_axis)
         values = self.operand(s.value, True)
         guards = [None] * self.unroll if s.guard is None else self.operand(s.guard, True)
-        for u in range(self.unroll):
-            p = self._vector_pointer(base, memory(dtype), stride, u, code)
-            value = rows.to_memory(code, values[u], dtype, self.lanes)
+        places = [self._vector_pointer(base, memory(dtype), stride, u, code) for u in range(self.unroll)]
+        stored = [rows.to_memory(code, v, dtype, self.lanes) for v in values]
+        if self.masks is None and self._store_vectors(s, list(zip(stored, places))):
+            return None
+        for u, (value, p) in enumerate(zip(stored, places)):
             self._lane_store(code, value, p, dtype, stride, self._mask(code, u, guards[u]))
+
+    def _store_vectors(self, s: Store, vectors: list[tuple[str, str]]) -> bool:
+        """Store whole vectors (value, pointer) in a way of the writer's own; False: there is none."""
+        return False
 
     def interleaves(self, s: Store, axis: int, group: int) -> bool:
         """Whether a store's values along ``axis``, ``group`` of them, lie between those of neighbouring lanes."""

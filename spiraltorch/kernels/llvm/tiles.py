@@ -21,7 +21,7 @@ from .points import iota
 from .rows import Code, Unit, mangled, memory, splat, vector
 from .writer import Writer
 
-HEIGHT = 64  # rows of a tile
+HEIGHT = 128  # rows of a tile
 WIDTH = 64  # lanes of a tile
 
 
@@ -42,6 +42,13 @@ def transposed_axis(kernel: Kernel) -> int | None:
             if _moves_along(n, lane, axis) and n.arg.param not in stored:
                 return axis
     return None
+
+
+def rows_together(kernel: Kernel, tasks: int) -> int:
+    """How many tasks a thread should take at a time: a whole tile's rows, but a thread's share of few."""
+    if transposed_axis(kernel) is None:
+        return 1
+    return next((n for n in (HEIGHT, HEIGHT // 2, HEIGHT // 4) if tasks >= 8 * n), 1)
 
 
 class TileWriter(Writer):

@@ -31,6 +31,7 @@ from . import rows
 from .math import expand_kernel
 from .points import PHASE, Points, Scope, iota
 from .rows import Code, Unit, memory, number, register, vector
+from .stream import fence, store_either, streams
 from .target import Target
 
 CHUNK = 8  # values of the last inner axis that lane 'row' folds before it moves to the next vectors
@@ -138,6 +139,7 @@ class Writer(Points):
         self.by_row = kernel.lane == "row"
         self.stored = {s.param for p in kernel.phases for s in p.stores}
         self.arrays: dict[int, tuple[DType, str]] = {}  # lane 'row': a reduction's results, one a lane
+        self.streaming: list[str] = []  # when stores bypass the cache
         self.start = self.end = ""
         self.lane_values = 1 << kernel.lane_row if self.by_row else 0
         self.invariant = [] if self.by_row else row_invariant(self.kernel)
@@ -148,7 +150,7 @@ class Writer(Points):
         code.do("br i1 %any, label %start, label %end")
         code.label("start")
         self._rows()
-        code.do("br label %end")
+        fence(code, self.streaming)
         code.label("end")
         code.do("ret void")
         body = "\n".join(["entry:", *self.allocas, *code.lines])
@@ -340,6 +342,13 @@ class Writer(Points):
             self.store(s)
         for c in phase.checks:
             self.check(c)
+
+    def _store_vectors(self, s: Store, vectors: list[tuple[str, str]]) -> bool:
+        flag = streams(self, s)
+        if flag is not None:
+            dtype = self.params[s.param].dtype
+            store_either(self, self.here, flag, vectors, memory(dtype, self.lanes), dtype.itemsize)
+        return flag is not None
 
     def _group_point(self, phase: Phase, order: list[Node]) -> None:
         """A point for every value of the last row axis; their results are stored side by side."""
