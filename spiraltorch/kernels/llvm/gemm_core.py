@@ -32,8 +32,9 @@ from ...dtypes import DType, int32, int64
 from ...ir.kernel import MOST_BOUNDS
 from ...runtime.native import KEPT, SCRATCH_BYTES
 from .micro import micro_kernel
+from .points import iota
 from .routine import Routine
-from .rows import Unit, register
+from .rows import Unit, register, splat, vector
 from .target import Target
 
 # Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
@@ -214,9 +215,13 @@ class _Core(Routine):
         top = self.sub(count, 1)
         strided = self.test("eq", table, 0)
         with self.when(strided):
-            with self.loop(0, end) as i:
-                row = self.add(start, self.min(i, top))
-                self.store("i64", self.add(self.mul(row, outer), first), self.at("i64", to, i))
+            lanes = 8  # `end` is a vector past the panels, so whole vectors end in the list
+            ty = vector("i64", lanes)
+            numbers, most, times, plus = [splat(self, str(x), "i64", lanes) for x in (start, self.add(start, top), outer, first)]
+            with self.loop(0, end, lanes) as i:
+                row = self.let(f"add {ty} {splat(self, i, 'i64', lanes)}, <{iota('i64', lanes)[1:-1]}>")
+                row = self.intrinsic("smin", ty, self.let(f"add {ty} {row}, {numbers}"), most)
+                self.store(ty, self.let(f"add {ty} {self.let(f'mul {ty} {row}, {times}')}, {plus}"), self.at("i64", to, i), 8)
         with self.when(self.let(f"xor i1 {strided}, true")):
             offsets = self.let(f"inttoptr i64 {table} to ptr")
             with self.loop(0, end) as i:
