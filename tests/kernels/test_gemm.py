@@ -372,6 +372,26 @@ def test_bits_do_not_depend_on_threads_or_blocks(m: int, n: int, k: int, monkeyp
     assert len(tasks) > 1
 
 
+@pytest.mark.parametrize("count", [2, 3, 4, 16])
+def test_threads_get_even_shares(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks cover the result, and the busiest thread never has more of it than without looking at shares; often less."""
+    shape = gemm_core.Shape(16, 14, 2, (1, 2, 4, 8, 14))
+    sides = (100, 384, 700, 1024, 1536)
+
+    def busiest(b: module.Blocks) -> int:
+        return -(-b.m_blocks * b.n_blocks // count) * b.mc * b.nc
+
+    even = {(m, n): module.blocks(m, n, 384, 1, shape, 4, count) for m in sides for n in sides}
+    monkeypatch.setattr(module, "_even", lambda m_tiles, n_tiles, m_blocks, n_blocks, batch, threads: (m_blocks, n_blocks))
+    plain = {(m, n): module.blocks(m, n, 384, 1, shape, 4, count) for m, n in even}
+    for (m, n), b in even.items():
+        assert (b.m_blocks - 1) * b.mc < m <= b.m_blocks * b.mc and (b.n_blocks - 1) * b.nc < n <= b.n_blocks * b.nc
+        assert busiest(b) <= busiest(plain[m, n])
+    assert sum(busiest(b) < 0.97 * busiest(plain[size]) for size, b in even.items()) >= 5
+    if count == 2:
+        assert busiest(even[1024, 384]) <= 0.52 * 1036 * 384 < 0.58 * 1036 * 384 < busiest(plain[1024, 384])
+
+
 @pytest.mark.parametrize("machine", [target.avx2, target.sse2])
 def test_other_machines(machine: Callable[[], target.Target], monkeypatch: pytest.MonkeyPatch) -> None:
     other, known = machine(), dict[str, dict[str, int]]()
