@@ -161,8 +161,9 @@ def _lp_pool(rank: int, input: Node, norm_type: float, kernel_size: Any, stride:
     power = OPS["pow"]
     mean = _avg_pool(rank, power.apply([input, norm_type], {}), kernel_size, stride, 0, ceil_mode, True)
     size = number(kernel_size**rank if isinstance(kernel_size, int) else math.prod(kernel_size), mean)
-    total: Node = power.apply([lang.sign(mean) * lang.absolute(mean) * size, 1.0 / norm_type], {})
-    return total
+    nothing = lang.eq(mean, 0)  # where the root has no derivative, torch gives 0
+    root: Node = power.apply([lang.where(nothing, 1, mean * size), 1.0 / norm_type], {})
+    return lang.where(nothing, 0, root)
 
 
 def _lp_samples(*sizes: int) -> Any:

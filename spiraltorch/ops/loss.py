@@ -140,7 +140,8 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     if input.dtype.kind != "f":
         raise_dtype(smooth_l1_loss, input.dtype)
     b = number(beta, d)
-    return reduced(lang.where(lang.lt(d, b), 0.5 * d * d / b, d - 0.5 * b), reduction)
+    near = lang.where(lang.lt(d, b), d, 0)  # the square of an infinite distance would have no gradient
+    return reduced(lang.where(lang.lt(d, b), 0.5 * near * near / b, d - 0.5 * b), reduction)
 
 
 @op("huber_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(delta=0.3), _WEIGHTED))  # fmt: skip
@@ -152,7 +153,8 @@ def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float 
         raise SpiralError("huber_loss does not support non-positive values for delta.")
     d = lang.absolute(input - target)
     k = number(delta, d)
-    loss = lang.where(lang.le(d, k), 0.5 * d * d, k * (d - 0.5 * k))
+    near = lang.where(lang.le(d, k), d, 0)
+    loss = lang.where(lang.le(d, k), 0.5 * near * near, k * (d - 0.5 * k))
     if weight is not None and weight.shape != input.shape:
         raise ValueError("Weights and input must have the same size.")
     return reduced(loss if weight is None else loss * weight, reduction)
