@@ -1,5 +1,5 @@
 # make demo | test | bench | fuzz | lint | docs | clean.  One virtual environment, made once; what is installed in it
-# is looked at again only when pyproject.toml changes.
+# is looked at again only when pyproject.toml or the C module changes.
 
 PYTHON ?= python3
 VENV := .venv
@@ -35,6 +35,6 @@ clean:
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed-%: pyproject.toml | $(BIN)/python
+$(VENV)/.installed-%: pyproject.toml $(wildcard spiraltorch/fast/*.[ch]) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[$*]"
 	touch $@

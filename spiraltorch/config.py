@@ -12,6 +12,7 @@ ST_VERIFY         1: check every graph and kernel between passes
 ST_QUEUE_NODES    pending operations after which eager mode computes them when a loop comes round (default 1024),
                   and 16 times as many at the latest
 ST_QUEUE_BYTES    bytes of pending results before eager mode computes them (default 1 GiB)
+ST_EXTENSION      0: do without the C module (:mod:`spiraltorch.fast`); nothing but time differs
 ST_SIMULATE_CUDA  number of CUDA devices to simulate, for tests on machines without one: host memory in the role of
                   theirs, kernels run by Triton's interpreter (default 0: real devices)
 ================  ==========================================================================

@@ -13,23 +13,34 @@ from typing import Any
 
 import numpy as np
 
-from . import again
+from . import again, dtypes, errors, fast
 from .again import Applied, Seen
 from .arguments import bind
+from .config import config
 from .device import CPU, device
 from .errors import SpiralError, user_origin
 from .ir import graph
-from .ir.node import Node
+from .ir.node import Bits, Node
+from .ir.prims import ROWS
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
 from .outs import Long, with_out, write_result
-from .short import NUMBERS, SHORT, short_binary, short_number, short_unary, tensor_of
-from .storage import computed_at_once, queue, reshape_strides
+from .runtime import buffers, plan_table, threads
+from .short import NUMBERS, SHORT, form, number_node, short_binary, short_number, short_unary, tensor_of
+from .storage import Storage, computed_at_once, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 from .writes import refuse_leaf_write, refuse_overlap
 
 _NO_KW: dict[str, Any] = {}
+
+fast.connect(
+    Node=Node, Bits=Bits, Storage=Storage, Tensor=Tensor, DType=dtypes.DType, Buffer=buffers.Buffer, SHORT=SHORT, ROWS=ROWS, CPU=CPU,
+    float32=dtypes.float32, float64=dtypes.float64, queue=queue, config=config, dtypes=dtypes, calls=again.calls, Seen=Seen,
+    Applied=Applied, inside=errors._inside, user_origin=user_origin, attach=attach, computed_at_once=computed_at_once,
+    number=number_node, memory=buffers._pool, scalar_word=plan_table.scalar_word, take_scratch=plan_table.take_scratch,
+    idle_scratch=plan_table.idle_scratch, small_arenas=buffers.small_arenas, workers=threads.pool,
+)  # fmt: skip
 
 
 def _nodes(value: Any, tensors: list[Tensor]) -> tuple[Any, Any]:
@@ -227,7 +238,8 @@ def function(op: Op, long: Long = call) -> Callable[..., Any]:
     def apply(*args: Any, **kwargs: Any) -> Any:
         return long(op, args, kwargs)
 
-    return _dress(apply, op)
+    remembered = op.view is None and op.name not in LISTS
+    return fast.recorder(_dress(apply, op), op.name) if remembered else _dress(apply, op)
 
 
 def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callable[..., Any]:
@@ -250,7 +262,7 @@ def _binary(op: Op, long: Long) -> Callable[..., Any]:
                     return t
         return long(op, args, kwargs)
 
-    return _dress(apply, op)
+    return fast.recorder(_dress(apply, op), op.name, **form(op, True, False))
 
 
 def _unary(op: Op, long: Long) -> Callable[..., Any]:
@@ -263,7 +275,7 @@ def _unary(op: Op, long: Long) -> Callable[..., Any]:
                 return t
         return long(op, args, kwargs)
 
-    return _dress(apply, op)
+    return fast.recorder(_dress(apply, op), op.name, **form(op, True, False))
 
 
 def inplace(op: Op) -> Callable[..., Any]:
@@ -329,7 +341,8 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
             return NotImplemented
         return call(op, (other, self) if reflected else (self, other))
 
-    return apply
+    rows = form(op, not reflected, True, reflected) if plain else {"reflected": reflected}
+    return fast.recorder(apply, op.name, **rows)
 
 
 def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:

@@ -2,13 +2,15 @@
 
 Recording is what eager mode costs, so what would be five small functions is written out here. Each
 recorder answers None when the call needs the long way (:func:`spiraltorch.dispatch.call`): other
-types to promote, shapes to broadcast, 16-bit floats, bad kinds.
+types to promote, shapes to broadcast, 16-bit floats, bad kinds.  ``form`` says the same of an operator for the C module
+(:mod:`.fast`), which then comes first.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from functools import cache
 from sys import _getframe
 from typing import Any
 
@@ -79,14 +81,44 @@ def tensor_of(node: Node, where: Any) -> Tensor:
     return t  # type: ignore[no-any-return]
 
 
+def _row_of(op: Op) -> tuple[str, bool]:
+    """The scalar row, and whether it answers with truth."""
+    assert op.row is not None
+    return op.row, ROWS[op.row].result == "bool"
+
+
+def pair_types(op: Op) -> set[dtypes.DType]:
+    """Types of two tensors that the short way knows."""
+    kinds = set(op.kinds) & set(ROWS[_row_of(op)[0]].kinds)  # bool + bool and int / int are no plain rows
+    return {d for d in dtypes.ALL if d.kind in kinds and not (d.kind == "f" and d.itemsize == 2)}
+
+
+def float_types(op: Op) -> set[dtypes.DType]:
+    """Types of one tensor, or one and a number, that the short way knows."""
+    floats = "f" in op.kinds and "f" in ROWS[_row_of(op)[0]].kinds
+    return {d for d in (dtypes.float32, dtypes.float64) if floats and (op.operands == 2 or not op.acc or op.wide(d) is d)}
+
+
+@cache
+def _call_of(op: Op) -> OpCall:
+    """What the tape says of a call with tensors alone."""
+    return kept(OpCall(op, tuple([Hole(i) for i in range(op.operands)]), {}))  # type: ignore[no-any-return]
+
+
+def form(op: Op, pair: bool, number: bool, reflected: bool = False) -> dict[str, Any]:
+    """What :class:`_fast.Recorder` knows of a row: over tensors alone (``pair``), and over a tensor and a number."""
+    row, is_bool = _row_of(op)
+    types = pair_types(op) if op.operands == 2 else float_types(op)
+    return {
+        "row": row, "operands": op.operands, "pair": tuple(types) if pair else None, "number": tuple(float_types(op)) if number else None,
+        "result": dtypes.bool_ if is_bool else None, "call": _call_of(op) if op.differentiable else None, "reflected": reflected,
+    }  # fmt: skip
+
+
 def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
     """Recorder of a scalar row over two tensors."""
-    row = op.row
-    assert row is not None
-    is_bool = ROWS[row].result == "bool"
-    kinds = set(op.kinds) & set(ROWS[row].kinds)  # bool + bool and int / int are no plain rows
-    allowed = {d for d in dtypes.ALL if d.kind in kinds and not (d.kind == "f" and d.itemsize == 2)}
-    call = kept(OpCall(op, (Hole(0), Hole(1)), {}))
+    row, is_bool = _row_of(op)
+    allowed, call = pair_types(op), _call_of(op)
 
     def record(a: Tensor, b: Tensor) -> Tensor | None:
         s, r = a._storage, b._storage
@@ -107,12 +139,22 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
     return record
 
 
+def number_node(value: float, dtype: dtypes.DType) -> Node:
+    """A Python number as a constant of a program's data, remembered."""
+    c = _numbers.get((value, dtype))
+    if c is None:
+        c = const(value, dtype, False)
+        if value:  # 0.0 is not -0.0
+            if len(_numbers) >= MOST_NUMBERS:
+                _numbers.clear()
+            _numbers[value, dtype] = c
+    return c
+
+
 def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | None]:
     """Recorder of a scalar row over a tensor of a wide float type and a Python int or float, or the reverse."""
-    row = op.row
-    assert row is not None
-    is_bool = ROWS[row].result == "bool"
-    allowed = {dtypes.float32, dtypes.float64} if "f" in op.kinds and "f" in ROWS[row].kinds else set()
+    row, is_bool = _row_of(op)
+    allowed = float_types(op)
     calls: dict[Any, Any] = {}
 
     def record(a: Tensor, value: float) -> Tensor | None:
@@ -121,13 +163,7 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
         d = x.dtype
         if d not in allowed:
             return None
-        c = _numbers.get((value, d))
-        if c is None:
-            c = const(value, d, False)
-            if value:  # 0.0 is not -0.0
-                if len(_numbers) >= MOST_NUMBERS:
-                    _numbers.clear()
-                _numbers[value, d] = c
+        c = _numbers.get((value, d)) or number_node(value, d)
         t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
             key = value.__class__, value, str(value) if not value else ""
@@ -146,11 +182,8 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
 
 def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
     """Recorder of a scalar row over one tensor of a wide float type."""
-    row = op.row
-    assert row is not None
-    floats = "f" in op.kinds and "f" in ROWS[row].kinds
-    allowed = {d for d in (dtypes.float32, dtypes.float64) if floats and (not op.acc or op.wide(d) is d)}
-    call = kept(OpCall(op, _ONE, {}))
+    row, _ = _row_of(op)
+    allowed, call = float_types(op), _call_of(op)
 
     def record(a: Tensor) -> Tensor | None:
         s = a._storage

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+from . import fast
 from .config import config
 from .device import CPU, device
 from .errors import OutOfMemoryError, SpiralError
@@ -177,6 +178,8 @@ class Queue(threading.local):
 
     def pending(self) -> list[Storage]:
         """All cells that are alive and pending, in order."""
+        if fast.pending is not None:
+            return fast.pending(self.cells)
         seen: dict[Storage, None] = {}
         for r in self.cells:
             cell = r()

@@ -134,7 +134,7 @@ class Tensor(Methods):
         trace = queue.trace
         if trace is not None and cell not in trace.literals:
             trace.interrupted()
-        if cell.pending or cell.error is not None:
+        if cell.node.op != "BUFFER" or cell.error is not None:
             realize([cell])
         return cell.node.arg
 
@@ -360,7 +360,8 @@ class Tensor(Methods):
 
     def item(self) -> Any:
         """The only element as a Python number.  Raises RuntimeError for more than one."""
-        if self.numel() != 1:
+        shape = self._read().shape if self._steps else self._storage.node.shape
+        if shape and math.prod(shape) != 1:
             raise SpiralError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
         buffer = self._buffer()
         dtype = self._storage.node.dtype
@@ -368,8 +369,7 @@ class Tensor(Methods):
         if native is not None and buffer.device is CPU:
             offset = self._layout()[1] * dtype.itemsize if self._steps else 0
             return native.from_address(buffer.ptr + offset).value
-        v = self._values().reshape(())
-        return float(v) if dtype.kind == "f" else v.item()
+        return float(self._values().reshape(())) if dtype.kind == "f" else self._values().item()
 
     def tolist(self) -> Any:
         v = self._values()

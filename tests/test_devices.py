@@ -515,7 +515,7 @@ def test_graphs_of_devices_are_kept_apart(ran):
     both = [r() for r in queue.cells if r() is not None]
     assert len(both) == 2
     assert a.tolist() == [2, 2, 2] and not b._storage.pending and len(ran) == 1 and b.tolist() == [2, 2, 2]
-    keys = {p.__class__ for p in list(eager._programs.values())[-2:]}
+    keys = {p.__class__ for p in list(eager.programs.values())[-2:]}
     assert device_program.DeviceProgram in keys
 
 

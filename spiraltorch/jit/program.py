@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import fast
 from ..config import config, log
 from ..device import CPU, device
 from ..dtypes import DType
@@ -23,7 +24,8 @@ from ..errors import Origin, SpiralError, describe_origin
 from ..ir.kernel import Gemm
 from ..ir.node import Node, toposort
 from ..runtime import buffers
-from ..runtime.plan_table import STATUS, Plan, scalar_word
+from ..runtime.native import run_plan_address
+from ..runtime.plan_table import HEADER, STATUS, Plan, scalar_word
 from ..runtime.plan_table import Launch as Row
 from .fuse import fuse
 from .layout import Layout, Stored, lay_out, load, name_of, save
@@ -35,14 +37,13 @@ from .remat import fit
 from .rules import simplify
 from .stages import _is_leaf, build_stages, peel
 
-SMALL_ARENA = 1 << 14  # bytes; such arenas are kept for whichever program runs next
 FEW_WORDS = 32  # words to patch that a Python loop writes sooner than NumPy
 
 # Runs a program's plan in place of its table: inspect.profile, which times each launch.
 observer: Callable[[Program, Any], tuple[int, int]] | None = None
 
-_small_arenas: list[Any] = []  # that no run is using
 counters = {"programs": 0, "kernels": 0, "compile_seconds": 0.0, "launches": 0}
+fast.connect(counters=counters)
 
 
 @dataclass
@@ -143,12 +144,18 @@ class Program:
     constants: list[np.ndarray] = field(default_factory=list)
     compile_seconds: float = 0.0
     baked: bool = False
+    runner: Any = None  # the same in C
 
     def run(self, inputs: Sequence[Any], scalars: Sequence[Any] = (), outs: list[Any] | None = None) -> list[Any]:
         """Run on input buffers; the output buffers.  ``outs`` may give memory for some (None: make it).
 
         Raises CheckFailed (an IndexError) when an index was out of range; the inputs are then as they were.
         """
+        if self.runner is not None and observer is None:
+            found = self.runner(inputs, scalars, outs)
+            if found.__class__ is list:
+                return found  # type: ignore[no-any-return]
+            raise self.failed(*found)
         if outs is None and self.fresh:
             outs = buffers.allocate_many(self.out_bytes)
         else:
@@ -174,20 +181,20 @@ class Program:
             values = [*values, *last] if values.__class__ is list else np.concatenate([values, np.array(last, np.int64)])
         done, status = self.table.run(self.positions, values) if observer is None else observer(self, values)
         counters["launches"] += done
-        if arena is not None and self.arena <= SMALL_ARENA:
-            _small_arenas.append(arena)
+        if arena is not None and self.arena <= buffers.SMALL_ARENA:
+            buffers.small_arenas.append(arena)
         if status:
-            raise self._failed(done, status)
+            raise self.failed(done, status)
         return outs
 
     def _arena(self) -> Any:
         """Memory for what lies between, of this run alone."""
-        if self.arena > SMALL_ARENA:
+        if self.arena > buffers.SMALL_ARENA:
             return buffers.allocate(self.arena)
         try:
-            return _small_arenas.pop()
+            return buffers.small_arenas.pop()
         except IndexError:
-            return buffers.allocate(SMALL_ARENA)
+            return buffers.allocate(buffers.SMALL_ARENA)
 
     def _memory(self, inputs: Sequence[Any], outs: list[Any] | None) -> list[Any]:
         """Buffers for the outputs that have none yet and do not take over an input's."""
@@ -212,8 +219,10 @@ class Program:
             words = [scalar_word(scalars[k], self.scalar_types[k]) for k in self.scalar_order]
             self.table.patch(self.scalar_positions, words)
             self.positions = self.positions[: len(self.sources)]
+            self._make_runner()
 
-    def _failed(self, done: int, status: int) -> Exception:
+    def failed(self, done: int, status: int) -> Exception:
+        """The error of a run that ended early, after ``done`` launches."""
         for step in reversed(self.lowered.steps[:done]):
             for x in step.launches:
                 if status in x.checks:
@@ -261,10 +270,20 @@ class Program:
         self.positions = at + self.scalar_positions
         self.sources = [s for _, _, _, s, _ in layout.pointers]
         self.offsets = [o for *_, o in layout.pointers]
+        self._make_runner()
         if len(self.positions) > FEW_WORDS:
             self.positions, self.sources, self.offsets = (
                 np.array(x, np.int64) for x in (self.positions, self.sources, self.offsets)
             )
+
+    def _make_runner(self) -> None:
+        if fast.Runner is not None:
+            numbers = [] if self.baked else self.scalar_positions
+            self.runner = fast.Runner(
+                self.table, run_plan_address(), HEADER, self.table.count, self.table.parallel, self.table.scratch, len(self.inputs),
+                self.positions[: len(self.sources)], self.sources, self.offsets, numbers, self.scalar_order, self.scalar_types,
+                self.out_bytes, [-1 if t is None else t for t in self.taken], self.arena, buffers.SMALL_ARENA,
+            )  # fmt: skip
 
     def _word(self, w: Any) -> int | str:
         """A word that depends on the process; a table's offsets live as long as the program."""

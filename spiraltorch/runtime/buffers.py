@@ -124,6 +124,8 @@ def _readable(nbytes: int) -> str:
 
 
 _pool = _Pool()
+SMALL_ARENA = 1 << 14  # bytes; memory between a program's launches that is kept for whichever program runs next
+small_arenas: list[Buffer] = []  # that no run is using
 if hasattr(os, "register_at_fork"):  # a child never starts with the pool half changed
     os.register_at_fork(
         before=_pool.lock.acquire, after_in_parent=_pool.lock.release, after_in_child=_pool.lock.release

@@ -473,3 +473,10 @@ def library() -> Library:
         ctypes.CFUNCTYPE(None, p)(at["st_pool_init"]),
         ctypes.CFUNCTYPE(None, p)(at["st_pool_stop"]),
     )
+
+
+@cache
+def run_plan_address() -> int:
+    """Where the walk over a plan begins."""
+    found: int = ctypes.cast(library().run_plan, ctypes.c_void_p).value or 0
+    return found

@@ -22,11 +22,11 @@ import numpy as np
 from ..dtypes import DType, float32, float64
 from . import native, threads
 
-_HEADER = 8  # word 0 is the status; the rest keeps it in a cache line of its own
+HEADER = 8  # word 0 is the status; the rest keeps it in a cache line of its own
 _ROW = 8  # words of an instruction
 STATUS = "status"  # in a row of arguments: the address of the plan's status word
 
-_idle_scratch: list[tuple[int, np.ndarray]] = []
+idle_scratch: list[tuple[int, np.ndarray]] = []
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,14 @@ class Plan:
     def __init__(self, launches: Sequence[Launch]) -> None:
         self.count = len(launches)
         self.parallel = any(x.parallel for x in launches)
-        self._scratch = any(x.scratch for x in launches)
+        self.scratch = any(x.scratch for x in launches)
         self._args_at: list[list[int]] = []
         self._version = 0
         self._idle: list[_Table] = []
         self._build(launches)
 
     def _build(self, launches: Sequence[Launch]) -> None:
-        instances_at = _HEADER + _ROW * self.count
+        instances_at = HEADER + _ROW * self.count
         args_at = instances_at + 2 * sum(len(x.args) for x in launches)
         total = args_at + sum(len(row) for x in launches for row in x.args)
         words = _aligned(total)
@@ -111,7 +111,7 @@ class Plan:
         for k, x in enumerate(launches):
             if len(x.args) != len(x.tasks):
                 raise ValueError(f"launch {k} has {len(x.args)} rows of arguments but {len(x.tasks)} task counts")
-            row = _HEADER + _ROW * k
+            row = HEADER + _ROW * k
             words[row : row + 7] = (
                 x.fn, 0, len(x.args), sum(x.tasks), max(1, x.grain), x.parallel, x.stop_on_status
             )  # fmt: skip
@@ -174,9 +174,9 @@ class Plan:
             table.words[positions] = values
         address = table.address
         pool = threads.pool() if self.parallel else 0
-        scratch = _take_scratch() if self._scratch else None
+        scratch = take_scratch() if self.scratch else None
         done: int = native.library().run_plan(
-            address + 8 * _HEADER,
+            address + 8 * HEADER,
             first,
             self.count - first if count is None else count,
             pool,
@@ -184,7 +184,7 @@ class Plan:
             address,
         )
         if scratch is not None:
-            _idle_scratch.append(scratch)
+            idle_scratch.append(scratch)
         status = 0
         if done < 0:
             done = ~done
@@ -194,9 +194,10 @@ class Plan:
         return done, status
 
 
-def _take_scratch() -> tuple[int, np.ndarray]:
+def take_scratch() -> tuple[int, np.ndarray]:
+    """(address, memory) of a thread's scratch, to be put back in ``idle_scratch``."""
     try:
-        return _idle_scratch.pop()
+        return idle_scratch.pop()
     except IndexError:
         memory = threads.scratch()
         return int(memory.ctypes.data), memory
