@@ -231,6 +231,9 @@ class Gemm:
     phase with no inner axes whose expressions see ``VALUE 0`` as the sum; its accesses use the axes
     above, so it fuses bias, activation and residual.  Partial sums are added in the order of k, in
     steps that do not depend on threads.
+
+    window: n is (.., i, j) and k is (.., 3, 3), and b at (i, j) and (k, l) depends on i + k and j + l: the slots of the
+    sizes of i and j.  A backend may then use Winograd's products, unless they are 0.
     """
 
     axes: tuple[Slot, ...]
@@ -242,6 +245,7 @@ class Gemm:
     scalars: tuple[DType, ...]
     slots: int
     epilogue: Phase
+    window: tuple[Slot, Slot] | None = None
 
     @cached_property
     def key(self) -> str:

@@ -159,8 +159,9 @@ def _place_text(o: Operand | Bound) -> str:
 def format_gemm(g: Gemm) -> str:
     """The GEMM as text: its operands, then the epilogue."""
     body = _Body(g.nodes())
+    window = f" window={_list_text(g.window)}" if g.window else ""
     body.lines += [
-        f"gemm axes={_list_text(g.axes)} depth={g.depth!r} acc={g.acc.name} {_signature(g)}",
+        f"gemm axes={_list_text(g.axes)} depth={g.depth!r}{window} acc={g.acc.name} {_signature(g)}",
         _operand_text("a", g.a),
         _operand_text("b", g.b),
     ]
@@ -180,7 +181,7 @@ _OPERAND = re.compile(r"[ab] = p(\d+) (.+)")
 _PLACE = re.compile(r"outer=(\S+) inner=(\S+) batch=\(([^)]*)\) offset=(\S+)")
 _SIGNATURE = r"params=\(([^)]*)\) scalars=\(([^)]*)\) slots=(\d+)"
 _KERNEL = re.compile(r"kernel rows=(\d+) lane=(\w+) block=(\d+)(?: group=(\d+))? axes=\(([^)]*)\) " + _SIGNATURE)
-_GEMM = re.compile(r"gemm axes=\(([^)]*)\) depth=s(\d+) acc=(\w+) " + _SIGNATURE)
+_GEMM = re.compile(r"gemm axes=\(([^)]*)\) depth=s(\d+)(?: window=\(([^)]*)\))? acc=(\w+) " + _SIGNATURE)
 
 
 def _match(pattern: re.Pattern[str], line: str) -> re.Match[str]:
@@ -307,6 +308,11 @@ def _slots(text: str) -> tuple[Slot, ...]:
     return tuple([Slot(int(s[1:])) for s in _items(text)])
 
 
+def _pair(text: str) -> tuple[Slot, Slot]:
+    first, second = _slots(text)
+    return first, second
+
+
 def parse_kernel(text: str) -> Kernel:
     """The kernel that ``format_kernel`` printed.  Raises ValueError for a line it can't read."""
     head, *lines = text.strip().splitlines()
@@ -337,9 +343,9 @@ def _place(text: str) -> tuple[Coef | str, Coef | str, tuple[Coef, ...], Coef]:
 def parse_gemm(text: str) -> Gemm:
     """The GEMM that ``format_gemm`` printed.  Raises ValueError for a line it can't read."""
     head, a, b, *lines = text.strip().splitlines()
-    axes, depth, acc, params, scalars, slots = _match(_GEMM, head).groups()
+    axes, depth, window, acc, params, scalars, slots = _match(_GEMM, head).groups()
     (epilogue,) = _phases(lines)
     return Gemm(
         _slots(axes), Slot(int(depth)), _operand(a), _operand(b), BY_NAME[acc], _params(params), _scalars(scalars),
-        int(slots), epilogue,
+        int(slots), epilogue, _pair(window) if window else None,
     )  # fmt: skip

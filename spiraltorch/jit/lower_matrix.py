@@ -15,12 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import float32
 from ..ir.index import Affine, NotAffine, flatten, row_major
 from ..ir.kernel import Bound, Coef, Gemm, Operand, Phase, Store
 from ..ir.node import Node, make
 from .places import Group, collapse, refine, spread
 from .stages import Stage, View
 
+LEAST_CHANNELS, MOST_CHANNELS = 12, 1024  # of what Winograd's products compute; rows of filters are as many at least
+LEAST_SIDE, LEAST_TILES = 4, 16  # of an image, of all
 THIN = 64  # an epilogue may not cut n below this, unless it was thinner before
 
 
@@ -82,10 +85,40 @@ def matrix_axes(g: Group) -> Axes | None:
         m, n = n, m
     width = math.prod(fine[k] for k in n[-1]) if n else 1
     whole = math.prod(fine[k] for run in n for k in run)
-    if len(g.stages) > 1 and width < min(whole, THIN):
+    image = math.prod(window_of(dot.node) or (0,))
+    if len(g.stages) > 1 and (swapped or width % image if image else width < min(whole, THIN)):
         return None
     runs_batch = batch + m[:-1] + n[:-1]
     return Axes(fine, runs_batch, m[-1] if m else [], n[-1] if n else [], forms, swapped)
+
+
+def slides(dot: Node) -> bool:
+    """Whether the second operand is windows of 3 x 3, a step apart, over two axes."""
+    b = dot.src[1]
+    for _ in range(2):
+        if b.op != "WINDOW" or b.arg[1:] != (3, 1, 1):
+            return False
+        b = b.src[0]
+    rank = len(b.shape)
+    own = dot.src[1].src[0].arg[0], dot.src[1].arg[0]  # the axes that slide
+    return own == (rank - 2, rank - 1) and dot.arg[3][-2:] == (rank, rank + 1) and dot.dtype.acc is float32
+
+
+def window_of(dot: Node) -> tuple[int, int] | None:
+    """The sizes of an image of results, if Winograd's products are to compute it: it is large enough for that to pay.
+
+    The choice decides about bits, so it looks at nothing but the DOT: neither at what it is fused with nor at memory.
+    """
+    if not slides(dot) or not dot.size:
+        return None
+    height, width = dot.src[1].shape[-4:-2]
+    filters = dot.src[0].shape
+    channels = math.prod(filters[i] for i in dot.arg[2]) // 9
+    rows = math.prod(filters[i] for i in range(len(filters)) if i not in dot.arg[0] and i not in dot.arg[2])
+    images = math.prod(dot.shape) // (math.prod(filters[i] for i in dot.arg[0]) * rows * height * width)
+    tiles = images * -(-height // 2) * -(-width // 2)
+    fits = LEAST_CHANNELS <= channels <= MOST_CHANNELS and rows >= LEAST_CHANNELS
+    return (height, width) if fits and min(height, width) >= LEAST_SIDE and tiles >= LEAST_TILES else None
 
 
 def _batch_forms(dot: Stage, atoms: Sequence[int], fine: Sequence[int]) -> list[Affine]:
@@ -134,6 +167,7 @@ def lower_dot(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> Any
     slots = [args.slot(math.prod(axes.sizes[k] for k in run)) for run in runs]
     a, b = dot.node.src
     ba, bb, ca, cb = dot.node.arg
+    window = [args.slot(s) for s in window_of(dot.node) or (0, 0)] if slides(dot.node) else None
     depth = args.slot(math.prod(a.shape[i] for i in ca))
     free_a = [i for i in range(len(a.shape)) if i not in ba and i not in ca]
     free_b = [i for i in range(len(b.shape)) if i not in bb and i not in cb]
@@ -159,7 +193,7 @@ def lower_dot(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> Any
         outs.append(t.node)
     kernel = Gemm(
         tuple(slots), depth, left, right, dot.node.dtype, tuple(args.modes), tuple(args.scalar_types), len(args.ints),
-        Phase((), (), tuple(stores)),
+        Phase((), (), tuple(stores)), (window[0], window[1]) if window else None,
     )  # fmt: skip
     return Launch(kernel, args.params, args.ints, args.scalars, outs, {}, g, [t.node for t in g.stages])
 

@@ -304,9 +304,16 @@ def reads_views(n: Node) -> bool:
     return find(n.arg[0]).strided
 
 
+def below_windows(n: Node) -> Node:
+    while n.op == "WINDOW":
+        n = n.src[0]
+    return n
+
+
 def operand_base(n: Node, kept: set[Node], packed: bool = True) -> Node:
     """What a matrix operand is read from: below movement, and below what only a packing loop can do (``packed``):
-    casts and padding."""
+    casts and padding.  Windows themselves are never read, even where they are in memory for others."""
+    n = below_windows(n)
     while n not in kept:
         if n.op in MOVEMENT and (n.op != "PAD" or packed and not any(interior for _, _, interior in n.arg)):
             n = n.src[0]
@@ -396,7 +403,7 @@ def nested(lists: Sequence[Sequence[int]], n: Node) -> list[int]:
     found = refine(lists)
     if found is None:
         problem = NotAffine("the operands' batch axes do not nest")
-        problem.node = n.src[1]
+        problem.node = below_windows(n.src[1])
         raise problem
     return found
 
@@ -427,13 +434,13 @@ def operand_view(x: Node, kept: set[Node], packed: bool = True) -> View:
             _split(split, need)
             continue
         except NotAffine as problem:
-            problem.node = x
+            problem.node = below_windows(x)
             raise
         while e.op in ("CAST", "WHERE"):  # a guarded read is 0 elsewhere
             e = e.src[e.op == "WHERE"]
         if e.op != "READ":  # a constant
             refusal = NotAffine("a matrix operand is read from memory")
-            refusal.node = x
+            refusal.node = below_windows(x)
             raise refusal
         if len(e.arg.guards) > MOST_BOUNDS:
             unbounded = NotAffine("an operand is padded along too many axes")

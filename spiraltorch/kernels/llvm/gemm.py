@@ -22,7 +22,7 @@ from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from ...runtime.tuning import chosen
-from . import gemm_core, gemm_pack, gemm_thin, rows
+from . import gemm_core, gemm_pack, gemm_thin, rows, winograd
 from .emit import Module
 from .gemm_core import BATCH_WORDS, DESC, PANELS_A, PANELS_B, PLAN, SIDE, compute_type, room, shape_of
 from .routine import Routine
@@ -222,7 +222,7 @@ def _value(c: Coef | str, ints: Sequence[int]) -> int | None:
 
 class Shared(NamedTuple):
     """A function that all Gemms of a machine share, as a word of a plan: the 'core', or one that reads ``source`` elements:
-    to 'pack' them, or of a 'thin' product."""
+    to 'pack' them, of a 'thin' product, or the core for 'windows' over them."""
 
     kind: str
     compute: str
@@ -240,6 +240,9 @@ class Shared(NamedTuple):
         if self.kind == "thin":
             name = gemm_thin.thin_names(source, compute)[self.along]
             return cache.load(name, [name], partial(gemm_thin.thin_text, target, source, compute, self.along))[name]
+        if self.kind == "windows":
+            name = winograd.core_name(source, compute)
+            return cache.load(name, [name], partial(winograd.core_text, target, source, compute))[name]
         names = gemm_pack.pack_names(source, compute, self.bounded)
         emit = partial(gemm_pack.pack_text, target, source, compute, self.bounded)
         return cache.load(names[0], names, emit)[names[self.along]]
@@ -262,6 +265,9 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         batch *= size
     if batch * m * n == 0:
         return GemmPlan(0, 1, (0,) * len(PLAN))
+    height, width = [ints[s.index] for s in gemm.window] if gemm.window else (0, 0)
+    if height:
+        return _cut_windows(gemm, ints, target, batch * n // (height * width), height, width)
     b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads())
     depth = b.kc * b.k_steps * compute.itemsize
     keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
@@ -283,8 +289,21 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
         "direct_b": direct,
         "thin": thin or 0,
     }
-    tasks = batch * b.m_blocks * b.n_blocks
-    return GemmPlan(tasks, 1, tuple([w if isinstance(w := values[word], Shared) else int(w) for word in PLAN]))
+    return GemmPlan(batch * b.m_blocks * b.n_blocks, 1, _words(values))
+
+
+def _cut_windows(gemm: Gemm, ints: Sequence[int], target: Target, images: int, height: int, width: int) -> GemmPlan:
+    """The plan of Winograd's products."""
+    compute = compute_type(gemm.acc)
+    m, channels = ints[gemm.axes[-2].index], ints[gemm.depth.index] // winograd.CELLS
+    cut = winograd.cut(m, channels, height, width, images, target, compute, get_num_threads())
+    core = Shared("windows", compute.name, gemm.params[gemm.b.param].dtype.name)
+    values = {"core": core, "pack_a": _packer(gemm, gemm.a, compute, ints), **cut}
+    return GemmPlan(cut["m_blocks"] * cut["m_tasks"], 1, _words(values))
+
+
+def _words(values: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple([w if isinstance(w := values.get(word, 0), Shared) else int(w) for word in PLAN])
 
 
 def _along(o: Operand, ints: Sequence[int]) -> bool:

@@ -40,7 +40,7 @@ from .target import Target
 # Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
 PLAN = (
     "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
-    "m_first", "keep_a", "keep_b", "direct_b", "thin",
+    "m_first", "keep_a", "keep_b", "direct_b", "thin", "height", "width", "m_tasks",
 )  # fmt: skip
 PLACE = ("outer", "outer_table", "inner", "inner_table")
 BOUND = ("start", *PLACE, "size")
@@ -105,18 +105,18 @@ def room(area: int) -> int:
 # ---------------------------------------------------------------- micro-kernels
 
 
-def _micro_name(height: int, vectors: int) -> str:
+def micro_name(height: int, vectors: int) -> str:
     return f"micro_{height}x{vectors}"
 
 
 # ---------------------------------------------------------------- the loops
 
 
-def _tables(shape: Shape) -> list[str]:
+def tables(shape: Shape) -> list[str]:
     """For r rows left: the height of the panel that takes them; and the micro-kernel of (height, vectors)."""
     height = [min(h for h in shape.heights if h >= r) for r in range(1, shape.rows + 1)]
     by_height = [
-        f"ptr @{_micro_name(h, v)}" if h in shape.heights else "ptr null"
+        f"ptr @{micro_name(h, v)}" if h in shape.heights else "ptr null"
         for h in range(shape.rows + 1)
         for v in range(1, shape.vectors + 1)
     ]
@@ -126,13 +126,13 @@ def _tables(shape: Shape) -> list[str]:
     ]
 
 
-class _Core(Routine):
-    """Writes ``gemm_core_*``."""
+class Core(Routine):
+    """Writes ``gemm_core_*``; :mod:`.winograd` computes a task another way."""
 
-    def __init__(self, unit: Unit, compute: DType, shape: Shape) -> None:
+    def __init__(self, unit: Unit, compute: DType, name: str) -> None:
         params = ("ptr noalias %desc", "i64 %lo", "i64 %hi", "ptr noalias %scratch")
-        super().__init__(unit, "void", core_name(compute), params)
-        self.one, self.shape, self.compute = register(compute), shape, compute
+        super().__init__(unit, "void", name, params)
+        self.one, self.shape, self.compute = register(compute), shape_of(unit.target, compute), compute
         self.size = compute.itemsize
         self.words = {name: self.load("i64", self.at("i64", "%desc", k)) for k, name in enumerate(DESC)}
 
@@ -143,7 +143,7 @@ class _Core(Routine):
         return self.at("i8", "%scratch", offset)
 
     def write(self) -> str:
-        w, shape = self.words, self.shape
+        w = self.words
         self.indices = self.array("i64", MAX_BATCH)
         kept = self.at("i64", self.area(KEPT), 0)
         same = self.test("eq", self.load("i64", kept), w["args"])
@@ -151,26 +151,30 @@ class _Core(Routine):
         last = [self.var("i64", self.choose(same, self.load("i64", p), -1)) for p in slots]
         self.last_a, self.last_b = last[: 2 + MOST_BOUNDS], last[2 + MOST_BOUNDS :]
         with self.loop("%lo", "%hi") as task:
-            m_first = self.test("ne", w["m_first"], 0)
-            fast = self.choose(m_first, w["m_blocks"], w["n_blocks"])
-            slow = self.choose(m_first, w["n_blocks"], w["m_blocks"])
-            digits = self.rem(task, fast), self.rem(self.div(task, fast), slow)
-            m_block, n_block = self.choose(m_first, *digits), self.choose(m_first, *digits[::-1])
-            starts = self._batch(self.div(task, self.mul(fast, slow)))
-            self.m0, self.n0 = self.mul(m_block, w["mc"]), self.mul(n_block, w["nc"])
-            self.rows = self.min(w["mc"], self.sub(w["m"], self.m0))
-            self.columns = self.min(w["nc"], self.sub(w["n"], self.n0))
-            each = 1 + MOST_BOUNDS
-            new_a = self._offsets("a", self.last_a, self.m0, self.rows, starts[:each], OFFSETS_A, shape.rows)
-            new_b = self._offsets("b", self.last_b, self.n0, self.columns, starts[each:], OFFSETS_B, shape.columns)
-            height = self.add(self.rows, shape.rows - 1)
-            self.padded = self.sub(height, self.rem(height, shape.rows))
-            with self.loop(0, w["k_steps"]) as step:
-                self._step(step, new_a, new_b)
+            self._task(task)
         for v, p in zip([*last, w["args"]], [*slots, kept]):
             self.store("i64", self.load("i64", v) if v in last else v, p)
         self.do("ret void")
         return self.text()
+
+    def _task(self, task: str) -> None:
+        w, shape = self.words, self.shape
+        m_first = self.test("ne", w["m_first"], 0)
+        fast = self.choose(m_first, w["m_blocks"], w["n_blocks"])
+        slow = self.choose(m_first, w["n_blocks"], w["m_blocks"])
+        digits = self.rem(task, fast), self.rem(self.div(task, fast), slow)
+        m_block, n_block = self.choose(m_first, *digits), self.choose(m_first, *digits[::-1])
+        starts = self._batch(self.div(task, self.mul(fast, slow)))
+        self.m0, self.n0 = self.mul(m_block, w["mc"]), self.mul(n_block, w["nc"])
+        self.rows = self.min(w["mc"], self.sub(w["m"], self.m0))
+        self.columns = self.min(w["nc"], self.sub(w["n"], self.n0))
+        each = 1 + MOST_BOUNDS
+        new_a = self._offsets("a", self.last_a, self.m0, self.rows, starts[:each], OFFSETS_A, shape.rows)
+        new_b = self._offsets("b", self.last_b, self.n0, self.columns, starts[each:], OFFSETS_B, shape.columns)
+        height = self.add(self.rows, shape.rows - 1)
+        self.padded = self.sub(height, self.rem(height, shape.rows))
+        with self.loop(0, w["k_steps"]) as step:
+            self._step(step, new_a, new_b)
 
     def _batch(self, batch: str) -> list[str]:
         """Where each side of a batch starts, and each of its bounds; its indices are left for the epilogue."""
@@ -324,9 +328,9 @@ def core_text(target: Target, compute: DType) -> str:
     unit = Unit(target)
     shape = shape_of(target, compute)
     functions = [
-        micro_kernel(unit, compute, shape.lanes, _micro_name(h, v), h, v)
+        micro_kernel(unit, compute, shape.lanes, micro_name(h, v), h, v)
         for h in shape.heights
         for v in range(1, shape.vectors + 1)
     ]
-    functions.append(_Core(unit, compute, shape).write())
-    return "\n".join([*_tables(shape), *unit.globals.values(), "", *functions])
+    functions.append(Core(unit, compute, core_name(compute)).write())
+    return "\n".join([*tables(shape), *unit.globals.values(), "", *functions])
