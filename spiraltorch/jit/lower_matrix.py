@@ -22,8 +22,8 @@ from ..ir.node import Node, make
 from .places import Group, collapse, refine, spread
 from .stages import Stage, View
 
-LEAST_CHANNELS, MOST_CHANNELS = 12, 1024  # of what Winograd's products compute; rows of filters are as many at least
-LEAST_SIDE, LEAST_TILES = 4, 16  # of an image, of all
+LEAST_CHANNELS, MOST_CHANNELS = 8, 1024  # of what Winograd's products compute; rows of filters are as many at least
+LEAST_SIDE, LEAST_TILES = 7, 64  # of an image, of all
 THIN = 64  # an epilogue may not cut n below this, unless it was thinner before
 
 

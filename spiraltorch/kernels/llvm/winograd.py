@@ -223,10 +223,11 @@ class _Winograd(Core):
                 name = f"@llvm.masked.gather.{mangled}.v{self.lanes}p0"
                 self.store(self.loaded, self.call(name, self.loaded, *where), to)
         values = []
-        for v in found:
-            value = rows.from_memory(self, self.load(self.loaded, v), self.source, self.lanes)
+        for to in found:
+            value = rows.from_memory(self, self.load(self.loaded, to), self.source, self.lanes)
             values.append(rows.cast(self, value, self.source, self.compute, self.lanes))
-        return [self._shuffled(*values[2 * k : 2 * k + 2], range(odd, 2 * self.lanes, 2)) for k in (0, 1) for odd in (0, 1)]
+        pairs = (values[:2], values[2:])
+        return [self._shuffled(a, b, range(odd, 2 * self.lanes, 2)) for a, b in pairs for odd in (0, 1)]
 
     def _patch_line(self, d: Sequence[str]) -> list[str]:
         pairs = (("fsub", 0, 2), ("fadd", 1, 2), ("fsub", 2, 1), ("fsub", 1, 3))
@@ -255,14 +256,14 @@ class _Winograd(Core):
             with self.loop(0, height) as r, self.loop(0, width, self.lanes) as x:
                 at = self.add(self.mul(r, width), x)
                 to = self.add(self.mul(r, line), self.mul(self.add(t, x), 2))
-                self._results(m, at, [self.at(self.one, y, self.add(to, k)) for k in (0, plane)])
+                self._results(m, at, [self.at(self.one, y, to), self.at(self.one, y, self.add(to, plane))])
         with self.loop(0, self.tile_lines) as q:
-            for a in range(2):
-                line_at = self.add(self.add(self.i0, self.mul(q, 2)), a)
+            for k in range(2):
+                line_at = self.add(self.add(self.i0, self.mul(q, 2)), k)
                 with self.when(self.test("slt", line_at, w["height"])):
                     n0 = self.add(self.first, self.add(self.mul(line_at, w["width"]), self.j0))
                     columns = self.min(self.mul(self.line_tiles, 2), self.sub(w["width"], self.j0))
-                    sums = self.at(self.one, y, self.add(self.mul(plane, a), self.mul(self.mul(q, self.line_tiles), 2)))
+                    sums = self.at(self.one, y, self.add(self.mul(plane, k), self.mul(self.mul(q, self.line_tiles), 2)))
                     operands = f"ptr {self.pointer('args')}, ptr {sums}, i64 {line}, ptr {self.indices}"
                     some = self.min(height, self.sub(self.rows, i))
                     block = f"i64 {self.add(self.m0, i)}, i64 {some}, i64 {n0}, i64 {columns}"
