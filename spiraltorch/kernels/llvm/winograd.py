@@ -13,8 +13,8 @@ Tiles of 2 x 2 results come from patches of 4 x 4 elements of B (Lavin and Gray,
 
 A task is some rows of A and some lines of tiles of one image.  Its filters become U, panel by panel, and stay for the
 thread's next task; its patches become V; then for each panel of rows the products, Y and the Gemm's epilogue, so M and Y
-never leave the nearest caches.  A vector holds neighbouring tiles of a line.  Channels are added in order, so the bits of a
-result do not depend on tasks.
+never leave the nearest caches.  A vector holds neighbouring tiles of a line.  Channels are added in order, in steps that depend
+on nothing, so the bits of a result do not depend on tasks.
 
 Words of the plan (see :func:`cut`): a task has ``mc`` rows, ``nc`` lines of tiles with ``kc`` tiles each; an image of
 ``height`` x ``width`` results is cut into ``n_blocks`` x ``k_steps`` of these; ``m_tasks`` tasks share their rows.
@@ -36,6 +36,7 @@ from .target import Target
 CELLS, PLACES, SIDE = 9, 16, 4  # of a filter, of a transformed filter or patch, and along an edge of one
 _Y, _FILTERS = SUMS + (128 << 10), SUMS + (512 << 10)  # areas: results of a panel of rows, its filters as they were
 _MOST_TILES = 256  # of a task
+_STEP = 64  # channels summed from zero: sums of sums round less
 _PATCHES, _U = 512 << 10, 5 << 20  # bytes of V and U that a task aims at
 _EACH = 1 + MOST_BOUNDS
 
@@ -49,7 +50,7 @@ class _Winograd(Core):
 
     def __init__(self, unit: Unit, source: DType, compute: DType) -> None:
         super().__init__(unit, compute, core_name(source, compute))
-        self.source, self.compute = source, compute
+        self.source = source
         self.lanes = lanes = self.shape.lanes
         self.ty, self.element, self.loaded = register(compute, lanes), memory(source), memory(source, lanes)
         self.bits, self.small = vector("i1", lanes), vector("i32", lanes)
@@ -248,11 +249,13 @@ class _Winograd(Core):
             width = self.mul(vectors, shape.lanes)
             index = self.add(self.mul(height, shape.vectors), self.sub(vectors, 1))
             micro = self.load("ptr", self.at("ptr", "@micros", index))
-            with self.loop(0, PLACES) as place:
-                a = self.at(self.one, u, self.mul(place, self.place_u))
-                b = self.at(self.one, v, self.add(self.mul(place, self.place_v), t))
+            with self.loop(0, PLACES) as place, self.loop(0, self.channels, _STEP) as c0:
+                a = self.at(self.one, u, self.add(self.mul(place, self.place_u), self.mul(c0, height)))
+                b = self.at(self.one, v, self.add(self.mul(place, self.place_v), self.add(t, self.mul(c0, self.pitch))))
                 c = self.at(self.one, m, self.mul(place, shape.rows * shape.columns))
-                self.do(f"call void {micro}(i64 {self.channels}, ptr {a}, ptr {b}, i64 {self.pitch}, ptr {c}, i1 false)")
+                depth = self.min(self.sub(self.channels, c0), _STEP)
+                operands = f"ptr {a}, ptr {b}, i64 {self.pitch}, ptr {c}, i1 {self.test('ne', c0, 0)}"
+                self.do(f"call void {micro}(i64 {depth}, {operands})")
             with self.loop(0, height) as r, self.loop(0, width, self.lanes) as x:
                 at = self.add(self.mul(r, width), x)
                 to = self.add(self.mul(r, line), self.mul(self.add(t, x), 2))
