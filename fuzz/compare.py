@@ -35,8 +35,10 @@ ACCEPTED = {
        for name in ("hardsigmoid", "celu")},
     ("value", "airy_ai"): (r"^(-?\d+\.\d{4})\d* instead of \1", "torch's series is off by 3e-5 below -2"),
     ("gradient", "logit"): (r"^at v\d+: nan instead of 0.0", "for nan torch's vector code gives 0 and its scalar code nan"),
+    ("gradient", "erfcx"): (r"nan instead of inf", "2 x overflows at the largest numbers: the slope is lost here and infinite in torch"),
+    ("refusal", "lu_unpack"): (r"row exchanges for", "torch reads beyond the rows"),
     ("gradient", "renorm"): (r"^at v\d+: nan instead of", "torch passes on what comes to a slice whose norm is nan"),
-    **{("value", f"{shifted}chebyshev_polynomial_{kind}"): (r"^nan instead of", "for nan torch returns memory that was never written")
+    **{("value", f"{shifted}chebyshev_polynomial_{kind}"): (r"^(nan|-?inf) instead of", "torch returns unwritten memory for nan, and nan for inf")
        for shifted in ("", "shifted_") for kind in "tuvw"},
     **{("value", f"{kind}_polynomial_{letter}"): (r"^nan instead of", "for nan torch returns memory that was never written")
        for kind, letter in (("hermite", "h"), ("hermite", "he"), ("laguerre", "l"), ("legendre", "p"))},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import index
 from typing import Any
 
@@ -267,11 +267,24 @@ for _f, _name, _doc in (
 
 def _like(name: str, value: int) -> Any:
     def factory(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
-        no_more(name, options)
         d = type_or(dtype, input.dtype)
-        return filled(value, tuple(input.shape), d, device or input.device, requires_grad)
+
+        def make(shape: tuple[int, ...]) -> Tensor:
+            return filled(value, shape, d, device or input.device, requires_grad)
+
+        return like(name, input, options, make)
 
     return factory
+
+
+def like(name: str, input: Tensor, options: dict[str, Any], make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """``make(shape)`` in the shape of ``input``, and in its order of memory or that of the option ``memory_format``."""
+    no_more(name, options)
+    if not input._steps and "memory_format" not in options:
+        return make(tuple(input.shape))
+    from .layouts import new_like, preserve_format
+
+    return new_like(input, options.get("memory_format", preserve_format), make)
 
 
 zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1), _like("empty_like", 0)
@@ -279,7 +292,12 @@ zeros_like, ones_like, empty_like = _like("zeros_like", 0), _like("ones_like", 1
 
 def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **kwargs: Any) -> Tensor:
     """A tensor of the shape and type of ``input`` filled with a number (torch.full_like)."""
-    return full(tuple(input.shape), fill_value, **{"dtype": dtype or input.dtype, "device": input.device, **kwargs})
+    layout = {k: kwargs.pop(k) for k in _LAYOUT if k in kwargs}
+
+    def make(shape: tuple[int, ...]) -> Tensor:
+        return full(shape, fill_value, **{"dtype": dtype or input.dtype, "device": input.device, **kwargs})
+
+    return like("full_like", input, layout, make)
 
 
 def arange(
@@ -339,13 +357,13 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
     if dtype is not None and self.dtype.is_complex and not dtype.is_complex and dtype is not dtypes.bool_:
         warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
     if dtype is not None and dtype is not self.dtype:
-        from .dispatch import call
+        from .layouts import kept_order
 
-        out = call(OPS["to_dtype"], (self, dtype))
+        out = kept_order(OPS["to_dtype"], self, dtype)
     elif copy:
-        from .dispatch import call
+        from .layouts import kept_order
 
-        out = call(OPS["clone"], (self,))
+        out = kept_order(OPS["clone"], self)
     if device is not None:
         where = place(device)
         if where is not out._storage.device:

@@ -22,7 +22,7 @@ from .ir.node import Node
 from .ops.gradients import vjp
 from .ops.parts import as_strided_steps
 from .ops.rearrange import pad_any
-from .ops.registry import OPS
+from .ops.registry import OPS, Op
 from .storage import Step, Storage, apply_steps, contiguous_strides
 from .tape import Call, ViewCall, mode
 from .tensor import Tensor, attach, tensor_over
@@ -58,6 +58,39 @@ def _strides_of(shape: Sequence[int], order: Sequence[int]) -> list[int]:
     return strides
 
 
+def axes_in_memory(x: Tensor) -> tuple[int, ...]:
+    """The axes from the slowest to the fastest, as torch orders them in a new tensor like ``x``: by falling strides; axes of
+    stride 0, or of equal ones, stay where they are."""
+    shape, strides = x.shape, x.stride()
+    axes = list(reversed(range(x.ndim)))  # the fastest first
+    for first in range(1, x.ndim):
+        at = first
+        for before in range(first - 1, -1, -1):
+            a, b = axes[before], axes[at]
+            if not strides[a] or not strides[b] or (strides[a] == strides[b] and shape[a] <= shape[b]):
+                continue
+            if strides[a] < strides[b]:
+                break
+            axes[before], axes[at], at = b, a, before
+    return tuple(reversed(axes))
+
+
+def _inverse(order: Sequence[int]) -> tuple[int, ...]:
+    return tuple([order.index(a) for a in range(len(order))])
+
+
+def new_like(x: Tensor, format: memory_format, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """``make(shape)``, a new tensor, with the shape of ``x`` in the order of ``format`` (preserve_format: that of ``x``)."""
+    order = format.order or (axes_in_memory(x) if format is preserve_format and x._steps else tuple(range(x.ndim)))
+    if len(order) != x.ndim:
+        raise SpiralError(f"required rank {len(order)} tensor to use {format.name} format")
+    made = make(tuple([x.shape[a] for a in order]))
+    if order == tuple(range(x.ndim)):
+        return made
+    laid = tensor_over(made._storage, (("PERMUTE", _inverse(order)),))
+    return laid.requires_grad_() if made._requires_grad else laid
+
+
 def is_contiguous(self: Tensor, memory_format: memory_format = contiguous_format) -> bool:
     """Whether the elements lie row after row, or as ``memory_format`` says (torch.Tensor.is_contiguous)."""
     order = memory_format.order
@@ -79,13 +112,23 @@ def contiguous(self: Tensor, memory_format: memory_format = contiguous_format) -
         return call(OPS["clone"], (self,))  # type: ignore[no-any-return]
     if len(order) != self.ndim:
         raise SpiralError(f"required rank {len(order)} tensor to use {memory_format.name} format")
-    return contiguous(self.permute(order)).permute([order.index(a) for a in range(len(order))])
+    return contiguous(self.permute(order)).permute(_inverse(order))
 
 
 def clone(input: Tensor, *, memory_format: memory_format = preserve_format) -> Tensor:
     """The same values in memory of their own, in the order of ``memory_format`` (torch.clone)."""
+    if memory_format is preserve_format:
+        return kept_order(OPS["clone"], input)
     copied = call(OPS["clone"], (input,))
     return contiguous(copied, memory_format) if memory_format.order else copied  # type: ignore[no-any-return]
+
+
+def kept_order(op: Op, x: Tensor, *args: Any) -> Tensor:
+    """A copy of ``x`` through ``op``, whose axes lie in memory as those of ``x``."""
+    order = axes_in_memory(x) if x._steps else ()
+    if order == tuple(range(len(order))):
+        return call(op, (x, *args))  # type: ignore[no-any-return]
+    return call(op, (x.permute(order), *args)).permute(_inverse(order))  # type: ignore[no-any-return]
 
 
 def dim_order(self: Tensor, *, ambiguity_check: bool = False) -> tuple[int, ...]:

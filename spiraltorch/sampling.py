@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from . import dtypes
-from .creation import made, no_more, size_of, type_or
+from .creation import like, made, no_more, size_of, type_or
 from .dtypes import DType
 from .errors import SpiralError
 from .ir import lang
@@ -63,14 +64,19 @@ def randn(*size: Any, **kwargs: Any) -> Tensor:
     return _random(bodies.randn, *size, **kwargs)
 
 
+def _drawn_like(name: str, input: Tensor, drawn: Callable[..., Tensor], kwargs: dict[str, Any]) -> Tensor:
+    layout = {"memory_format": kwargs.pop("memory_format")} if "memory_format" in kwargs else {}
+    return like(name, input, layout, partial(drawn, **{"dtype": input.dtype, "device": input.device, **kwargs}))
+
+
 def rand_like(input: Tensor, **kwargs: Any) -> Tensor:
     """Uniform on [0, 1) in the shape and type of ``input`` (torch.rand_like)."""
-    return rand(tuple(input.shape), **{"dtype": input.dtype, "device": input.device, **kwargs})
+    return _drawn_like("rand_like", input, rand, kwargs)
 
 
 def randn_like(input: Tensor, **kwargs: Any) -> Tensor:
     """Standard normal in the shape and type of ``input`` (torch.randn_like)."""
-    return randn(tuple(input.shape), **{"dtype": input.dtype, "device": input.device, **kwargs})
+    return _drawn_like("randn_like", input, randn, kwargs)
 
 
 def randint(
@@ -94,7 +100,7 @@ def randint_like(input: Tensor, low: int, high: int | None = None, **kwargs: Any
     """:func:`randint` in the shape and type of ``input`` (torch.randint_like)."""
     if high is None:
         low, high = 0, low
-    return randint(low, high, tuple(input.shape), **{"dtype": input.dtype, "device": input.device, **kwargs})
+    return _drawn_like("randint_like", input, partial(randint, low, high), kwargs)
 
 
 def randperm(

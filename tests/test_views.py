@@ -249,3 +249,38 @@ def test_what_changes_nothing_is_the_tensor_itself() -> None:
         assert library.positive(x) is x and (+x) is x
         assert library.conj_physical(x) is x and x.sum_to_size(2, 3) is x
         assert x.sum_to_size(1, 3) is not x
+
+
+LAID = {
+    "permuted": lambda m: m.ones(2, 3, 4).permute(2, 0, 1), "channels_last": lambda m: m.ones(2, 3, 4, 5).to(memory_format=m.channels_last),
+    "every second": lambda m: m.ones(6, 8).t()[::2], "expanded": lambda m: m.ones(3, 1).expand(3, 4), "thin": lambda m: m.ones(1, 4).t(),
+}  # fmt: skip
+NEW = {
+    "clone": lambda m, x: x.clone(), "double": lambda m, x: x.double(), "copy": lambda m, x: x.to(x.dtype, copy=True),
+    "contiguous clone": lambda m, x: x.clone(memory_format=m.contiguous_format), "zeros_like": lambda m, x: m.zeros_like(x),
+    "full_like": lambda m, x: m.full_like(x, 2), "rand_like": lambda m, x: m.rand_like(x), "randint_like": lambda m, x: m.randint_like(x, 5),
+    "contiguous like": lambda m, x: m.empty_like(x, memory_format=m.contiguous_format),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("make", NEW)
+@pytest.mark.parametrize("laid", LAID)
+def test_new_tensors_lie_as_the_one_they_are_like(laid, make):
+    found, want = (NEW[make](m, LAID[laid](m)) for m in (st, torch))
+    assert [s for n, s in zip(found.shape, found.stride()) if n > 1] == [s for n, s in zip(want.shape, want.stride()) if n > 1]
+    assert found.storage_offset() == 0 and found.is_contiguous() == want.is_contiguous()
+
+
+def test_writes_and_gradients_of_a_clone_that_lies_permuted():
+    grads = []
+    for m in (st, torch):
+        x = m.arange(12.0).view(3, 4).requires_grad_()
+        y = x.t().clone()
+        y.mul_(2)
+        y[0] = 5
+        (y * y).sum().backward()
+        z = m.zeros_like(x.t(), requires_grad=True)
+        (z * y.detach()).sum().backward()
+        assert z.is_leaf and x[0, 0].item() == 0
+        grads.append(x.grad.tolist() + z.grad.tolist())
+    assert grads[0] == grads[1]

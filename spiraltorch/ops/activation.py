@@ -350,7 +350,7 @@ def _prelu_slope(input: Node, weight: Node) -> Node:
 def prelu(input: Node, weight: Node) -> Node:
     """``input`` where positive, else ``weight * input``; one weight, or one for each channel (axis 1).
     (torch.nn.functional.prelu)"""
-    return lang.where(lang.lt(0, input), input, input * _prelu_slope(input, weight))
+    return input * lang.where(lang.lt(0, input), 1, _prelu_slope(input, weight))
 
 
 def _seeded(*args: Any, **kwargs: Any) -> s.Call:

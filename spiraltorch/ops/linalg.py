@@ -274,6 +274,8 @@ def lu_unpack(LU_data: Node, LU_pivots: Node, unpack_data: bool = True, unpack_p
     """P, L and U of what lu_factor gives; what is not asked for is empty.  (torch.lu_unpack)"""
     if LU_pivots.dtype is not dtypes.int32:
         raise SpiralError("torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype.")
+    if unpack_pivots and LU_pivots.shape[-1:] > LU_data.shape[-2:-1]:
+        raise ShapeError(f"lu_unpack: {LU_pivots.shape[-1]} row exchanges for {LU_data.shape[-2]} rows")
     nothing = graph.full(0, (0,), LU_data.dtype)
     low, up = unpacked(LU_data) if unpack_data else (nothing, nothing)
     if not unpack_pivots:

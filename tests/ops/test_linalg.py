@@ -190,3 +190,8 @@ def test_short_time_transforms(options):
     back = st.istft(a, **options, window=st.hann_window(width, dtype=st.float64))
     want = torch.istft(b, **options, window=torch.hann_window(width, dtype=torch.float64))
     np.testing.assert_allclose(back.numpy(), want.numpy(), rtol=1e-8, atol=1e-8)
+
+
+def test_row_exchanges_beyond_the_rows_are_refused():
+    with pytest.raises(RuntimeError, match="3 row exchanges for 2 rows"):
+        st.lu_unpack(st.ones(2, 3), st.ones(3, dtype=st.int32))
