@@ -190,8 +190,9 @@ class Queue(threading.local):
     def take(self) -> list[Storage]:
         """The pending cells; the queue is empty afterwards."""
         found = self.pending()
-        self.cells.clear()
-        self.bytes, self.limit = 0, config.queue_nodes
+        state = self.__dict__  # one look-up instead of three
+        state["cells"].clear()
+        state["bytes"], state["limit"] = 0, config.queue_nodes
         return found
 
     def flush(self) -> None:
@@ -244,7 +245,9 @@ def realize(cells: Sequence[Storage]) -> None:
         if queue.trace is not None:
             queue.trace.interrupted()
         rest = queue.take()
-        _compute([c for c in todo if c not in rest] + rest if len(rest) < 4 else list(dict.fromkeys(todo + rest)))
+        if len(todo) > 1 or not rest or todo[0] is not rest[-1]:  # else it is the one that was made last
+            rest = list(dict.fromkeys(todo + rest))
+        _compute(rest)
     for c in cells:
         if c.error is not None:
             raise c.error.with_traceback(None)

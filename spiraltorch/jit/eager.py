@@ -209,23 +209,23 @@ def may_overwrite(cells: Sequence[Storage], c: Canonical) -> list[int | None]:
     return out
 
 
-def compute(cells: Sequence[Storage]) -> None:
+def compute(cells: list[Storage]) -> None:
     """Give every cell its value.
 
     A failed check marks the new values that depend on it, which raise whenever they are looked at.  Memory
     that was to be overwritten by such a value keeps what it held, and the error is raised here.
     """
-    cells = [c for c in cells if c.node.op != "BUFFER" and c.error is None]
-    if not cells:
-        return
-    where = cells[0].device
     if fast.look is not None and program_module.observer is None:
         done = fast.look(cells)
         if done is True:
             return
         if done is not False:
-            _failed_in(cells, where, done[0].failed(*done[1:]))
+            _failed_in(cells, cells[0].device, done[0].failed(*done[1:]))
             return
+    cells = [c for c in cells if c.node.op != "BUFFER" and c.error is None]
+    if not cells:
+        return
+    where = cells[0].device
     if len(cells) > 1 and (elsewhere := [c for c in cells if c.device is not where]):  # a program belongs to one device
         compute([c for c in cells if c.device is where])
         compute(elsewhere)
@@ -247,7 +247,7 @@ def compute(cells: Sequence[Storage]) -> None:
         _failed_in(cells, where, e)
 
 
-def _failed_in(cells: Sequence[Storage], where: device, failed: ProgramFailed) -> None:
+def _failed_in(cells: list[Storage], where: device, failed: ProgramFailed) -> None:
     """Operations that were recorded as one node are blamed one by one."""
     for cell, n in zip(cells, spell_out([c.node for c in cells])):
         cell.node = n
@@ -262,7 +262,7 @@ def _run(program: Program, inputs: list[Any], scalars: Sequence[Any], cells: Seq
         cell.settle(out)
 
 
-def _after_failure(cells: Sequence[Storage], form: Canonical, failed: ProgramFailed) -> None:
+def _after_failure(cells: list[Storage], form: Canonical, failed: ProgramFailed) -> None:
     """Mark or put back the cells that depend on the failure, and compute the others."""
     bad, error = _blame(form, failed)
     restored = False
