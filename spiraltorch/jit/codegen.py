@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..config import config
@@ -11,28 +11,34 @@ from .layout import Stored
 from .lower import Launch, Library
 
 
-def addresses(kernels: Sequence[Any]) -> dict[str, int]:
-    """Native addresses by kernel key; compiles what is not known yet."""
+def addresses(kernels: Sequence[Any], shared: Iterable[Any] = ()) -> dict[str, int]:
+    """Native addresses by kernel key; compiles what is not known yet, and the functions ``shared`` that they call."""
+    from ..kernels import library
+    from ..kernels.llvm.target import host
+    from ..runtime import cache, native
     from .program import counters
 
-    found: dict[str, int] = {}
-    wanted: list[tuple[str, Callable[[], str]]] = []
-    for k in {k.key: k for k in kernels}.values():
+    distinct = list({k.key: k for k in kernels}.values())
+    wanted = [w.module(host()) for w in shared]  # first, as they take longest
+    wanted.append(native.source())
+    for k in distinct:
         if isinstance(k, Library):
-            from ..kernels.library import address
-
-            found[k.key] = address(k)
+            module = library.module(k)
+            wanted += [module] if module is not None else []
+        elif not _by_numba(k):
+            wanted.append(cache.Source(k.key, [k.key], _emitter(k)))
+    cache.load_all(wanted)
+    found: dict[str, int] = {}
+    for k in distinct:
+        if isinstance(k, Library):
+            found[k.key] = library.address(k)
         elif _by_numba(k):
-            k = k.tree(k.key) if isinstance(k, Stored) else k
             from ..kernels.numba import compile
 
-            found[k.key] = compile(k, blas=config.gemm == "blas")
+            tree = k.tree(k.key) if isinstance(k, Stored) else k
+            found[k.key] = compile(tree, blas=config.gemm == "blas")
         else:
-            wanted.append((k.key, _emitter(k)))
-    if wanted:
-        from ..runtime.cache import functions
-
-        found.update(functions(wanted))
+            found[k.key] = cache.load(k.key, [k.key], _emitter(k))[k.key]
     for key in found:
         if key not in _known:
             _known.add(key)

@@ -23,6 +23,8 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
+from typing import NamedTuple
 
 from .interrupts import uninterrupted
 
@@ -89,9 +91,8 @@ class Objects:
         path = self._path(key)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            import tempfile  # brings a dozen modules along
-
-            handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".tmp")  # mode 0600
+            temporary = self.folder / f"{path.stem}-{os.getpid()}-{time.time_ns()}.tmp"
+            handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
         except OSError:
             return
         try:
@@ -168,36 +169,105 @@ if hasattr(os, "register_at_fork"):  # a child never starts with a compilation h
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
+class Source(NamedTuple):
+    """A module: its key, the functions it defines, and what writes its text if its code is nowhere."""
+
+    key: str
+    names: Sequence[str]
+    emit: Callable[[], str]
+
+
 def load(key: str, names: Sequence[str], emit: Callable[[], str]) -> dict[str, int]:
     """The addresses of the functions ``names`` of the module ``key``, whose text ``emit()`` gives.
 
     Raises RuntimeError when the text is not valid.
     """
     found = _addresses.get(key)
-    if found is not None:
-        return found
-    from ..kernels.llvm.target import compile_module, host, load_object
+    if found is None:
+        load_all([Source(key, names, emit)])
+        found = _addresses[key]
+    return found
 
+
+def load_all(modules: Sequence[Source]) -> None:
+    """Load what this process has not yet; modules whose code is nowhere are compiled side by side.
+
+    Raises RuntimeError when a text is not valid.
+    """
+    if all(m.key in _addresses for m in modules):
+        return
     with _lock:
-        if key in _addresses:
-            return _addresses[key]
-        code = objects.get(key)
-        if code is not None:
+        missing = [m for m in {m.key: m for m in modules}.values() if m.key not in _addresses and not _load_kept(m)]
+        if not missing:
+            return
+        from ..kernels.llvm.target import load_object
+
+        with uninterrupted():  # LLVM's objects would be freed twice
+            made = _compile(missing)
+            for m in missing:
+                code = made[m.key]
+                if isinstance(code, BaseException):
+                    raise code
+                _addresses[m.key] = load_object(code, m.names)
+                objects.put(m.key, code)
+
+
+def _load_kept(m: Source) -> bool:
+    """Load a module from disk; False when it is not there, or spoilt."""
+    code = objects.get(m.key)
+    if code is None:
+        return False
+    from ..kernels.llvm.target import load_object
+
+    try:
+        with uninterrupted():
+            _addresses[m.key] = load_object(code, m.names)
+    except RuntimeError:
+        objects.remove(m.key)
+        return False
+    return True
+
+
+def _compile(modules: Sequence[Source]) -> dict[str, bytes | BaseException]:
+    """Object code by key, or why there is none.  This thread writes the texts; others compile what is written, and at the
+    end it helps them.  What comes out does not depend on who compiled it."""
+    from ..kernels.llvm.target import compile_module, host
+
+    texts: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
+    made: dict[str, bytes | BaseException] = {}
+
+    def work() -> None:
+        while (item := texts.get()) is not None:
+            key, text = item
             try:
-                with uninterrupted():
-                    found = load_object(code, names)
-            except RuntimeError:
-                objects.remove(key)
-        if found is None:
-            text = emit()
-            with uninterrupted():  # LLVM's objects would be freed twice
-                code = compile_module(text, host())
-                found = load_object(code, names)
-            objects.put(key, code)
-        _addresses[key] = found
-        return found
+                made[key] = compile_module(text, host())
+            except BaseException as e:
+                made[key] = e
+
+    helpers = [threading.Thread(target=work, daemon=True) for _ in range(min(_cores(), len(modules)) - 1)]
+    for t in helpers:
+        t.start()
+    try:
+        for m in modules:
+            texts.put((m.key, m.emit()))
+    finally:
+        for _ in range(len(helpers) + 1):
+            texts.put(None)
+        work()
+        for t in helpers:
+            t.join()
+    return made
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def functions(wanted: Sequence[tuple[str, Callable[[], str]]]) -> dict[str, int]:
     """The address of every function wanted; each ``emit`` is called only if its code is nowhere."""
-    return {key: load(key, [key], emit)[key] for key, emit in wanted}
+    load_all([Source(key, [key], emit) for key, emit in wanted])
+    return {key: _addresses[key][key] for key, _ in wanted}

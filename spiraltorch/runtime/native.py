@@ -36,7 +36,10 @@ import hashlib
 import os
 import platform
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from .cache import Source
 
 SCRATCH_BYTES = 32 << 20  # address space; only pages that a kernel touches become memory
 KEPT = SCRATCH_BYTES - 1024  # where in it a function notes, for its later calls, what it holds; 0 when a launch begins
@@ -453,16 +456,23 @@ def text(arch: str, threads: bool) -> str:
 
 
 @cache
+def source() -> Source:
+    """The module for this machine."""
+    from .cache import Source
+
+    threads = has_threads()
+    found = text(platform.machine().lower().replace("amd64", "x86_64"), threads)
+    names = ["st_run_plan"] + ["st_worker", "st_pool_init", "st_pool_stop"] * threads
+    return Source("native" + hashlib.blake2b(found.encode(), digest_size=10).hexdigest(), names, lambda: found)
+
+
+@cache
 def library() -> Library:
     """The entry points, compiled or read from the cache when first asked for."""
     from . import cache as objects
 
     threads = has_threads()
-    arch = platform.machine().lower().replace("amd64", "x86_64")
-    source = text(arch, threads)
-    names = ["st_run_plan"] + ["st_worker", "st_pool_init", "st_pool_stop"] * threads
-    key = "native" + hashlib.blake2b(source.encode(), digest_size=10).hexdigest()
-    at = objects.load(key, names, lambda: source)
+    at = objects.load(*source())
     p, i = ctypes.c_void_p, ctypes.c_int64
     run_plan = ctypes.CFUNCTYPE(i, p, i, i, p, p, p)(at["st_run_plan"])
     if not threads:

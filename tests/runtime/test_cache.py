@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 import stat
-import tempfile
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,12 +158,12 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.Monkey
     objects.remove("one")
 
 
-@pytest.mark.parametrize("name", ["mkstemp", "replace"])
+@pytest.mark.parametrize("name", ["open", "replace"])
 def test_a_full_or_read_only_disk(store: cache.Objects, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tempfile if name == "mkstemp" else cache.os, name, refuse)
+    monkeypatch.setattr(cache.os, name, refuse)
     emit = _Emit("one")
     for calls in (1, 2):
         _forget()
@@ -216,3 +217,70 @@ def test_invalid_text_is_an_error_and_leaves_nothing(store: cache.Objects) -> No
         cache.functions([("bad", lambda: "define nothing")])
     assert not store.folder.exists()
     assert cache.functions([("test_increment", lambda: text("test_increment"))])["test_increment"]
+
+
+_LOOP = """
+define void @NAME(ptr %p, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %next, %loop ]
+  %at = mul i64 %i, 12
+  %q = getelementptr i8, ptr %p, i64 %at
+  store i64 %i, ptr %q
+  %next = add i64 %i, 1
+  %more = icmp slt i64 %next, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}
+"""
+
+
+def test_modules_compiled_side_by_side_are_the_same_code(store: cache.Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    from spiraltorch.kernels.llvm.target import compile_module, host
+
+    monkeypatch.setattr(cache, "_cores", lambda: 4)
+    texts = {f"f{k}": _LOOP.replace("NAME", f"f{k}") for k in range(12)}
+    written: list[int] = []
+
+    def write(key: str) -> str:
+        written.append(threading.get_ident())
+        return texts[key]
+
+    cache.load_all([cache.Source(key, [key], partial(write, key)) for key in [*texts, *texts]])
+    assert set(written) == {threading.get_ident()} and len(written) == len(texts)
+    for key, text in texts.items():
+        assert store.get(key) == compile_module(text, host())
+
+
+def test_one_bad_text_among_several(store: cache.Objects, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_cores", lambda: 3)
+    running = threading.active_count()
+    texts = ["define void @f( {", _LOOP.replace("NAME", "g"), _LOOP.replace("NAME", "h")]
+    with pytest.raises(RuntimeError):
+        cache.load_all([cache.Source(key, [key], lambda text=text: text) for key, text in zip("fgh", texts)])  # type: ignore[misc]
+
+    def fail() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        cache.load_all([cache.Source("g", ["g"], lambda: texts[1]), cache.Source("i", ["i"], fail)])
+    assert threading.active_count() == running
+    assert cache.load("g", ["g"], lambda: texts[1])["g"]
+
+
+def test_others_code_is_generated_as_before() -> None:
+    """The switch that leaves strength reduction out belongs to the process."""
+    from spiraltorch.kernels.llvm import target
+
+    llvm, text = target._llvm(), _LOOP.replace("NAME", "f")
+
+    def theirs() -> bytes:
+        machine = target._new_machine(target.host())
+        with llvm.parse_assembly(text, llvm.create_context()) as module:
+            return bytes(machine.emit_object(module))
+
+    before = theirs()
+    assert target.compile_module(text, target.host()) != before
+    assert theirs() == before

@@ -8,12 +8,15 @@ same routine run in Python for the reference interpreter.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import host
 from .routine import find
+
+if TYPE_CHECKING:
+    from ...runtime.cache import Source
 
 
 def tasks(k: Any, ints: Sequence[int]) -> tuple[int, int]:
@@ -65,15 +68,27 @@ def _run_definition(k: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]) -
 
 def address(k: Any) -> int:
     """Address of the compiled kernel, valid for the life of the process."""
-    routine = find(k.name)
-    if not routine.native:
-        return host.address(k)
-    if routine.numba is not None:
-        from .jitted import native_address
+    found = module(k)
+    if found is not None:
+        from ...runtime.cache import load
 
-        return native_address(k)
-    from ...runtime.cache import functions
+        return load(*found)[found.key]
+    if not find(k.name).native:
+        return host.address(k)
+    from .jitted import native_address
+
+    return native_address(k)
+
+
+def module(k: Any) -> Source | None:
+    """The module of a routine that LLVM compiles; None for one that runs in Python or that Numba compiles."""
+    routine = find(k.name)
+    if not routine.native or routine.numba is not None:
+        return None
+    from ...runtime.cache import Source
     from ..llvm.target import host as target
+
+    name = "".join([c if c.isalnum() or c in "._" else "_" for c in k.key])
 
     def text() -> str:
         if routine.emit is not None:
@@ -83,8 +98,7 @@ def address(k: Any) -> int:
         assert routine.loops is not None
         return emit(*routine.loops(k), target(), name)
 
-    name = "".join([c if c.isalnum() or c in "._" else "_" for c in k.key])
-    return functions([(name, text)])[name]
+    return Source(name, [name], text)
 
 
-__all__ = ["address", "run_reference", "stored", "tasks"]
+__all__ = ["address", "module", "run_reference", "stored", "tasks"]

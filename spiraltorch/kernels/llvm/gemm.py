@@ -230,22 +230,26 @@ class Shared(NamedTuple):
     along: bool = False
     bounded: bool = False
 
-    def address(self, target: Target) -> int:
-        """Where it is; compiles it if this process has not yet."""
+    def module(self, target: Target) -> cache.Source:
+        """The module it is in."""
         compute = BY_NAME[self.compute]
         if self.kind == "core":
             name = gemm_core.core_name(compute)
-            return cache.load(name, [name], lambda: gemm_core.core_text(target, compute))[name]
+            return cache.Source(name, [name], lambda: gemm_core.core_text(target, compute))
         source = BY_NAME[self.source]
         if self.kind == "thin":
             name = gemm_thin.thin_names(source, compute)[self.along]
-            return cache.load(name, [name], partial(gemm_thin.thin_text, target, source, compute, self.along))[name]
+            return cache.Source(name, [name], partial(gemm_thin.thin_text, target, source, compute, self.along))
         if self.kind == "windows":
             name = winograd.core_name(source, compute)
-            return cache.load(name, [name], partial(winograd.core_text, target, source, compute))[name]
+            return cache.Source(name, [name], partial(winograd.core_text, target, source, compute))
         names = gemm_pack.pack_names(source, compute, self.bounded)
-        emit = partial(gemm_pack.pack_text, target, source, compute, self.bounded)
-        return cache.load(names[0], names, emit)[names[self.along]]
+        return cache.Source(names[0], names, partial(gemm_pack.pack_text, target, source, compute, self.bounded))
+
+    def address(self, target: Target) -> int:
+        """Where it is; compiles it if this process has not yet."""
+        module = self.module(target)
+        return cache.load(*module)[module.names[self.along if self.kind == "pack" else 0]]
 
 
 def plan_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
