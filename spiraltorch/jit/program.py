@@ -258,8 +258,8 @@ class Program:
         from .codegen import addresses
 
         kernels = [k if isinstance(k, Library) else Stored(k, self.passes.kernel) for k in layout.kernels]
-        words = {w for r in layout.rows for row in r.words for w in row if isinstance(w, tuple)}
-        found = addresses(kernels, sorted(w for w in words if not isinstance(w, Table)))
+        called = {w for r in layout.rows for row in r.words for w in row if isinstance(w, tuple)}
+        found = addresses(kernels, sorted([w for w in called if not isinstance(w, Table)]))
         rows = []
         for r in layout.rows:
             words = [[w if w.__class__ is int else self._word(w) for w in row] for row in r.words]

@@ -250,8 +250,8 @@ def test_modules_compiled_side_by_side_are_the_same_code(store: cache.Objects, m
 
     cache.load_all([cache.Source(key, [key], partial(write, key)) for key in [*texts, *texts]])
     assert set(written) == {threading.get_ident()} and len(written) == len(texts)
-    for key, text in texts.items():
-        assert store.get(key) == compile_module(text, host())
+    for key, t in texts.items():
+        assert store.get(key) == compile_module(t, host())
 
 
 def test_one_bad_text_among_several(store: cache.Objects, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +259,7 @@ def test_one_bad_text_among_several(store: cache.Objects, monkeypatch: pytest.Mo
     running = threading.active_count()
     texts = ["define void @f( {", _LOOP.replace("NAME", "g"), _LOOP.replace("NAME", "h")]
     with pytest.raises(RuntimeError):
-        cache.load_all([cache.Source(key, [key], lambda text=text: text) for key, text in zip("fgh", texts)])  # type: ignore[misc]
+        cache.load_all([cache.Source(key, [key], lambda t=t: t) for key, t in zip("fgh", texts)])  # type: ignore[misc]
 
     def fail() -> str:
         raise ZeroDivisionError
