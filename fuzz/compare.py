@@ -37,6 +37,8 @@ ACCEPTED = {
     ("gradient", "logit"): (r"^at v\d+: nan instead of 0.0", "for nan torch's vector code gives 0 and its scalar code nan"),
     ("gradient", "erfcx"): (r"nan instead of inf", "2 x overflows at the largest numbers: the slope is lost here and infinite in torch"),
     ("refusal", "lu_unpack"): (r"row exchanges for", "torch reads beyond the rows"),
+    ("gradient", "kl_div"): (r"^at v\d+: 0.0 instead of nan", "at a target of 0 torch multiplies 0 by its logarithm"),
+    ("gradient", "polygamma"): (r"inf instead of -?\d|0.0 instead of nan", "the slope at a pole or at infinity, where torch cancels"),
     ("gradient", "renorm"): (r"^at v\d+: nan instead of", "torch passes on what comes to a slice whose norm is nan"),
     **{("value", f"{shifted}chebyshev_polynomial_{kind}"): (r"^(nan|-?inf) instead of", "torch gives unwritten memory for nan, nan for inf")
        for shifted in ("", "shifted_") for kind in "tuvw"},
@@ -47,8 +49,7 @@ ACCEPTED = {
     ("view", "einsum"): (r"shares memory with \[\]", "where axes of one operand only move, torch's result is a view; here it is a copy"),
     ("value", "zeta"): (r"^0.0 instead of nan", "the sum of (q + k) ** -inf for q above 1, which is 0"),
     ("gradient", "zeta"): (r"instead of nan", "torch multiplies infinity by 0"),
-    **{("gradient", name): (r"inf instead of -?\d", "the slope at a pole, for which torch has a large number")
-       for name in ("digamma", "polygamma")},
+    ("gradient", "digamma"): (r"inf instead of -?\d", "the slope at a pole, for which torch has a large number"),
     ("gradient", "copysign"): (r"instead of nan", "torch divides the result by the input, both infinite"),
     ("gradient", "gaussian_nll_loss"): (r"inf instead of nan", "torch's float16 squares eps to 0 and divides by it"),
     ("gradient", "poisson_nll_loss"): (r"instead of nan", "torch multiplies the nan of a logarithm that is masked by 0"),

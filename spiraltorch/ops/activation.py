@@ -25,6 +25,7 @@ from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import dtypes_limits, number
 from .random import fraction
+from .rearrange import joined
 from .reduce import first_where, softmax_along
 from .registry import op, raise_dtype, wrap_dim
 
@@ -264,7 +265,13 @@ def _halves(input: Node, dim: int) -> tuple[Node, Node, int]:
     return graph.slice_(input, tuple(first)), graph.slice_(input, tuple(second)), axis
 
 
-@op("glu", where=FUNCTIONAL, samples=s.calls(
+def _glu_grad(g: Node, out: Node, input: Node, dim: int = -1) -> list[Node | None]:
+    a, b, axis = _halves(input, dim)
+    y = logistic(b)
+    return [joined([g * y, g * a * (y * (1 - y))], axis)]  # not through exp(-b), which overflows
+
+
+@op("glu", where=FUNCTIONAL, grad=_glu_grad, samples=s.calls(
     s.call(T(2, 4)), s.call(T(4, 3, 2), 0), s.call(T(6), dim=-1), s.call(T(0, 4), 1),
     s.value_only(T(2, 14, fill="special"), 0)))  # fmt: skip
 def glu(input: Node, dim: int = -1) -> Node:
