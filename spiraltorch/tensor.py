@@ -195,8 +195,8 @@ class Tensor(Methods):
         return self._layout()[1]
 
     def data_ptr(self) -> int:
-        """Address of the first element; realizes."""
-        return int(self._buffer().ptr) + self.storage_offset() * self.dtype.itemsize
+        """Address of the first element; realizes.  From then on the memory counts as seen by others, who may write there."""
+        return int(self._buffer().export().buffer.ptr) + self.storage_offset() * self.dtype.itemsize
 
     def untyped_storage(self) -> Storage:
         return self._storage

@@ -29,6 +29,7 @@ from ..tensor import Tensor, tensor_over
 from . import guards as guarding
 from .differentiable import CompiledCall, consumed, crosses, partition
 from .eager import canonical
+from .panels import Panels
 from .program import Program, ProgramFailed, build
 from .structure import STATIC, Output, describe, flatten, rebuild
 from .trace import Trace
@@ -77,6 +78,7 @@ class Entry:
     where: device = CPU
     single: bool = False  # the result is one tensor
     pure: bool = False  # it changes nothing, so it may be interrupted anywhere
+    panels: Panels | None = None
 
 
 _functions: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
@@ -207,6 +209,8 @@ class CompiledFunction:
             for word, container, key, part in e.host:
                 value = getattr(container, key) if part == -2 else container[key]
                 word[()] = value if part < 0 else value[part]
+            if e.panels is not None:
+                e.panels.check()
             try:
                 outs = e.program.run(inputs, e.scalars, outs)
             except AttributeError:
@@ -471,6 +475,10 @@ class Capture:
             None, self.form.scalars, types, self.where, self.template[0] == "t",
             not (writes or grads or trace.random),
         )  # fmt: skip
+        if program.panels:
+            written = {c for _, c, _ in writes}
+            panels = Panels(program, {i: c for i, (kind, c) in enumerate(bindings) if kind == 1 and c not in written})
+            entry.panels = panels if panels else None
         program.bake(self.form.scalars)
         uses = [o.cell for o in [*outputs, *[g for _, g in grads if g is not None]]]
         for _, g in grads:

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import dtypes
 from ..config import config
-from ..ir.kernel import Kernel, Param
+from ..ir.kernel import Gemm, Kernel, Param
 from ..ir.node import Node, toposort
 from ..runtime.plan_table import STATUS
 from ..runtime.tuning import chosen
@@ -57,12 +57,14 @@ class Row:
 @dataclass(frozen=True)
 class Layout:
     """kernels: by key; a Library itself.  pointers: (row, instance, word, source, offset), where sources are inputs,
-    outputs, then the arena; scalars: (row, instance, word, which).  taken, arena: as the schedule's."""
+    outputs, then the arena; scalars: (row, instance, word, which).  panels: (row, instance, word, input, bytes) of what a
+    product may keep of an input that nobody writes.  taken, arena: as the schedule's."""
 
     kernels: list[str | Library]
     rows: list[Row]
     pointers: list[tuple[int, int, int, int, int]]
     scalars: list[tuple[int, int, int, int]]
+    panels: list[tuple[int, int, int, int, int]]
     taken: list[int | None]
     arena: int
 
@@ -87,6 +89,7 @@ def work_of(x: Launch) -> int:
 
 def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
     """The words of every launch, and which of them a run fills in."""
+    from ..kernels.llvm.gemm import KEPT, panel_bytes
     from .codegen import shape_of
 
     memory, schedule = lowered.schedule.memory, lowered.schedule
@@ -95,6 +98,7 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
     rows: list[Row] = []
     pointers: list[tuple[int, int, int, int, int]] = []
     scalars: list[tuple[int, int, int, int]] = []
+    panels: list[tuple[int, int, int, int, int]] = []
     for k, step in enumerate(lowered.steps):
         key = step.kernel.key
         if key not in numbers:
@@ -120,6 +124,11 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
                 scalars.append((k, inst, len(words), s))
                 words.append(0)
             count, grain, scratch, more = shape_of(x)
+            if isinstance(x.kernel, Gemm) and more and count:
+                kind, source = memory[x.params[x.kernel.b.param]]
+                nbytes = panel_bytes(x.kernel, more)
+                if nbytes and kind == "in" and source not in schedule.taken:
+                    panels.append((k, inst, len(words) + KEPT, source, nbytes))
             words.extend(more)
             tasks.append(count)
             args_rows.append(words)
@@ -132,7 +141,7 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
             parallel = True
         checks = any(x.checks for x in step.launches)
         rows.append(Row(numbers[key], args_rows, tasks, grain, parallel, checks, scratch))
-    return Layout(kernels, rows, pointers, scalars, schedule.taken, schedule.arena)
+    return Layout(kernels, rows, pointers, scalars, panels, schedule.taken, schedule.arena)
 
 
 # -- on disk ------------------------------------------------------------------------------------------------
@@ -224,8 +233,8 @@ def _written_word(w: Any) -> Any:
 def _read(found: dict[str, Any]) -> Layout:
     rows = [Row(**{**r, "words": [[_read_word(w) for w in row] for row in r["words"]]}) for r in found["rows"]]
     kernels = [k if isinstance(k, str) else _read_library(**k) for k in found["kernels"]]
-    pointers, scalars = ([tuple(p) for p in found[name]] for name in ("pointers", "scalars"))
-    return Layout(kernels, rows, pointers, scalars, found["taken"], found["arena"])
+    pointers, scalars, panels = ([tuple(p) for p in found[name]] for name in ("pointers", "scalars", "panels"))
+    return Layout(kernels, rows, pointers, scalars, panels, found["taken"], found["arena"])
 
 
 def _read_word(w: Any) -> Any:

@@ -145,6 +145,7 @@ class Program:
     compile_seconds: float = 0.0
     baked: bool = False
     runner: Any = None  # the same in C
+    panels: list[tuple[int, int, int]] = field(default_factory=list)  # where a word is, of which input, how many bytes
 
     def run(self, inputs: Sequence[Any], scalars: Sequence[Any] = (), outs: list[Any] | None = None) -> list[Any]:
         """Run on input buffers; the output buffers.  ``outs`` may give memory for some (None: make it).
@@ -268,6 +269,7 @@ class Program:
         at = [self.table.position(k, w, i) for k, i, w, _, _ in layout.pointers]
         self.scalar_positions = [self.table.position(k, w, i) for k, i, w, _ in layout.scalars]
         self.scalar_order = [s for *_, s in layout.scalars]
+        self.panels = [(self.table.position(k, w, i), source, nbytes) for k, i, w, source, nbytes in layout.panels]
         self.positions = at + self.scalar_positions
         self.sources = [s for _, _, _, s, _ in layout.pointers]
         self.offsets = [o for *_, o in layout.pointers]

@@ -161,6 +161,11 @@ class Buffer:
         """Whether somebody outside can read and write this memory at any time."""
         return self.owner is not None or (self._export is not None and self._export() is not None)
 
+    @property
+    def seen_outside(self) -> bool:
+        """Whether anybody outside ever could read and write this memory."""
+        return self.owner is not None or self._export is not None
+
     def export(self) -> _Export:
         """The bytes for NumPy, remembered: the buffer is ``shared`` while any array made from it lives."""
         e = self._export() if self._export is not None else None

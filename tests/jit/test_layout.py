@@ -149,7 +149,7 @@ def test_what_is_on_disk_is_plain_data(objects):
     made = layout.Layout(
         ["key", layout.Library("sorting.sort", (layout.Param(dtypes.float32), layout.Param(dtypes.bool_, "out")), (1, (2.5, None)))],
         [layout.Row(1, [[3, "status", layout.Table([(2, 4), (3, 1)]), -5]], [7], 1, True, False, True)],
-        [(0, 0, 1, 2, 64)], [(0, 0, 3, 1)], [None, 2], 128,
+        [(0, 0, 1, 2, 64)], [(0, 0, 3, 1)], [(0, 0, 2, 1, 4096)], [None, 2], 128,
     )  # fmt: skip
     layout.save("program of a test", made)
     assert layout.load("program of a test") == made

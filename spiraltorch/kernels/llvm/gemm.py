@@ -310,6 +310,19 @@ def _words(values: dict[str, Any]) -> tuple[Any, ...]:
     return tuple([w if isinstance(w := values.get(word, 0), Shared) else int(w) for word in PLAN])
 
 
+KEPT = PLAN.index("kept")
+
+
+def panel_bytes(gemm: Gemm, words: Sequence[Any]) -> int:
+    """How much memory the panels of B take, should a program keep them from one run to the next; 0 where that is of no
+    use, or blocks of rows would meet in it."""
+    w = dict(zip(PLAN, words))
+    if w["thin"] or w["direct_b"] or w["width"] or w["m_blocks"] != 1 or gemm.axes[:-2] or gemm.b.bounds:
+        return 0
+    columns = w["n_blocks"] * w["nc"]
+    return 64 * _ceil(8 * w["n_blocks"], 64) + columns * w["kc"] * w["k_steps"] * compute_type(gemm.acc).itemsize + gemm_core.SLACK
+
+
 def _along(o: Operand, ints: Sequence[int]) -> bool:
     """Whether vectors of the operand run along k."""
     return _value(o.inner, ints) == 1 and _value(o.outer, ints) != 1

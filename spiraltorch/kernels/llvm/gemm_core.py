@@ -20,6 +20,9 @@ Where B has stride 1 along n a panel may be read where it lies ("direct_b"), and
 without being packed (:mod:`.gemm_thin`, "thin").
 
 A sum starts from zero at every step of k, and the steps are added in order, so its bits do not depend on blocks.
+"kept" is memory of a program for the panels of a B that stays as it is from one run to the next: a word for each block of
+columns, which says that its panels are there, then the panels.  No two tasks may have the same columns then.
+
 Panels are kept from a task to the next of the same rows (columns), in the next call of the launch as well.
 Rows and columns that a panel has beyond the matrix hold any values: their sums are never read.
 """
@@ -40,7 +43,7 @@ from .target import Target
 # Words of a description.  First what `gemm.plan_gemm` chooses, then what a Gemm's function adds.
 PLAN = (
     "core", "pack_a", "pack_b", "mc", "nc", "kc", "m_blocks", "n_blocks", "k_steps",
-    "m_first", "keep_a", "keep_b", "direct_b", "thin", "height", "width", "m_tasks",
+    "m_first", "keep_a", "keep_b", "direct_b", "thin", "kept", "height", "width", "m_tasks",
 )  # fmt: skip
 PLACE = ("outer", "outer_table", "inner", "inner_table")
 BOUND = ("start", *PLACE, "size")
@@ -58,7 +61,7 @@ BATCH_WORDS = 1 + 2 * (1 + MOST_BOUNDS)
 OFFSETS_A, OFFSETS_B, SUMS, PANELS_A, PANELS_B = 0, 32 << 10, 64 << 10, 4 << 20, 10 << 20
 LIST = 1 << 10  # entries of one list
 THIN_SUMS = 8 * 8 * LIST  # bytes of a block's sums where A has few rows
-_SLACK = 4096  # packing stores whole vectors, so it may write a little past a panel
+SLACK = 4096  # packing stores whole vectors, so it may write a little past a panel
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def compute_type(acc: DType) -> DType:
 def room(area: int) -> int:
     """Bytes of a scratch area that panels may use."""
     end = {SUMS: PANELS_A, PANELS_A: PANELS_B, PANELS_B: SCRATCH_BYTES}[area]
-    return end - area - _SLACK
+    return end - area - SLACK
 
 
 # ---------------------------------------------------------------- micro-kernels
@@ -164,6 +167,7 @@ class Core(Routine):
         slow = self.choose(m_first, w["n_blocks"], w["m_blocks"])
         digits = self.rem(task, fast), self.rem(self.div(task, fast), slow)
         m_block, n_block = self.choose(m_first, *digits), self.choose(m_first, *digits[::-1])
+        nothing, n_word = self.var("i64", "0"), self.choose(self.test("ne", w["kept"], 0), n_block, 0)
         starts = self._batch(self.div(task, self.mul(fast, slow)))
         self.m0, self.n0 = self.mul(m_block, w["mc"]), self.mul(n_block, w["nc"])
         self.rows = self.min(w["mc"], self.sub(w["m"], self.m0))
@@ -173,8 +177,15 @@ class Core(Routine):
         new_b = self._offsets("b", self.last_b, self.n0, self.columns, starts[each:], OFFSETS_B, shape.columns)
         height = self.add(self.rows, shape.rows - 1)
         self.padded = self.sub(height, self.rem(height, shape.rows))
+        self.kept = self.test("ne", w["kept"], 0)
+        self.there = self.at("i64", self.let(f"select i1 {self.kept}, ptr {self.pointer('kept')}, ptr {nothing}"), n_word)
+        panels = self.add(w["kept"], self.let(f"and i64 {self.add(self.mul(w['n_blocks'], 8), 63)}, -64"))
+        before = self.mul(self.mul(self.mul(n_block, w["nc"]), self.mul(w["kc"], w["k_steps"])), self.size)
+        own = self.let(f"inttoptr i64 {self.add(panels, before)} to ptr")
+        self.panels_b = self.let(f"select i1 {self.kept}, ptr {own}, ptr {self.area(PANELS_B)}")
         with self.loop(0, w["k_steps"]) as step:
             self._step(step, new_a, new_b)
+        self.store("i64", self.choose(self.kept, 1, 0), self.there)
 
     def _batch(self, batch: str) -> list[str]:
         """Where each side of a batch starts, and each of its bounds; its indices are left for the epilogue."""
@@ -239,6 +250,7 @@ class Core(Routine):
         k0 = self.mul(step, w["kc"])
         depth = self.min(w["kc"], self.sub(w["k"], k0))
         slots_a, slots_b = [self.choose(self.test("ne", w[k], 0), step, 0) for k in ("keep_a", "keep_b")]
+        slots_b = self.choose(self.kept, step, slots_b)
         start_a = self.mul(self.mul(slots_a, w["kc"]), self.padded)
         panels_a = self.at(self.one, self.area(PANELS_A), start_a)
         with self.when(self.let(f"or i1 {self.test('eq', w['keep_a'], 0)}, {new_a}")):
@@ -252,11 +264,13 @@ class Core(Routine):
         wide = self.add(self.columns, shape.columns - 1)
         wide = self.sub(wide, self.rem(wide, shape.columns))
         start_b = self.mul(self.mul(slots_b, w["kc"]), wide)
-        panels_b = self.at(self.one, self.area(PANELS_B), start_b)
+        panels_b = self.at(self.one, self.panels_b, start_b)
         single = self.test("eq", w["k_steps"], 1)
         last = self.test("eq", self.add(step, 1), w["k_steps"])
         adding = self.test("ne", step, 0)
-        pack_b = self.let(f"or i1 {self.test('eq', w['keep_b'], 0)}, {new_b}")
+        missing = self.test("eq", self.load("i64", self.there), 0)
+        usual = self.let(f"or i1 {self.test('eq', w['keep_b'], 0)}, {new_b}")
+        pack_b = self.let(f"select i1 {self.kept}, i1 {missing}, i1 {usual}")
         with self.loop(0, self.choose(thin, 0, self.columns), shape.columns) as j:
             left = self.sub(self.columns, j)
             vectors = self.min(self.div(self.add(left, shape.lanes - 1), shape.lanes), shape.vectors)
