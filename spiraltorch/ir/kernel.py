@@ -25,8 +25,8 @@ the last row axis.  Tasks are independent, so results do not depend on who runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from ..dtypes import DType
@@ -127,6 +127,13 @@ class Phase:
                 yield s.guard
         for c in self.checks:
             yield c.cond
+
+    def replaced(self, new: Mapping[Node, Node]) -> Phase:
+        """The phase with ``new[e]`` for each expression e."""
+        stores = [replace(s, value=new[s.value], guard=None if s.guard is None else new[s.guard]) for s in self.stores]
+        reduces = [replace(r, expr=new[r.expr]) for r in self.reduces]
+        checks = [replace(c, cond=new[c.cond]) for c in self.checks]
+        return Phase(self.axes, tuple(reduces), tuple(stores), tuple(checks))
 
 
 @dataclass(frozen=True)

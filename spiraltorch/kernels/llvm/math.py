@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from ...dtypes import float32, float64, int32, int64, uint64
-from ...ir.kernel import Kernel, Phase
+from ...ir.kernel import Kernel
 from ...ir.lang import absolute, bitcast, eq, le, lt, ne, not_, row, sqrt, trunc, where
 from ...ir.node import Node, cast, const, make
 from .coefficients import F32, F64, Format
@@ -452,14 +452,4 @@ def expand_kernel(kernel: Kernel) -> Kernel:
     for n in nodes:
         src = tuple([new[s] for s in n.src])
         new[n] = expand(n if src == n.src else make(n.op, src, n.arg, n.shape, n.dtype))
-
-    def phase(p: Phase) -> Phase:
-        stores = [replace(s, value=new[s.value], guard=None if s.guard is None else new[s.guard]) for s in p.stores]
-        return Phase(
-            p.axes,
-            tuple([replace(r, expr=new[r.expr]) for r in p.reduces]),
-            tuple(stores),
-            tuple([replace(c, cond=new[c.cond]) for c in p.checks]),
-        )
-
-    return replace(kernel, phases=tuple([phase(p) for p in kernel.phases]))
+    return replace(kernel, phases=tuple([p.replaced(new) for p in kernel.phases]))

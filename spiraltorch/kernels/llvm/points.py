@@ -49,7 +49,8 @@ class Points:
         self, unit: Unit, params: Sequence[Param], scalars: Sequence[DType], slots: int, lanes: int, args: str = "%args"
     ) -> None:
         self.unit = unit
-        self.params = params
+        self.params = list(params)
+        self.first_slot = len(params)
         self.scalars = scalars
         self.slots = slots
         self.lanes = lanes
@@ -110,7 +111,7 @@ class Points:
 
     def slot(self, c: Coef) -> str:
         """The value of a coefficient, as an i64 operand."""
-        return self.word(len(self.params) + c.index, "i64") if isinstance(c, Slot) else str(c)
+        return self.word(self.first_slot + c.index, "i64") if isinstance(c, Slot) else str(c)
 
     def times(self, level: int, value: str, c: Coef) -> str:
         if c == 1:
@@ -131,7 +132,7 @@ class Points:
 
     # ------------------------------------------------------------ addresses
 
-    def _walk(self, access: Access, key: tuple[Any, ...], start: str, step: str) -> tuple[str, int]:
+    def walk(self, access: Access, key: tuple[Any, ...], start: str, step: str) -> tuple[str, int]:
         """Add the access' terms to ``start``, each in the scope where its axis begins.
 
         ``step`` is the instruction that adds: 'add i64' or 'getelementptr T, ptr'.
@@ -152,8 +153,12 @@ class Points:
 
     def pointer(self, param: int, access: Access) -> str:
         """The address of the access, at lane 0 of the first vector."""
+        return self.place(param, access)[0]
+
+    def place(self, param: int, access: Access) -> tuple[str, int]:
+        """The address, and the scope it is known in."""
         ty = memory(self.params[param].dtype)
-        return self._walk(access, ("p", param), self.word(param, "ptr"), f"getelementptr {ty}, ptr")[0]
+        return self.walk(access, ("p", param), self.word(param, "ptr"), f"getelementptr {ty}, ptr")
 
     def _vector_pointer(self, base: str, ty: str, stride: Coef, u: int, code: Code) -> str:
         """``base`` moved to vector ``u`` of the unrolled loop."""
@@ -202,7 +207,7 @@ class Points:
         if n.op == "VALUE":
             return self.result(n, code)
         if n.op == "SCALAR":
-            word = self.word(len(self.params) + self.slots + n.arg, memory(n.dtype))
+            word = self.word(self.first_slot + self.slots + n.arg, memory(n.dtype))
             return [rows.from_memory(code, word, n.dtype, 1)]
         operands = [self.operand(s, lane) for s in n.src]
         types = [s.dtype for s in n.src]
@@ -218,7 +223,7 @@ class Points:
         return [rows.cast(code, v, dtype, n.dtype, lanes) for v in values]
 
     def _index(self, access: Access, code: Code, lane: bool) -> list[str]:
-        base, level = self._walk(access, ("i",), "0", "add i64")
+        base, level = self.walk(access, ("i",), "0", "add i64")
         if not lane:
             return [base]
         ty = vector("i64", self.lanes)

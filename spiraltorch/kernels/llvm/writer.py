@@ -25,12 +25,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ...dtypes import DType, bool_, float32
-from ...ir.kernel import Kernel, Phase, Reduce, Store
+from ...ir.kernel import Access, Kernel, Phase, Reduce, Store
 from ...ir.node import Node, toposort
 from . import rows
 from .math import expand_kernel
 from .points import PHASE, Points, Scope, iota
 from .rows import Code, Unit, memory, number, register, vector
+from .stash import place, stash
 from .stream import fence, store_either, streams
 from .target import Target
 
@@ -133,8 +134,12 @@ class Writer(Points):
     """Writes one kernel."""
 
     def __init__(self, unit: Unit, kernel: Kernel, name: str) -> None:
+        given = kernel.params
+        kernel, kept = stash(kernel)
         self.kernel = expand_kernel(kernel)
-        super().__init__(unit, kernel.params, kernel.scalars, kernel.slots, lane_count(self.kernel, unit.target))
+        super().__init__(unit, given, kernel.scalars, kernel.slots, lane_count(self.kernel, unit.target))
+        self.params += kernel.params[len(given) :]
+        self.kept = {k.param: k for k in kept}
         self.name = name
         self.by_row = kernel.lane == "row"
         self.stored = {s.param for p in kernel.phases for s in p.stores}
@@ -185,6 +190,10 @@ class Writer(Points):
         parent.label(inside)
         parent.lines += scope.code.lines
         parent.label(after)
+
+    def pointer(self, param: int, access: Access) -> str:
+        """The address of the access; of a value that is kept, on the stack or in the row of a result."""
+        return super().pointer(param, access) if param not in self.kept else place(self, self.kept[param])
 
     def _rows(self) -> None:
         """The loop over tasks: an odometer of the row axes (the last digit counts blocks for lane 'row')."""
