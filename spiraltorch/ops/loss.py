@@ -140,7 +140,7 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     if input.dtype.kind != "f":
         raise_dtype(smooth_l1_loss, input.dtype)
     b = number(beta, d)
-    near = lang.where(lang.lt(d, b), d, 0)  # the square of an infinite distance would have no gradient
+    near = lang.where(lang.le(b, d), 0, d)  # the square of an infinite distance would have no gradient
     return reduced(lang.where(lang.lt(d, b), 0.5 * near * near / b, d - 0.5 * b), reduction)
 
 
@@ -153,7 +153,7 @@ def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float 
         raise SpiralError("huber_loss does not support non-positive values for delta.")
     d = lang.absolute(input - target)
     k = number(delta, d)
-    near = lang.where(lang.le(d, k), d, 0)
+    near = lang.where(lang.lt(k, d), 0, d)
     loss = lang.where(lang.le(d, k), 0.5 * near * near, k * (d - 0.5 * k))
     if weight is not None and weight.shape != input.shape:
         raise ValueError("Weights and input must have the same size.")
