@@ -40,6 +40,8 @@ COLUMNS = 64  # neighbouring columns that a task walks at once, where the last a
 
 def _cut(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, int] | None:
     """(axis, length): the axis to cut into pieces of that length; None where the fold is short."""
+    if not shape:
+        return None
     last = len(shape) - 1
     wide = 1 if last in axes else min(shape[last], COLUMNS)
     folded = lang.count(tuple(shape), axes)

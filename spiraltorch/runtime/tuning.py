@@ -185,7 +185,7 @@ def read(path: Path, name: str) -> Entry | None:
     """What the file says of machine ``name``, or of one alike; None, with a warning, where it is spoilt."""
     try:
         return _nearest(parse(path.read_text(encoding="utf-8")), name)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, UnicodeDecodeError, Spoilt) as e:
         message = f"{path} is left out of account: {e}. Run `spiraltorch tune` to write it anew, or delete it."

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...random import Generator
 from ...storage import queue
 from .collate import default_collate, default_convert
 from .dataset import Batch, IterableDataset, fetch
 from .sampler import BatchSampler, RandomSampler, SequentialSampler
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 
 class DataLoader:
@@ -131,6 +133,8 @@ class DataLoader:
 
     def _from_threads(self) -> Iterator[Any]:
         """Batches in order, with a few under way; a worker's error is raised where its batch would be."""
+        from concurrent.futures import ThreadPoolExecutor  # a part of starting that few need
+
         ready: deque[Future[Any]] = deque()
         numbers = self._numbers()
         started = iter(range(self.num_workers))
