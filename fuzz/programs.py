@@ -27,6 +27,7 @@ MOST_ELEMENTS = 1 << 14
 UNFIT = frozenset((
     "dropout", "rand", "randn", "uniform", "normal", "randint", "bernoulli", "randperm",  # random
     "svd", "linalg_svd", "linalg_eigh", "linalg_eig",  # vectors are defined up to a factor
+    "lu_unpack",  # torch writes past its memory when there are more batches of pivots than of matrices
     "as_strided_scatter",  # torch passes its gradient where the part was replaced
 ))  # fmt: skip
 TORCH = {d: getattr(torch, d.name) for d in dtypes.ALL}

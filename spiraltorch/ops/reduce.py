@@ -188,9 +188,8 @@ def _extreme_grad(g: Any, out: Any, input: Node, dim: Any = None, keepdim: bool 
                   other: Node | None = None) -> list[Node | None]:  # fmt: skip
     if isinstance(dim, Node) or other is not None:
         second = dim if other is None else other
-        ahead, behind = lang.eq(input, out), lang.eq(second, out)
-        half = lang.where(ahead & behind, g * 0.5, g)
-        return [lang.where(ahead | lang.isnan(input), half, 0), lang.where(behind | lang.isnan(second), half, 0)]
+        half = lang.where(lang.eq(input, second), g * 0.5, g)
+        return [lang.where(lang.eq(v, out) | lang.isnan(out), half, 0) for v in (input, second)]  # a nan passes to both
     if dim is None:
         hit = is_extreme(input, widened(out, input.shape, tuple(range(len(input.shape)))))
         share = cast(fold("add", cast(hit, dtypes.int64), None), g.dtype)
