@@ -74,6 +74,8 @@ def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
 def gather(input: Node, dim: int, index: Node) -> Node:
     """``out[i][j] = input[index[i][j]][j]`` for ``dim`` 0, and so on; shape of ``index``.  (torch.gather)"""
     wide = _positions("gather", index)
+    if not wide.size:  # torch looks at no shape then
+        return graph.reshape(nothing(input), index.shape)
     x, at, axis = _same_rank(input, dim, wide)
     for a, (n, have) in enumerate(zip(at.shape, x.shape)):
         if a != axis and n > have:
@@ -84,10 +86,23 @@ def gather(input: Node, dim: int, index: Node) -> Node:
     return graph.reshape(graph.gather_along(x, at, axis), index.shape)
 
 
+def nothing(x: Node) -> Node:
+    """No element of ``x``, as a vector."""
+    return graph.slice_(graph.reshape(x, (x.size,)), ((0, 0, 1),))
+
+
+def unchanged(input: Node, index: Node, src: Node, how: str) -> Node:
+    """``input`` with nothing of ``src`` written to the places of an empty index, whatever the shapes, as in torch."""
+    out = graph.scatter(graph.reshape(input, (input.size,)), graph.reshape(index, (0,)), nothing(src), 0, how)
+    return graph.reshape(out, input.shape)
+
+
 def _scattered(name: str, input: Node, dim: int, index: Node, src: Any, how: str) -> Node:
     wide = _positions(name, index)
     if isinstance(src, Node) and src.dtype is not input.dtype:
         raise SpiralError(f"{name}(): Expected self.dtype to be equal to src.dtype")
+    if not wide.size:
+        return input if not isinstance(src, Node) else unchanged(input, wide, src, how)
     x, at, axis = _same_rank(input, dim, wide)
     if isinstance(src, Node):
         values = graph.reshape(src, src.shape or (1,))

@@ -25,7 +25,7 @@ from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import floor_divide, number, remainder
 from .index import _positions as integer_positions
-from .index import flat_position
+from .index import flat_position, unchanged
 from .registry import OPS, op, raise_dtype, wrap_dim
 
 T = s.T
@@ -92,6 +92,8 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, *
     if (input.dtype is dtypes.bool_ and reduce == "mean") or (input.dtype.kind == "c" and reduce not in ("sum", "mean")):
         raise_dtype(OPS["scatter_reduce"], input.dtype)
     at = integer_positions("scatter", index)
+    if not at.size:
+        return unchanged(input, at, src, "add")
     axis = wrap_dim(dim, len(input.shape))
     x, at, values = (graph.reshape(n, n.shape or (1,)) for n in (input, at, src))
     if not len(x.shape) == len(at.shape) == len(values.shape):

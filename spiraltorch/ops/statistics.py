@@ -212,7 +212,8 @@ _AREAS = s.calls(
 def trapezoid(y: Node, x: Node | None = None, *, dx: Any = None, dim: int = -1) -> Node:
     """The integral of ``y`` along ``dim`` by the trapezoidal rule, at places ``x`` or ``dx`` apart.  (torch.trapezoid)"""
     panels, axis = _panels("trapezoid", y, x, dx, dim)
-    return _half(sum_.body(panels, axis))
+    area = sum_.body(panels, axis)
+    return _half(area) if y.shape[wrap_dim(dim, len(y.shape))] else cast(area, y.dtype)  # of no place, torch gives y's zeros
 
 
 @op("cumulative_trapezoid", kinds="buifc", where=("",), samples=_AREAS)
