@@ -84,7 +84,7 @@ def _reduce(n: Node, g: Node, out: Node) -> Grads:
     op, axes = n.arg
     kept = lang.kept_shape(x.shape, axes)
     wide = graph.expand(graph.reshape(g, kept), x.shape)
-    if op == "add":
+    if op == "add" or (op == "mul" and lang.count(x.shape, axes) == 1):
         return [wide]
     x, out = lang.conj(x), lang.conj(out)
     out = graph.expand(graph.reshape(out, kept), x.shape)
