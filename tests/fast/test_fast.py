@@ -9,6 +9,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 
 import numpy as np
@@ -21,8 +22,9 @@ from spiraltorch.jit import eager
 from spiraltorch.jit.program import counters
 
 # Where it could be built and is wanted, a module that is missing is a failure: it does not build, or does not load.
-WANTED = os.environ.get("ST_EXTENSION") != "0" and any(map(shutil.which, ("cc", "gcc", "clang")))
-pytestmark = pytest.mark.skipif(fast._fast is None and not WANTED, reason="no C compiler, or switched off")
+HEADERS = os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h"))
+WANTED = os.environ.get("ST_EXTENSION") != "0" and HEADERS and any(map(shutil.which, ("cc", "gcc", "clang")))
+pytestmark = pytest.mark.skipif(fast._fast is None and not WANTED, reason="no C compiler or headers of Python, or switched off")
 
 
 def test_it_was_built():
