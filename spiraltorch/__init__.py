@@ -87,6 +87,7 @@ from .inspect import explain, profile
 from .jit.compile import compile, eager
 from .layouts import (
     as_strided,
+    as_strided_scatter,
     channels_last,
     channels_last_3d,
     clone,

@@ -30,7 +30,7 @@ from .short import NUMBERS, SHORT, form, number_node, short_binary, short_number
 from .storage import Storage, computed_at_once, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
-from .writes import refuse_leaf_write, refuse_overlap
+from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap
 
 _NO_KW: dict[str, Any] = {}
 
@@ -278,6 +278,20 @@ def _unary(op: Op, long: Long) -> Callable[..., Any]:
     return fast.recorder(_dress(apply, op), op.name, **form(op, True, False))
 
 
+#: these write while they read, so that not even one and the same memory will do
+_APART = frozenset((
+    "index_add", "index_copy", "index_fill", "index_put", "index_reduce", "put", "scatter", "scatter_add", "scatter_reduce",
+))  # fmt: skip
+
+
+def _refuse_overlaps(name: str, target: Tensor, read: list[Any]) -> None:
+    if target._steps:
+        refuse_own_overlap(target)
+    if name in ("masked_fill", "index_fill"):
+        read = [t for t in read if not (isinstance(t, Tensor) and not t.ndim)]  # the value is read before the write
+    refuse_overlap(target, read, name in _APART)
+
+
 def inplace(op: Op) -> Callable[..., Any]:
     """``x.name_(...)``: the out-of-place result written back, with torch's refusals."""
     compute = function(op)
@@ -285,7 +299,7 @@ def inplace(op: Op) -> Callable[..., Any]:
     def apply(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if mode.enabled:
             refuse_leaf_write(self)
-        refuse_overlap(self, (*args, *kwargs.values()))
+        _refuse_overlaps(op.name, self, [*args, *kwargs.values()])
         result = compute(self, *args, **kwargs)
         if self.dtype.is_complex and result.dtype.kind == "f":
             raise SpiralError(f"In-place {op.name} is not supported for complex tensors.")

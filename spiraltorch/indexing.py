@@ -196,6 +196,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
             raise SpiralError(f"value of type {value.dtype.name} can't be written to a tensor of type {x.dtype.name}")
         value = value.to(x.dtype)
     if advanced is not None:
+        refuse_overlap(view, (value, advanced), True)
         result = call(OPS["index_put"], (view, _on(x, advanced), value))
         write_result(view, result, "index_put_")
         return

@@ -16,7 +16,7 @@ from typing import Any
 
 from .dispatch import call, view_call, view_of
 from .dtypes import DType
-from .errors import SpiralError
+from .errors import ShapeError, SpiralError
 from .ir import graph
 from .ir.node import Node
 from .ops.gradients import vjp
@@ -190,6 +190,22 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     return t
 
 
+def as_strided_scatter(input: Tensor, src: Tensor, size: Any, stride: Any, storage_offset: int | None = None) -> Tensor:
+    """A copy of ``input`` with ``src`` where sizes, strides and offset lead in its storage, all in elements; the copy lies as
+    ``input`` does, in a copy of its storage (torch.as_strided_scatter).
+
+    Raises RuntimeError where ``src`` has another shape than ``size``, and for what lies outside the storage.
+    """
+    if not input._steps:
+        return call(OPS["as_strided_scatter"], (input, src, size, stride, storage_offset))  # type: ignore[no-any-return]
+    sizes, offset = tuple([int(n) for n in size]), input.storage_offset()
+    if tuple(src.shape) != sizes:
+        raise ShapeError(f"expected src to have a size equal to the slice of self: src is {list(src.shape)}, the slice {list(sizes)}")
+    whole = clone(as_strided(input, (input._storage.node.size,), (1,), 0))
+    as_strided(whole, sizes, stride, offset if storage_offset is None else storage_offset).copy_(src)
+    return as_strided(whole, tuple(input.shape), input.stride(), offset)
+
+
 class _StridedCall(Call):
     """as_strided of a view of a cell.  As in torch the gradient is that of the view: what the result reads elsewhere in
     the cell counts as data, and elements of the view at one place share what comes to that place."""
@@ -296,7 +312,8 @@ def is_set_to(self: Tensor, tensor: Tensor) -> bool:
 
 METHODS: dict[str, Any] = {
     "is_contiguous": is_contiguous, "contiguous": contiguous, "clone": clone, "dim_order": dim_order, "view": view,
-    "as_strided": as_strided, "resize_": resize_, "resize_as_": resize_as_, "set_": set_, "is_set_to": is_set_to,
+    "as_strided": as_strided, "as_strided_scatter": as_strided_scatter,
+    "resize_": resize_, "resize_as_": resize_as_, "set_": set_, "is_set_to": is_set_to,
 } | {
     name + "_": _moved(name)
     for name in ("as_strided", "squeeze", "unsqueeze", "t", "transpose", "swapaxes", "swapdims")

@@ -20,7 +20,7 @@ from .outs import write_result
 from .storage import computed_at_once
 from .tape import mode
 from .tensor import Tensor, from_node
-from .writes import refuse_leaf_write, refuse_overlap, write
+from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap, write
 
 __all__ = [
     "adjoint", "allclose", "can_cast", "equal", "finfo", "get_num_threads", "iinfo", "is_floating_point", "is_nonzero",
@@ -152,6 +152,7 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
     if mode.enabled:
         refuse_leaf_write(self)
     src = as_tensor(src, device=self.device)
+    refuse_own_overlap(self)
     refuse_overlap(self, (src,))
     if src.dtype is not self.dtype:
         src = src.to(self.dtype)

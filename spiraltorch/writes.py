@@ -9,20 +9,21 @@ Out: the cell holds its old value with that region replaced, every alias sees it
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import SpiralError
 from .ir.node import Node
-from .ops.registry import OPS
-from .storage import computed_at_once, write_through
+from .ops.parts import as_strided_steps
+from .ops.registry import OPS, _flat
+from .storage import Step, computed_at_once, write_through
 from .tape import GradFn, Hole, OpCall, WriteCall, mode
 from .tensor import Tensor, from_node, tensor_over
 
 
 def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
     """Replace this tensor's elements by ``value`` (same shape and type); ``source`` carries its history."""
-    cell = self._storage
+    cell, steps = self._storage, _steps_to(self)
     tracked = source is not None and mode.enabled and (source._history() is not None or source._requires_grad)
     if mode.enabled:
         refuse_leaf_write(self)
@@ -31,10 +32,10 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
         tracked = True
     if tracked and self._steps:
         base = _base(self)
-        step = GradFn(WriteCall(self._steps), [base, source if source is not None else from_node(value, cell.device)], [base])
+        step = GradFn(WriteCall(steps), [base, source if source is not None else from_node(value, cell.device)], [base])
     elif not tracked and not self._steps and mode.enabled and self._history() is not None:
         tracked, step = True, GradFn(WriteCall(()), [self, from_node(value)], [self])  # what was there gets zeros
-    cell.set(write_through(cell.node, self._steps, value))
+    cell.set(write_through(cell.node, steps, value))
     if tracked:
         if step is not None:
             step.out_versions = [cell.version]
@@ -46,6 +47,17 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
     if source is not None and source._storage.exposed:
         computed_at_once((source,), (self,))
     return self
+
+
+def _steps_to(view: Tensor) -> Sequence[Step]:
+    """The movement steps from the cell to ``view``; without repetition where only a part of what repeats is seen."""
+    if not any([kind == "EXPAND" for kind, _ in view._steps]) or any([kind == "BITCAST" for kind, _ in view._steps]):
+        return view._steps
+    strides, offset = view._layout()
+    shape = tuple(view.shape)
+    if any([n > 1 and s == 0 for n, s in zip(shape, strides)]):
+        return view._steps
+    return as_strided_steps(view._storage.node.size, shape, strides, offset)
 
 
 def _base(view: Tensor) -> Tensor:
@@ -77,9 +89,9 @@ _SHARED = (
 )
 
 
-def refuse_overlap(target: Tensor, read: Iterable[Any], apart: bool = False) -> None:
+def refuse_overlap(target: Tensor, read: Sequence[Any], apart: bool = False) -> None:
     """Raise RuntimeError where a tensor in ``read`` has a part of the memory of ``target`` (``apart``: or just that memory)."""
-    for t in read:
+    for t in _flat(read):
         if isinstance(t, Tensor) and t._storage is target._storage and (apart or (t is not target and (t._steps or target._steps))):
             same = t._layout() == target._layout() and t.shape == target.shape
             if apart if same else _overlap(t, target):
@@ -88,7 +100,7 @@ def refuse_overlap(target: Tensor, read: Iterable[Any], apart: bool = False) -> 
 
 def refuse_own_overlap(target: Tensor) -> None:
     """Raise RuntimeError where several elements of ``target`` are one place in memory."""
-    if target._steps and any([n > 1 and s == 0 for n, s in zip(target.shape, target.stride())]):
+    if target._steps and target.numel() and any([n > 1 and s == 0 for n, s in zip(target.shape, target.stride())]):
         raise SpiralError(_SHARED.format("more than one element of").replace("refer to", "refers to"))
 
 

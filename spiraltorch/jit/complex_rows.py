@@ -148,6 +148,16 @@ def log1p(x: Pair) -> Pair:
     return cast(size, a.dtype), lang.row("ATAN2", b, a + 1)
 
 
+def logaddexp(x: Pair, y: Pair) -> Pair:
+    """``log(exp(x) + exp(y))`` without overflow on the way."""
+    less = lang.lt(x[0], y[0])
+    low, high = ((lang.where(less, p, q), lang.where(less, q, p)) for p, q in zip(x, y))
+    low, high = (low[0], high[0]), (low[1], high[1])
+    apart = add(high, log1p(exp(sub(low, high))))
+    nothing = lang.eq(low[0], -INF)  # an exponential of 0
+    return lang.where(nothing, high[0], apart[0]), lang.where(nothing, high[1], apart[1])
+
+
 def _hyperbolic(a: Node) -> Pair:
     """(cosh, sinh) of a real number; their quotient keeps its limit where both overflow."""
     size = lang.absolute(a)

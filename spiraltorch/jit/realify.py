@@ -19,7 +19,7 @@ from typing import Any
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const, make, toposort
 from ..ir.prims import MOVEMENT
-from .complex_rows import ROWS, mul
+from .complex_rows import ROWS, logaddexp, mul
 
 Pair = tuple[Node, Node]
 
@@ -154,8 +154,10 @@ def _gather(s: _Split, n: Node) -> Pair:
     return _each(lambda p: make("GATHER", (graph.broadcast(p, x.shape), s.real[index]), n.arg, n.shape, p.dtype), s.parts(x))
 
 
-def _scatter(s: _Split, n: Node) -> Pair:
+def _scatter(s: _Split, n: Node) -> Any:
     base, index, values = n.src
+    if n.arg[1] == "mul":
+        return _routine(s, n, "placing.scatter", n.arg)
 
     def put(b: Node, v: Node) -> Node:
         v, b = graph.broadcast(v, values.shape), graph.broadcast(b, base.shape)
@@ -206,8 +208,9 @@ def _scan(s: _Split, n: Node) -> Pair:
     a, b = _each(lambda p: graph.broadcast(p, n.shape), s.parts(x))
     if op == "add":
         return _each(lambda p: graph.scan(p, "add", axis, reverse), (a, b))
+    fold = mul if op == "mul" else logaddexp
     size, step = n.shape[axis], 1
-    while step < size:  # doubling: each element is multiplied by the one ``step`` before (Hillis and Steele, 1986)
+    while step < size:  # doubling: each element meets the one ``step`` before (Hillis and Steele, 1986)
         keep = [(0, k, 1) for k in n.shape]
         put = [(0, 0, 0)] * len(n.shape)
         keep[axis] = (step, size, 1) if reverse else (0, size - step, 1)
@@ -215,7 +218,7 @@ def _scan(s: _Split, n: Node) -> Pair:
         moved = [graph.pad(graph.slice_(p, tuple(keep)), tuple(put)) for p in (a, b)]
         at = graph.iota(n.shape, axis)
         inside = lang.lt(at, size - step) if reverse else lang.le(step, at)
-        product = mul((a, b), (moved[0], moved[1]))
+        product = fold((a, b), (moved[0], moved[1]))
         a, b = lang.where(inside, product[0], a), lang.where(inside, product[1], b)
         step *= 2
     return a, b
@@ -228,8 +231,11 @@ def _dot(s: _Split, n: Node) -> Pair:
 
 
 def _call(s: _Split, n: Node) -> Node:
+    return _routine(s, n, *n.arg)
+
+
+def _routine(s: _Split, n: Node, name: str, static: Any) -> Node:
     """The routine sees complex arrays over the same memory."""
-    name, static = n.arg
     complexes = tuple([m.dtype.kind == "c" for m in (*n.src, n)])
     src = tuple([s.whole(m) if c else s.real[m] for m, c in zip(n.src, complexes)])
     shape = (*n.shape, 2) if complexes[-1] else n.shape

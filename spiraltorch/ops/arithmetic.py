@@ -20,7 +20,7 @@ from ..errors import SpiralError
 from ..ir import lang
 from ..ir.node import Node, cast, const
 from . import samples as s
-from .elementwise import refuse_bool
+from .elementwise import number, refuse_bool
 from .registry import op, raise_dtype, result_type
 from .series import INF, bits_of, copysign
 
@@ -195,3 +195,34 @@ def frexp(input: Node) -> tuple[Node, Node]:
     kept = const((1 << 63) | ((1 << 52) - 1), bits.dtype)
     mantissa = lang.where(same, wide, lang.bitcast((bits & kept) | half, wide.dtype))
     return cast(mantissa, input.dtype), lang.where(same, 0, power)
+
+
+# -- between two tensors -----------------------------------------------------------------------------------
+
+_LERP = s.calls(
+    s.call(s.T(2, 3), s.T(3), 0.25), s.call(s.T(4), s.T(4), 0.75),
+    s.call(s.T(2, 3), s.T(2, 3), s.T(2, 1, fill="open")),
+    s.call(s.T(), s.T(), 0.5), s.call(s.T(0, 3), s.T(3), 0.1),
+)  # fmt: skip
+
+
+def _lerp_grad(g: Node, out: Node, input: Node, end: Node, weight: Any) -> list[Node | None]:
+    if not isinstance(weight, Node):
+        return [g * number(1 - weight, input), g * number(weight, input)]
+    weight = cast(weight, input.dtype)
+    return [g * (1 - weight), g * weight, g * (end - input)]
+
+
+@op("lerp", kinds="buifc", inplace=True, grad=_lerp_grad, samples=_LERP)
+def lerp(input: Node, end: Node, weight: Any) -> Node:
+    """``input + weight * (end - input)``, broadcast, floats of one type; exact at both ends.  (torch.lerp)"""
+    if input.dtype.category < FLOAT:
+        raise_dtype(lerp, input.dtype)
+    if end.dtype is not input.dtype:
+        raise SpiralError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
+    way = end - input
+    if not isinstance(weight, Node):
+        near = input + number(weight, input) * way
+        return near if abs(weight) < 0.5 else end - way * number(1 - weight, input)
+    weight = cast(weight, input.dtype)
+    return lang.where(lang.lt(lang.absolute(weight), 0.5), input + weight * way, end - way * (1 - weight))

@@ -495,28 +495,6 @@ def logaddexp(input: Node, other: Node) -> Node:
     return lang.where(lang.eq(input, other) & lang.eq(lang.absolute(input), float("inf")), large, total)
 
 
-_LERP = s.calls(
-    s.call(s.T(2, 3), s.T(3), 0.25), s.call(s.T(4), s.T(4), 0.75),
-    s.call(s.T(2, 3), s.T(2, 3), s.T(2, 1, fill="open")),
-    s.call(s.T(), s.T(), 0.5), s.call(s.T(0, 3), s.T(3), 0.1),
-)  # fmt: skip
-
-
-@op("lerp", kinds="buifc", inplace=True, samples=_LERP)
-def lerp(input: Node, end: Node, weight: Any) -> Node:
-    """``input + weight * (end - input)``, broadcast, floats of one type; exact at both ends.  (torch.lerp)"""
-    if input.dtype.category < FLOAT:
-        raise_dtype(lerp, input.dtype)
-    if end.dtype is not input.dtype:
-        raise SpiralError(f"expected dtype {input.dtype.name} for `end` but got dtype {end.dtype.name}")
-    way = end - input
-    if not isinstance(weight, Node):
-        near = input + number(weight, input) * way
-        return near if abs(weight) < 0.5 else end - way * number(1 - weight, input)
-    weight = cast(weight, input.dtype)
-    return lang.where(lang.lt(lang.absolute(weight), 0.5), input + weight * way, end - way * (1 - weight))
-
-
 _TRIPLES = s.calls(
     s.call(s.T(2, 3), s.T(2, 3), s.T(2, 3, fill="positive")), s.call(s.T(2, 3), s.T(3), s.T(2, 1, fill="positive")),
     s.call(s.T(2, 3), s.T(2, 3), s.T(2, 3, fill="positive"), value=3), s.call(s.T(), s.T(4), s.T(fill="positive")),

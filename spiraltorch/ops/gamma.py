@@ -105,7 +105,7 @@ def _zeta_positive(order: Node, q: Node) -> Node:
     at = start + k
     lost = (start - (at - k)) + (k - (at - (at - k)))  # what the addition rounded off, which the power multiplies
     term = lang.pow_(at, exponent)
-    plain = lang.eq(lost, 0) | lang.eq(term, 0) | lang.eq(term, INF) | lang.eq(at, INF)
+    plain = lang.eq(lost, 0) | lang.eq(term, 0) | lang.eq(term, INF) | lang.eq(at, INF) | lang.eq(exponent, -INF)
     head = fold_last(lang.where(plain, term, lang.fma(term, exponent * (lost / at), term)))
     a = q + float(_DIRECT)
     last = lang.pow_(a, -order)
@@ -128,9 +128,11 @@ def _zeta(order: Node, q: Node) -> Node:
     odd = lang.ne(order - 2 * lang.floor(order * 0.5), 0)
     mirrored = positive + lang.where(odd, -passed, passed)
     mirrored = lang.where(is_integer(order), mirrored, NAN)
+    mirrored = lang.where(lang.eq(order, INF), INF, mirrored)  # one term is smaller than 1
     out = lang.where(negative, mirrored, positive)
+    out = lang.where(lang.isnan(order), NAN, out)
     out = lang.where(lang.le(q, 0) & lang.eq(q, whole), INF, out)
-    out = lang.where(lang.isnan(q) | lang.lt(order, 1) | lang.isnan(order), NAN, out)
+    out = lang.where(lang.isnan(q) | lang.lt(order, 1), NAN, out)
     return lang.where(lang.eq(order, 1), INF, out)
 
 
@@ -145,7 +147,7 @@ def _zeta_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None
     s.call(2, s.T(0, 3)), s.call(s.T(14, fill="beyond"), s.T(14, fill="special"))))  # fmt: skip
 def zeta(input: Node, other: Node) -> Node:
     """The Hurwitz zeta function, the sum of ``(other + k) ** -input`` over k = 0, 1 ...  (torch.special.zeta)"""
-    return lang.where(lang.eq(other, INF), NAN, _zeta(input, other))
+    return lang.where(lang.eq(other, INF) & lang.ne(input, 1), NAN, _zeta(input, other))
 
 
 def _polygamma(n: int, x: Node) -> Node:

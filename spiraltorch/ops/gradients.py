@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,15 +90,25 @@ def _reduce(n: Node, g: Node, out: Node) -> Grads:
     x, out = lang.conj(x), lang.conj(out)
     out = graph.expand(graph.reshape(out, kept), x.shape)
     if op == "mul":
-        # Exact where at most one element is zero: the product of the others is out/x, or found anew.
-        zero = lang.eq(x, 0)
-        zeros = lang.fold("add", cast(zero, x.dtype), axes, keepdim=True)
-        others = lang.fold("mul", lang.where(zero, 1, x), axes, keepdim=True)
-        alone = lang.where(lang.eq(zeros, 1), others, 0)
-        return [lang.where(zero, wide * alone, lang.where(lang.eq(zeros, 0), wide * out / x, 0))]
+        return [wide * _others(x, out, axes)]
     hit = lang.eq(x, out) | (lang.isnan(x) & lang.isnan(out))
     share = lang.fold("add", cast(hit, x.dtype), axes, keepdim=True)
     return [lang.where(hit, wide / graph.expand(share, x.shape), 0)]
+
+
+def _others(x: Node, out: Node, axes: Sequence[int]) -> Node:
+    """For each element the product of the others along ``axes``; ``out``, the whole product, over it where no 0 is in ``x``
+    at all, as in torch, which tells an infinity and a 0 apart only then."""
+    zero, quotient = lang.eq(x, 0), out / x
+    found = quotient
+    far = [] if x.dtype.kind == "c" else [lang.isnan(x) | lang.eq(lang.absolute(x), math.inf)]
+    for odd in [zero, *far]:
+        alone = lang.eq(lang.fold("add", cast(odd, x.dtype), axes, keepdim=True), 1)
+        rest = lang.fold("mul", lang.where(odd, 1, x), axes, keepdim=True)
+        # Of several zeros or infinities one more does not matter, but for its sign.
+        several = out if odd is zero else lang.where(lang.lt(x, 0), -out, out)
+        found = lang.where(odd, lang.where(alone, rest, several), found)
+    return lang.where(lang.fold("max", zero, range(len(x.shape)), keepdim=True), found, quotient)
 
 
 def _reshape(n: Node, g: Node) -> Grads:
@@ -191,7 +202,7 @@ def _scatter_extreme(n: Node, g: Node) -> Grads:
 
 def _scatter_product(n: Node, g: Node) -> Grads:
     """The product of the others; a factor 0 is left out of the product where it is the only one."""
-    base, index, values = n.src
+    base, index, values, out = lang.conj(n.src[0]), n.src[1], lang.conj(n.src[2]), lang.conj(n)
     axis = n.arg[0]
     filled = lang.where(lang.eq(base, 0), 1, base)
     kept = g * graph.scatter(filled, index, values, axis, "mul") / filled
@@ -199,7 +210,7 @@ def _scatter_product(n: Node, g: Node) -> Grads:
     zeros = graph.scatter_add(graph.full(0, base.shape, g.dtype), index, cast(zero, g.dtype), axis)
     alone = zero & lang.eq(graph.gather(zeros, index, axis), 1)
     without = graph.scatter(base, index, lang.where(alone, 1, values), axis, "mul")
-    others = graph.gather(g * n, index, axis) / lang.where(zero, 1, values)
+    others = graph.gather(g * out, index, axis) / lang.where(zero, 1, values)
     return [kept, None, lang.where(alone, graph.gather(g * without, index, axis), others)]
 
 
@@ -240,6 +251,8 @@ def _scan(n: Node, g: Node) -> Grads:
         return [graph.scan(g, op, axis, not reverse)]
     if op == "mul":
         return [_running_product(n, x, g, axis, reverse)]
+    if op == "logaddexp" and n.dtype.kind == "c":
+        return [lang.conj(lang.exp(graph.scan(lang.log(lang.conj(g)) - n, op, axis, not reverse) + x))]
     if op == "logaddexp":
         # sum of g exp(x - n) over the later elements, the positive and the negative part in logarithms
         total = lang.where(lang.eq(n, float("-inf")), float("inf"), n)  # nothing so far: no share

@@ -150,10 +150,8 @@ def linalg_qr(A: Node, mode: str = "reduced") -> tuple[Node, Node]:
     matrices("linalg.qr", A)
     if mode not in ("reduced", "complete", "r"):
         raise SpiralError(f"qr received unrecognized mode '{mode}' but expected one of 'reduced' (default), 'r', or 'complete'")
-    q, r = _qr(A, "reduced" if mode == "r" else mode)
-    if mode == "r":
-        return graph.full(0, (0,), A.dtype), lang.detach(r)
-    return q, r
+    q, r = _qr(A, mode)
+    return (graph.full(0, (0,), A.dtype) if mode == "r" else q), r
 
 
 @op("qr", kinds=KINDS, acc=False, results=("Q", "R"), samples=_ANY)
@@ -383,8 +381,9 @@ def eigvals(A: Node) -> Node:
 @op("det", kinds=KINDS, acc=False, saves="io", aliases=("linalg.det",), samples=_SQUARE)
 def det(input: Node) -> Node:
     """The determinant; its gradient is defined for singular matrices too.  (torch.linalg.det)"""
-    matrices("linalg.det", input, square=True)
-    if not input.shape[-1]:
+    empty = len(input.shape) > 1 and input.shape[-2:] == (0, 0)  # its determinant needs no arithmetic
+    matrices("linalg.det", cast(input, input.dtype.acc) if empty else input, square=True)
+    if empty:
         return graph.full(1, input.shape[:-2], input.dtype)
     return graph.call("linalg.det", (input,), input.shape[:-2], input.dtype)
 

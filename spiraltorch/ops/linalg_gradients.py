@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from .gradients import routine_gradient, vjp
@@ -165,10 +166,14 @@ def qr_shapes(a: Node, mode: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 @routine_gradient("linalg.qr")
 def _qr(n: Node, g: Node, out: Node) -> Grads:
-    (a,) = n.src
-    shapes = qr_shapes(a, n.arg[1][0])
-    (q, r), (gq, gr) = unpack(out, *shapes), unpack(g, *shapes)
+    (a,), (mode,) = n.src, n.arg[1]
     m, c = a.shape[-2:]
+    if mode == "r":
+        raise SpiralError("The derivative of linalg.qr depends on Q, which is not computed when mode='r'; use mode='reduced'")
+    if mode == "complete" and m > c:
+        raise SpiralError("The QR decomposition is not differentiable when mode='complete' and nrows > ncols; use mode='reduced'")
+    shapes = qr_shapes(a, mode)
+    (q, r), (gq, gr) = unpack(out, *shapes), unpack(g, *shapes)
     if m >= c:
         return [_tall_qr(q, r, gq, gr)]
     first, rest = (0, m), (m, c)  # A = [X Y] = Q [U V]: X has the QR factors Q and U, and V = Q^H Y

@@ -15,7 +15,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .linalg import definite, info_of, order_of, square, svdvals, unpacked, whole
+from .linalg import definite, eigvalsh, info_of, order_of, square, svdvals, unpacked, whole
 from .linalg_gradients import permutation
 from .linalg_gradients import solve as solved
 from .linalg_gradients import solve_triangular as back_substituted
@@ -230,7 +230,7 @@ def matrix_rank(A: Node, tol: Any = None, hermitian: bool = False, *, atol: Any 
     if not A.shape[-1] or not A.shape[-2]:
         return graph.full(0, A.shape[:-2], dtypes.int64)
     limits = cutoffs(A, tol if tol is not None else atol, 0.0 if tol is not None else rtol)
-    values = svdvals.body(A)
+    values = lang.absolute(eigvalsh.body(A)) if hermitian else svdvals.body(A)
     top = lang.fold("max", values, -1, keepdim=True)
     front = tuple([(0, k, 1) for k in A.shape[:-2]])
     absolute, relative = (graph.slice_(limits, (*front, (k, k + 1, 1))) for k in (0, 1))

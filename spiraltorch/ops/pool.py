@@ -29,7 +29,6 @@ from . import samples as s
 from .elementwise import number
 from .gradients import vjp
 from .pool_form import Pool, lowest, output_sizes, pool_form, pool_windows, spatial
-from .reduce import is_extreme
 from .registry import OPS, op, raise_dtype
 from .windows import MOST_CELLS, Ints, cells, each
 
@@ -72,12 +71,14 @@ class Windows:
     """How a max pool sees its input: ``of`` gives [..., out..., window...], ``positions`` broadcasts to that.
 
     Small ``regular`` windows are looked at cell by cell, which fuses as pointwise work with what surrounds them.
+    ``repeated`` is where a window shows an element again, only to be as long as the others.
     """
 
     rank: int
     of: Callable[[Node], Node]
     positions: Node
     regular: bool = False
+    repeated: Node | None = None
 
     def largest(self, input: Node, indices: bool) -> Any:
         wins = self.of(input)
@@ -93,7 +94,8 @@ class Windows:
         best, at = out if isinstance(out, (list, tuple)) else (out, None)
         up = g[0] if isinstance(g, (list, tuple)) else g
         at = self._chosen(wins, best) if at is None else cast(at, self.positions.dtype)
-        mine = lang.eq(graph.broadcast(self.positions, wins.shape), _widened(at, wins))
+        positions = self.positions if self.repeated is None else lang.where(self.repeated, _far(at.dtype), self.positions)
+        mine = lang.eq(graph.broadcast(positions, wins.shape), _widened(at, wins))
         hole = graph.param(("windows of", 0), input.shape, input.dtype)  # so that no constructor looks through input
         return vjp([self.of(hole)], [hole], [lang.where(mine, _widened(up, wins), 0)])[0]
 
@@ -104,14 +106,19 @@ class Windows:
         return self.regular and math.prod(wins.shape[len(wins.shape) - self.rank :]) <= MOST_CELLS
 
     def _chosen(self, wins: Node, best: Node) -> Node:
-        """The position of the first element of each window that equals the largest."""
-        far = const(_far(self.positions.dtype), self.positions.dtype)
+        """The position of the last nan of each window, or of the first element that equals the largest."""
         if not self._by_cell(wins):
-            hit = is_extreme(wins, _widened(best, wins))
-            return fold("min", lang.where(hit, self.positions, far), self._axes(wins))
-        places = cells(graph.broadcast(self.positions, wins.shape), self.rank)
-        found = [lang.where(is_extreme(x, best), at, far) for x, at in zip(cells(wins, self.rank), places)]
-        return functools.reduce(functools.partial(lang.row, "MIN"), found)
+            found = fold("min", self._rank_of(wins, _widened(best, wins), self.positions), self._axes(wins))
+        else:
+            places = cells(graph.broadcast(self.positions, wins.shape), self.rank)
+            ranks = [self._rank_of(x, best, at) for x, at in zip(cells(wins, self.rank), places)]
+            found = functools.reduce(functools.partial(lang.row, "MIN"), ranks)
+        return lang.where(lang.lt(found, 0), -1 - found, found) if wins.dtype.kind == "f" else found
+
+    def _rank_of(self, x: Node, best: Node, at: Node) -> Node:
+        """The least is chosen: nans, below 0, from the last on; then what is largest, from the first on; then all others."""
+        found = lang.where(lang.eq(x, best), at, const(_far(at.dtype), at.dtype))
+        return lang.where(lang.isnan(x), -1 - at, found) if x.dtype.kind == "f" else found
 
 
 def _max_windows(rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, dilation: Any,
@@ -141,7 +148,7 @@ def _max_pool_grad(rank: int) -> Callable[..., list[Node | None]]:
 def max_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, dilation: Ints = 1,
                ceil_mode: bool = False, return_indices: bool = False) -> Any:  # fmt: skip
     """The largest element of each window of input [N, C, L] or [C, L]; padding never wins; the gradient goes to the
-    first of equal ones.  With ``return_indices`` also their position.  (torch.nn.functional.max_pool1d)"""
+    first of equal ones, of nans to the last.  With ``return_indices`` also their position.  (torch.nn.functional.max_pool1d)"""
     if input.dtype.kind != "f" and not return_indices:
         raise_dtype(max_pool1d, input.dtype)
     found = _max_windows(1, input, kernel_size, stride, padding, dilation, ceil_mode)
@@ -210,7 +217,7 @@ def _adaptive_windows(name: str, rank: int, input: Node, output_size: Any) -> Wi
     def of(x: Node) -> Node:
         return _gathered(x, places, rank)
 
-    return Windows(rank, of, lang.where(repeated, _far(places.dtype), places))
+    return Windows(rank, of, places, repeated=repeated)
 
 
 def _adaptive_max_grad(rank: int) -> Callable[..., list[Node | None]]:

@@ -349,7 +349,7 @@ def _softmax_form(name: str, input: Node, dim: int | None, dtype: DType | None) 
     rank = len(input.shape)
     if dim is None:  # torch's rule for calls that name no axis
         dim = 0 if rank in (0, 1, 3) else 1
-    return cast(input, target.acc), wrap_dim(dim, rank)
+    return cast(cast(input, target), target.acc), wrap_dim(dim, rank)
 
 
 def _row_sum(x: Node, axis: int) -> Node:
@@ -361,7 +361,7 @@ def _softmax_grad(
 ) -> list[Node | None]:
     axis = _softmax_form("softmax", input, dim, dtype)[1]
     up, y = cast(g, g.dtype.acc), cast(out, out.dtype.acc)
-    return [y * (up - _row_sum(up * y, axis))]
+    return [cast(y * (up - _row_sum(up * y, axis)), out.dtype)]
 
 
 _SOFTMAX = s.calls(
@@ -392,7 +392,7 @@ def _log_softmax_grad(
 ) -> list[Node | None]:
     axis = _softmax_form("log_softmax", input, dim, dtype)[1]
     up, y = cast(g, g.dtype.acc), cast(out, out.dtype.acc)
-    return [up - lang.exp(y) * _row_sum(up, axis)]
+    return [cast(up - lang.exp(y) * _row_sum(up, axis), out.dtype)]
 
 
 @op("log_softmax", out="exact", kinds="buifc", acc=False, aliases=("special.log_softmax",), grad=_log_softmax_grad, saves="o",

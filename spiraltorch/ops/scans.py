@@ -13,7 +13,7 @@ are, and are gathered there.
 from __future__ import annotations
 
 from .. import dtypes
-from ..dtypes import DType
+from ..dtypes import FLOAT, DType
 from ..ir import graph
 from ..ir.node import Node, cast
 from . import samples as s
@@ -50,12 +50,13 @@ def cumprod(input: Node, dim: int, *, dtype: DType | None = None) -> Node:
     return _scanned(cumprod, input, dim, dtype, "mul")
 
 
-@op("logcumsumexp", saves="io", out="exact", samples=s.calls(
+@op("logcumsumexp", kinds="buifc", saves="io", out="exact", samples=s.calls(
     s.call(T(2, 3), 0), s.call(T(2, 3, 4), -2), s.call(T(), 0), s.call(T(0, 3), 0), s.call(T(37), 0),
     s.value_only(T(2, 14, fill="special"), 0), s.call(T(17, 5), 1)))  # fmt: skip
 def logcumsumexp(input: Node, dim: int) -> Node:
-    """``log(cumsum(exp(input)))`` along ``dim`` without overflow on the way, for floats.  (torch.logcumsumexp)"""
-    if input.dtype.kind != "f":
+    """``log(cumsum(exp(input)))`` along ``dim`` without overflow on the way, for floats and complex numbers.
+    (torch.logcumsumexp)"""
+    if input.dtype.category < FLOAT:
         raise_dtype(logcumsumexp, input.dtype)
     axis = wrap_dim(dim, len(input.shape))
     return graph.scan(input, "logaddexp", axis) if input.shape else input

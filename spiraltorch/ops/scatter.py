@@ -89,7 +89,7 @@ def scatter_reduce(input: Node, dim: int, index: Node, src: Node, reduce: str, *
     _checked_how("scatter_reduce", reduce, tuple(_HOW))
     if src.dtype is not input.dtype:
         raise SpiralError("scatter(): Expected self.dtype to be equal to src.dtype")
-    if (input.dtype is dtypes.bool_ and reduce == "mean") or (input.dtype.kind == "c" and reduce not in ("sum", "mean")):
+    if (input.dtype is dtypes.bool_ and reduce == "mean") or (input.dtype.kind == "c" and reduce in ("amax", "amin")):
         raise_dtype(OPS["scatter_reduce"], input.dtype)
     at = integer_positions("scatter", index)
     if not at.size:

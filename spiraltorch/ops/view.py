@@ -153,6 +153,8 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
         return graph.update(node, arg, inner)
     if kind == "EXPAND" and arg == node.shape:
         return inner
+    if kind == "EXPAND" and inner.op == "EXPAND" and inner.src[0].size == 1:  # one value for all of them
+        return graph.expand(graph.reshape(inner.src[0], (1,) * len(node.shape)), node.shape)
     if kind == "DIAGONAL":
         return graph.set_diagonal(node, inner, *arg)
     if kind == "AS_REAL":

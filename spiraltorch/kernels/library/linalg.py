@@ -119,7 +119,7 @@ def lu_order(static: Any, pivots: Array) -> Array:
 @routine("linalg.qr")
 def qr(static: Any, a: Array) -> Array:
     (mode,) = static
-    return packed(*np.linalg.qr(a, mode=mode))
+    return packed(*np.linalg.qr(a, mode="complete" if mode == "complete" else "reduced"))
 
 
 @routine("linalg.geqrf")
@@ -133,53 +133,72 @@ def geqrf(static: Any, a: Array) -> Array:
     return packed(*each(one, a))
 
 
-def _svd_failed(name: str) -> LinAlgError:
+def _svd_failed(batch: tuple[int, ...], at: int) -> LinAlgError:
     return LinAlgError(
-        f"linalg.{name}: The algorithm failed to converge because the input matrix contained non-finite values or is "
+        f"linalg.svd: {_named(batch, at)}The algorithm failed to converge because the input matrix contained non-finite values or is "
         "ill-conditioned"
     )
+
+
+def _of_finite(f: Callable[[Array], Sequence[Array]], a: Array, read: Array) -> list[Array]:
+    """The results of ``f`` on the matrices ``a``; nan for those of which ``read`` (what ``f`` looks at) is not finite."""
+    finite = np.isfinite(read).all((-2, -1))
+    if finite.all():
+        return list(f(a))
+    found = f(np.where(finite[..., None, None], a, 0))
+    return [np.where(finite.reshape(finite.shape + (1,) * (x.ndim - finite.ndim)), x, np.nan) for x in found]
+
+
+def _decomposed(f: Callable[[Array], Sequence[Array]], a: Array) -> list[Array]:
+    """By singular values: as in torch nan is refused, and an infinity makes all of a result nan."""
+    bad = np.isnan(a).any((-2, -1))
+    if bad.any():
+        raise _svd_failed(a.shape[:-2], _first_bad(bad))
+    try:
+        return _of_finite(f, a, a)
+    except np.linalg.LinAlgError:
+        raise _svd_failed((), 0) from None
+
+
+def _svd(a: Array, full: bool) -> list[Array]:
+    return _decomposed(lambda m: np.linalg.svd(m, full_matrices=full), a)
 
 
 @routine("linalg.svd", fails=True)
 def svd(static: Any, a: Array) -> Array:
     (full,) = static
-    try:
-        u, s, vh = np.linalg.svd(a, full_matrices=full)
-    except np.linalg.LinAlgError:
-        raise _svd_failed("svd") from None
-    if not np.isfinite(s).all() and not np.isfinite(a).all():
-        raise _svd_failed("svd")
+    u, s, vh = _svd(a, full)
     return packed(u, column(s), vh)
 
 
 @routine("linalg.svdvals", fails=True)
 def svdvals(static: Any, a: Array) -> Array:
-    if not np.isfinite(a).all():
-        raise _svd_failed("svd")
+    return _decomposed(lambda m: [np.linalg.svd(m, compute_uv=False)], a)[0]
+
+
+def _of_triangle(f: Callable[[Array], Sequence[Array]], a: Array, uplo: str) -> list[Array]:
+    """By eigenvalues of Hermitian matrices, of which one triangle is looked at."""
     try:
-        return np.linalg.svd(a, compute_uv=False)
+        return _of_finite(f, a, np.tril(a) if uplo == "L" else np.triu(a))
     except np.linalg.LinAlgError:
-        raise _svd_failed("svd") from None
+        raise LinAlgError("linalg.eigh: The algorithm failed to converge because the input matrix is ill-conditioned") from None
+
+
+def _eigh(a: Array, uplo: str) -> list[Array]:
+    return _of_triangle(lambda m: np.linalg.eigh(m, UPLO=uplo), a, uplo)
 
 
 @routine("linalg.eigh", fails=True)
 def eigh(static: Any, a: Array) -> Array:
     (uplo,) = static
-    if not np.isfinite(a).all():
-        raise _svd_failed("eigh")
-    try:
-        w, v = np.linalg.eigh(a, UPLO=uplo)
-    except np.linalg.LinAlgError:
-        raise _svd_failed("eigh") from None
+    w, v = _eigh(a, uplo)
     return packed(column(w), v)
 
 
 @routine("linalg.eigvalsh", fails=True)
 def eigvalsh(static: Any, a: Array) -> Array:
     (uplo,) = static
-    if not np.isfinite(a).all():
-        raise _svd_failed("eigh")
-    return np.linalg.eigvalsh(a, UPLO=uplo)
+    return _of_triangle(lambda m: [np.linalg.eigvalsh(m, UPLO=uplo)], a, uplo)[0]
 
 
 def _refuse_infinite(a: Array) -> None:
@@ -311,12 +330,16 @@ def lstsq(static: Any, a: Array, b: Array) -> Array:
     from scipy.linalg import lstsq as scipy_lstsq
 
     k = min(a.shape[-2:])
+    if np.isnan(a).any():
+        raise LinAlgError("linalg.lstsq: The matrix contains nan")
 
     def one(m: Array, r: Array) -> tuple[Array, ...]:
+        if not np.isfinite(m).all():
+            return np.full((m.shape[1], r.shape[1]), np.nan, r.dtype), np.array([[0]]), np.full((k, 1), np.nan)
         if driver == "gels":
-            x = np.linalg.pinv(m) @ r if m.shape[0] < m.shape[1] else scipy_lstsq(m, r, lapack_driver="gelsd")[0]
+            x = np.linalg.pinv(m) @ r if m.shape[0] < m.shape[1] else scipy_lstsq(m, r, lapack_driver="gelsd", check_finite=False)[0]
             return x, np.array([[k]]), np.zeros((k, 1))
-        x, _, rank, s = scipy_lstsq(m, r, cond=rcond, lapack_driver=driver)
+        x, _, rank, s = scipy_lstsq(m, r, cond=rcond, lapack_driver=driver, check_finite=False)
         return x, np.array([[rank]]), np.zeros((k, 1)) if s is None else s[:, None]
 
     x, rank, s = each(one, a, b)
@@ -327,13 +350,11 @@ def lstsq(static: Any, a: Array, b: Array) -> Array:
 def pinv(static: Any, a: Array, cutoffs: Array) -> Array:
     """By singular values (or eigenvalues of Hermitian matrices) above max(atol, rtol * largest); cutoffs (.., 2)."""
     (hermitian,) = static
-    if not np.isfinite(a).all():
-        raise _svd_failed("eigh" if hermitian else "svd")
     if hermitian:
-        w, v = np.linalg.eigh(a)
+        w, v = _eigh(a, "L")
         size, left, right, value = np.abs(w), v, np.conj(np.swapaxes(v, -1, -2)), w
     else:
-        u, s, vh = np.linalg.svd(a, full_matrices=False)
+        u, s, vh = _svd(a, False)
         size, value = s, s
         left, right = np.conj(np.swapaxes(vh, -1, -2)), np.conj(np.swapaxes(u, -1, -2))
     least = np.maximum(cutoffs[..., 0], cutoffs[..., 1] * size.max(-1, initial=0))

@@ -205,6 +205,14 @@ def _totals(k: Any) -> Any:
     return _loops(k, totals=True)
 
 
+def _log_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """logaddexp of complex numbers too."""
+    if a.dtype.kind != "c":
+        return np.logaddexp(a, b)  # type: ignore[no-any-return]
+    high = np.where(a.real < b.real, b, a)
+    return high + np.log(np.exp(a - high) + np.exp(b - high))
+
+
 UFUNC = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum, "logaddexp": np.logaddexp}
 
 

@@ -25,6 +25,7 @@ from .activation import (
 )
 from .container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .conv import AdaptiveAvgPool2d, AvgPool2d, Conv1d, Conv2d, MaxPool2d
+from .distance import CosineSimilarity, PairwiseDistance
 from .linear import Embedding, Flatten, Identity, Linear, Unflatten
 from .loss import (
     BCELoss,
