@@ -58,12 +58,16 @@ def _by_numba(k: Any) -> bool:
 
 def _emitter(k: Any) -> Callable[[], str]:
     def emit() -> str:
-        from ..kernels.llvm.emit import emit_kernel
-        from ..kernels.llvm.gemm import emit_gemm
         from ..kernels.llvm.target import host
 
         tree = k.tree(k.key) if isinstance(k, Stored) else k
-        return emit_kernel(tree, host(), k.key) if isinstance(tree, Kernel) else emit_gemm(tree, host(), k.key)
+        if isinstance(tree, Kernel):
+            from ..kernels.llvm.emit import emit_kernel
+
+            return emit_kernel(tree, host(), k.key)
+        from ..kernels.llvm.gemm import emit_gemm
+
+        return emit_gemm(tree, host(), k.key)
 
     return emit
 

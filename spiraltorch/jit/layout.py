@@ -89,7 +89,6 @@ def work_of(x: Launch) -> int:
 
 def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
     """The words of every launch, and which of them a run fills in."""
-    from ..kernels.llvm.gemm import KEPT, panel_bytes
     from .codegen import shape_of
 
     memory, schedule = lowered.schedule.memory, lowered.schedule
@@ -125,6 +124,8 @@ def lay_out(lowered: Lowered, n_in: int, n_out: int) -> Layout:
                 words.append(0)
             count, grain, scratch, more = shape_of(x)
             if isinstance(x.kernel, Gemm) and more and count:
+                from ..kernels.llvm.gemm import KEPT, panel_bytes
+
                 kind, source = memory[x.params[x.kernel.b.param]]
                 nbytes = panel_bytes(x.kernel, more)
                 if nbytes and kind == "in" and source not in schedule.taken:
@@ -178,9 +179,9 @@ def name_of(roots: Sequence[Node], donated: Sequence[int | None], budget: int | 
 
 
 def _ours(name: str) -> bool:
-    from ..kernels.library.routine import find
+    from ..kernels.library.routine import ROUTINES
 
-    return find(name).value.__module__.startswith("spiraltorch.kernels.")
+    return name not in ROUTINES or ROUTINES[name].value.__module__.startswith("spiraltorch.kernels.")
 
 
 @cache
