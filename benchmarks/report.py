@@ -6,6 +6,7 @@ import json
 import math
 import os
 import platform
+import statistics
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -144,6 +145,16 @@ def _first(r: Row) -> str:
     return f"{_number(r.first_cold)} / {_number(r.first_warm)}"
 
 
+def _imports(rows: Sequence[Row]) -> list[list[str]]:
+    """What `import` takes before a first call: seconds and memory beyond NumPy's, the median over all processes."""
+    out = [["framework", "seconds", "MiB"]]
+    for name in FRAMEWORKS:
+        found = [(r.import_s, r.import_mib) for r in rows if r.framework == name and r.import_s and r.import_mib]
+        if found:
+            out.append([name, *[_number(statistics.median(values)) for values in zip(*found)]])
+    return out
+
+
 def page(rows: Sequence[Row]) -> str:
     """The generated part of ``docs/performance.md``."""
     about = machine()
@@ -160,6 +171,8 @@ def page(rows: Sequence[Row]) -> str:
     parts.append(f"Geometric mean of best peer / ours: {', '.join(means)}.")
     parts.append("### First call: seconds with empty caches / with filled caches")
     parts.append(markdown(table(rows, counts[0], _first)))
+    parts.append("### Import: what comes before the first call, beyond NumPy")
+    parts.append(markdown(_imports(rows)))
     parts.append("### Peak memory above the imported library, MiB")
     parts.append(markdown(table(rows, counts[0], lambda r: _number(r.peak_mib))))
     failed = sorted({f"{r.workload} in {r.framework}: {r.error}" for r in rows if r.error})

@@ -44,6 +44,8 @@ class Row:
     first_cold: float | None = None
     first_warm: float | None = None
     peak_mib: float | None = None
+    import_s: float | None = None
+    import_mib: float | None = None
     check: float | None = None
     roofline_ms: float | None = None
     error: str = ""
@@ -137,6 +139,7 @@ def measure(w: Workload, plan: Plan, threads: int, date: str) -> list[Row]:
                 said = worker.answer()
                 if said is not None:
                     row.first_cold, row.check = said["first"], said["check"]
+                    row.import_s, row.import_mib = said["import_s"], said["import_mib"]
                     workers.append(worker)
             for _ in range(plan.rounds):
                 for worker in workers:

@@ -23,7 +23,9 @@ def main(name: str, framework: str, threads: int) -> None:
     os.sched_setaffinity(0, cpus)  # before any library makes its threads
     from .registry import FRAMEWORKS, load_workloads
 
+    before, start = _status("VmRSS"), time.perf_counter()
     fw = FRAMEWORKS[framework].load()
+    import_s = time.perf_counter() - start
     fw.threads(threads)
     imported = _status("VmRSS")
     step = load_workloads()[name].build(fw)
@@ -31,7 +33,7 @@ def main(name: str, framework: str, threads: int) -> None:
     result = step()
     fw.wait(result)
     first = time.perf_counter() - start
-    say(first=first, check=_check(result))
+    say(first=first, check=_check(result), import_s=import_s, import_mib=(imported - before) / 1024)
     del result
     for _ in range(3):
         fw.wait(step())
