@@ -26,7 +26,7 @@ from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
 from .outs import Long, with_out, write_result
 from .runtime import buffers, plan_table, threads
-from .short import NUMBERS, SHORT, form, number_node, short_binary, short_number, short_unary, tensor_of
+from .short import NUMBERS, SHORT, form, number_node, numbers, short_binary, short_number, short_unary, tensor_of
 from .storage import Storage, computed_at_once, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, mode
 from .tensor import Tensor, attach, from_node, tensor_over
@@ -38,7 +38,7 @@ fast.connect(
     Node=Node, Bits=Bits, Storage=Storage, Tensor=Tensor, DType=dtypes.DType, Buffer=buffers.Buffer, SHORT=SHORT, ROWS=ROWS, CPU=CPU,
     float32=dtypes.float32, float64=dtypes.float64, queue=queue, config=config, dtypes=dtypes, calls=again.calls, Seen=Seen,
     Applied=Applied, inside=errors._inside, user_origin=user_origin, attach=attach, computed_at_once=computed_at_once,
-    number=number_node, memory=buffers._pool, scalar_word=plan_table.scalar_word, take_scratch=plan_table.take_scratch,
+    number=number_node, numbers=numbers, memory=buffers._pool, scalar_word=plan_table.scalar_word, take_scratch=plan_table.take_scratch,
     idle_scratch=plan_table.idle_scratch, small_arenas=buffers.small_arenas, workers=threads.pool,
 )  # fmt: skip
 

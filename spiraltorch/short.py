@@ -30,7 +30,7 @@ SHORT: set[type] = {Tensor}
 NUMBERS = frozenset((float, int))
 MOST_NUMBERS = 1 << 5  # that are kept as constants
 MOST_CALLS = 8  # with a number, whose gradients are remembered: each number is a program of its own then
-_numbers: dict[tuple[float, dtypes.DType], Node] = {}
+numbers: dict[tuple[float, dtypes.DType], Node] = {}
 
 _ONE = (Hole(0),)
 _new = object.__new__
@@ -141,13 +141,13 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
 
 def number_node(value: float, dtype: dtypes.DType) -> Node:
     """A Python number as a constant of a program's data, remembered."""
-    c = _numbers.get((value, dtype))
+    c = numbers.get((value, dtype))
     if c is None:
         c = const(value, dtype, False)
         if value:  # 0.0 is not -0.0
-            if len(_numbers) >= MOST_NUMBERS:
-                _numbers.clear()
-            _numbers[value, dtype] = c
+            if len(numbers) >= MOST_NUMBERS:
+                numbers.clear()
+            numbers[value, dtype] = c
     return c
 
 
@@ -163,7 +163,7 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
         d = x.dtype
         if d not in allowed:
             return None
-        c = _numbers.get((value, d)) or number_node(value, d)
+        c = numbers.get((value, d)) or number_node(value, d)
         t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
         if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
             key = value.__class__, value, str(value) if not value else ""

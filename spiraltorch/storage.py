@@ -178,19 +178,12 @@ class Queue(threading.local):
 
     def pending(self) -> list[Storage]:
         """All cells that are alive and pending, in order."""
-        if fast.pending is not None:
-            return fast.pending(self.cells)
-        seen: dict[Storage, None] = {}
-        for r in self.cells:
-            cell = r()
-            if cell is not None and cell.node.op != "BUFFER" and cell.error is None:
-                seen[cell] = None
-        return list(seen)
+        return _alive(self.cells)
 
     def take(self) -> list[Storage]:
         """The pending cells; the queue is empty afterwards."""
-        found = self.pending()
-        state = self.__dict__  # one look-up instead of three
+        state = self.__dict__  # one look-up instead of four
+        found = _alive(state["cells"])
         state["cells"].clear()
         state["bytes"], state["limit"] = 0, config.queue_nodes
         return found
@@ -214,6 +207,16 @@ class Queue(threading.local):
             _compute(waiting)
 
 
+def _pending(refs: list[weakref.ref[Storage]]) -> list[Storage]:
+    found: dict[Storage, None] = {}
+    for r in refs:
+        cell = r()
+        if cell is not None and cell.node.op != "BUFFER" and cell.error is None:
+            found[cell] = None
+    return list(found)
+
+
+_alive = fast.pending or _pending
 queue = Queue()
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):  # a child never starts with values half computed

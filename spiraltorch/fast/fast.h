@@ -19,14 +19,14 @@ extern struct tensor_at {
 extern struct buffer_at { Py_ssize_t ptr, nbytes, device, owner, cell, size, block, export; } buffer_at;
 extern struct seen_at { Py_ssize_t call, results, pack; } seen_at;
 extern struct applied_at { Py_ssize_t shape, dtype; } applied_at;
-extern struct bits_at { Py_ssize_t value, is_static; } bits_at;
+extern struct bits_at { Py_ssize_t value, key, is_static; } bits_at;
 extern struct dtype_at { Py_ssize_t itemsize; } dtype_at;
 
 /* What `setup` was given, held for ever. */
 extern struct given {
     PyTypeObject *Node, *Storage, *Tensor, *DType, *Buffer;
     PyObject *Bits, *Seen, *Applied, *SHORT, *ROWS, *CPU, *float32, *float64, *queue, *config, *dtypes, *calls, *inside, *memory,
-        *idle_scratch, *small_arenas, *attach, *computed_at_once, *number, *user_origin, *scalar_word, *take_scratch, *workers, *programs, *counters;
+        *idle_scratch, *small_arenas, *attach, *computed_at_once, *number, *numbers, *user_origin, *scalar_word, *take_scratch, *workers, *programs, *counters;
 } given;
 
 /* Interned strings, the empty tuple, and small numbers. */

@@ -33,8 +33,8 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *na
     struct { const char *name; PyObject **to; } objects[] = {
         GIVEN(Node), GIVEN(Storage), GIVEN(Tensor), GIVEN(DType), GIVEN(Buffer), GIVEN(Bits), GIVEN(Seen), GIVEN(Applied), GIVEN(SHORT),
         GIVEN(ROWS), GIVEN(CPU), GIVEN(float32), GIVEN(float64), GIVEN(queue), GIVEN(config), GIVEN(dtypes), GIVEN(calls), GIVEN(inside),
-        GIVEN(memory), GIVEN(idle_scratch), GIVEN(small_arenas), GIVEN(attach), GIVEN(computed_at_once), GIVEN(number), GIVEN(user_origin),
-        GIVEN(scalar_word), GIVEN(take_scratch), GIVEN(workers), GIVEN(programs), GIVEN(counters),
+        GIVEN(memory), GIVEN(idle_scratch), GIVEN(small_arenas), GIVEN(attach), GIVEN(computed_at_once), GIVEN(number), GIVEN(numbers),
+        GIVEN(user_origin), GIVEN(scalar_word), GIVEN(take_scratch), GIVEN(workers), GIVEN(programs), GIVEN(counters),
     };
     Py_ssize_t taken = 0;
     if (!PyArg_ParseTuple(args, ":setup"))
@@ -65,7 +65,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *na
         {b, "cell", &buffer_at.cell}, {b, "_size", &buffer_at.size}, {b, "_block", &buffer_at.block}, {b, "_export", &buffer_at.export},
         {given.Seen, "call", &seen_at.call}, {given.Seen, "results", &seen_at.results}, {given.Seen, "pack", &seen_at.pack},
         {given.Applied, "shape", &applied_at.shape}, {given.Applied, "dtype", &applied_at.dtype},
-        {given.Bits, "value", &bits_at.value}, {given.Bits, "static", &bits_at.is_static},
+        {given.Bits, "value", &bits_at.value}, {given.Bits, "key", &bits_at.key}, {given.Bits, "static", &bits_at.is_static},
         {(PyObject *)given.DType, "itemsize", &dtype_at.itemsize},
     };
     for (size_t i = 0; i < sizeof slots / sizeof *slots; i++)

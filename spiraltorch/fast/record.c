@@ -217,6 +217,14 @@ end:
     return out;
 }
 
+/* short.number_node: a new reference. */
+static PyObject *number_node(PyObject *value, PyObject *dtype) {
+    PyObject *key = PyTuple_Pack(2, value, dtype);
+    PyObject *c = key == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(given.numbers, key));
+    Py_XDECREF(key);
+    return c != NULL || PyErr_Occurred() ? c : PyObject_CallFunctionObjArgs(given.number, value, dtype, NULL);
+}
+
 /* A row over a tensor that needs no gradient and a Python number. */
 static PyObject *over_number(Recorder *self, PyObject *a, PyObject *value, PyObject *state) {
     PyObject *x = node_of_tensor(a), *c, *out = NULL;
@@ -224,7 +232,7 @@ static PyObject *over_number(Recorder *self, PyObject *a, PyObject *value, PyObj
         return NULL;
     if (!among(self->with_number, AT(x, node_at.dtype)) || is_tracked(a) || is_exposed(a))
         out = NOT_HERE;
-    else if ((c = PyObject_CallFunctionObjArgs(given.number, value, AT(x, node_at.dtype), NULL)) != NULL) {
+    else if ((c = number_node(value, AT(x, node_at.dtype))) != NULL) {
         out = recorded(self, self->reflected ? PyTuple_Pack(2, c, x) : PyTuple_Pack(2, x, c), x, device_of(a), state);
         Py_DECREF(c);
     }

@@ -66,7 +66,9 @@ static int say(PyObject *n, Met *m, PyObject *where, PyObject *key, PyObject *le
             return -1;
         return PyList_Append(leaves, n) < 0 ? -1 : place != where && place != given.CPU;
     }
-    if (is_op(op, words.const_) && AT(arg, bits_at.is_static) == Py_False) {
+    if (is_op(op, words.const_)) {
+        if (AT(arg, bits_at.is_static) != Py_False)
+            return append2(key, op, AT(arg, bits_at.key)) < 0 || PyList_Append(key, dtype) < 0 ? -1 : 0;
         return append2(key, words.one, dtype) < 0 || PyList_Append(numbers, AT(arg, bits_at.value)) < 0 || PyList_Append(types, dtype) < 0 ? -1 : 0;
     }
     PyObject *count = PyLong_FromSsize_t(PyTuple_GET_SIZE(src));

@@ -154,6 +154,8 @@ def canonical(roots: Sequence[Node], where: device = CPU) -> Canonical:
             key.extend((1, n.dtype))
             scalars.append(n.arg.value)
             types.append(n.dtype)
+        elif op == "CONST":
+            key.extend((op, n.arg.key, n.dtype))
         else:
             key.extend((op, n.arg, n.shape, n.dtype, len(src), *[ids[s] for s in src]))
         ids[n] = len(ids)
