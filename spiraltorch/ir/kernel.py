@@ -19,7 +19,7 @@ second element).  One kernel therefore serves every length.  ``str(kernel)`` pri
 
 Native calling convention: ``void f(int64 *args, int64 lo, int64 hi)`` runs tasks lo..hi.  ``args``
 holds 8-byte words: one pointer per param, then one int64 per slot, then one word per scalar (its
-bits in the low bytes).  A task is one row, or with ``lane == "row"`` a block of ``block`` values of
+bits in the low bytes).  A task is one row (or the ``walked`` ones), or with ``lane == "row"`` a block of ``block`` values of
 the last row axis.  Tasks are independent, so results do not depend on who runs which.
 """
 
@@ -93,12 +93,17 @@ class Reduce:
 
 @dataclass(frozen=True)
 class Store:
-    """Write ``value`` to ``param`` at ``access``; where ``guard`` is false nothing is written."""
+    """Write ``value`` to ``param`` at ``access``; where ``guard`` is false nothing is written.
+
+    With ``fold`` ('add') the element becomes the fold of the values of all rows that one task walks (see
+    :class:`Kernel`), in the order that lane 'row' folds an axis in; ``access`` does not move along those rows.
+    """
 
     param: int
     access: Access
     value: Node
     guard: Node | None = None
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,8 @@ class Kernel:
 
     group > 1 (lane 'row', no inner axes): the last row axis has exactly this many values, and lanes run along the
     row axis before it; what is stored side by side for a group is interleaved in registers.
+
+    walked (lane 'inner'): one task walks the last so many row axes in order, so that a store may fold over them.
     """
 
     axes: tuple[Slot, ...]
@@ -165,6 +172,7 @@ class Kernel:
     slots: int
     phases: tuple[Phase, ...]
     group: int = 1
+    walked: int = 0
 
     @property
     def lane_row(self) -> int:
@@ -174,7 +182,7 @@ class Kernel:
     def tasks(self, ints: Sequence[int]) -> int:
         """How many tasks there are, given the slots' values."""
         n = 1
-        for k in range(self.rows if self.lane == "inner" else self.lane_row + 1):
+        for k in range(self.rows - self.walked if self.lane == "inner" else self.lane_row + 1):
             size = ints[self.axes[k].index]
             if self.lane == "row" and k == self.lane_row:
                 size = -(-size // self.block)
@@ -210,6 +218,7 @@ class Bound:
 
 
 MOST_BOUNDS = 3  # of one operand
+MOST_COLUMNS = 1 << 14  # elements that a store of one task may fold to
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ class _Body:
         for s in p.stores:
             value = self.use(s.value)
             guard = "" if s.guard is None else f" if {self.use(s.guard)}"
-            self.lines.append(f"    store p{s.param}[{s.access!r}] = {value}{guard}")
+            self.lines.append(f"    store p{s.param}[{s.access!r}] {s.fold}= {value}{guard}")
         for c in p.checks:
             cond = self.use(c.cond)
             self.lines.append(f"    check {cond} else {c.code}")
@@ -140,7 +140,7 @@ def _list_text(items: Iterable[Any]) -> str:
 def format_kernel(k: Kernel) -> str:
     """The kernel tree as text; equal kernels give equal text."""
     body = _Body(k.nodes())
-    group = f" group={k.group}" if k.group > 1 else ""
+    group = (f" group={k.group}" if k.group > 1 else "") + (f" walked={k.walked}" if k.walked else "")
     body.lines.append(f"kernel rows={k.rows} lane={k.lane} block={k.block}{group} axes={_list_text(k.axes)} {_signature(k)}")
     for p in k.phases:
         body.phase("phase", p)
@@ -173,14 +173,14 @@ def format_gemm(g: Gemm) -> str:
 
 _NODE = re.compile(r"(%\d+) = (\w+)(?:\((%[^)]*)\))?(?: (.+?))? : (\w+)(\[[\d, ]*\])?")
 _REDUCE = re.compile(r"r(\d+) = (\w+) (%\d+)")
-_STORE = re.compile(r"store p(\d+)\[([^\]]*)\] = (%\d+)(?: if (%\d+))?")
+_STORE = re.compile(r"store p(\d+)\[([^\]]*)\] (\w*)= (%\d+)(?: if (%\d+))?")
 _CHECK = re.compile(r"check (%\d+) else (-?\d+)")
 _LOAD = re.compile(r"p(\d+)\[([^\];]*)((?:; [^\];]+)*)\](\??)")
 _PHASE = re.compile(r"(?:phase|epilogue) \(([a\d, ]*)\)")
 _OPERAND = re.compile(r"[ab] = p(\d+) (.+)")
 _PLACE = re.compile(r"outer=(\S+) inner=(\S+) batch=\(([^)]*)\) offset=(\S+)")
 _SIGNATURE = r"params=\(([^)]*)\) scalars=\(([^)]*)\) slots=(\d+)"
-_KERNEL = re.compile(r"kernel rows=(\d+) lane=(\w+) block=(\d+)(?: group=(\d+))? axes=\(([^)]*)\) " + _SIGNATURE)
+_KERNEL = re.compile(r"kernel rows=(\d+) lane=(\w+) block=(\d+)(?: group=(\d+))?(?: walked=(\d+))? axes=\(([^)]*)\) " + _SIGNATURE)
 _GEMM = re.compile(r"gemm axes=\(([^)]*)\) depth=s(\d+)(?: window=\(([^)]*)\))? acc=(\w+) " + _SIGNATURE)
 
 
@@ -283,8 +283,8 @@ def _phases(lines: Sequence[str]) -> tuple[Phase, ...]:
             number, op, value = _match(_REDUCE, line).groups()
             reduces.append(Reduce(int(number), op, names[value]))
         elif line.startswith("store"):
-            param, access, value, guard = _match(_STORE, line).groups()
-            stores.append(Store(int(param), _access(access), names[value], names[guard] if guard else None))
+            param, access, fold, value, guard = _match(_STORE, line).groups()
+            stores.append(Store(int(param), _access(access), names[value], names[guard] if guard else None, fold))
         elif line.startswith("check"):
             cond, code = _match(_CHECK, line).groups()
             checks.append(Check(names[cond], int(code)))
@@ -316,10 +316,10 @@ def _pair(text: str) -> tuple[Slot, Slot]:
 def parse_kernel(text: str) -> Kernel:
     """The kernel that ``format_kernel`` printed.  Raises ValueError for a line it can't read."""
     head, *lines = text.strip().splitlines()
-    rows, lane, block, group, axes, params, scalars, slots = _match(_KERNEL, head).groups()
+    rows, lane, block, group, walked, axes, params, scalars, slots = _match(_KERNEL, head).groups()
     return Kernel(
         _slots(axes), int(rows), lane, int(block), _params(params), _scalars(scalars), int(slots), _phases(lines),
-        int(group or 1),
+        int(group or 1), int(walked or 0),
     )  # fmt: skip
 
 

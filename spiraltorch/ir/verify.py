@@ -80,6 +80,10 @@ def _verify_phase(k: Any, p: Phase, values: set[int]) -> None:
     for s in p.stores:
         if k.params[s.param].mode not in ("out", "inout") or k.params[s.param].dtype is not s.value.dtype:
             _fail(s, "a store needs an output of its type")
+        if s.fold not in ("", "add"):
+            _fail(s, "stores fold by addition")
+        if s.fold and any(k.rows - k.walked <= axis < k.rows for axis, _ in s.access.terms):
+            _fail(s, "a store that folds does not move along the rows that it folds")
 
 
 def verify_kernel(k: Any) -> None:

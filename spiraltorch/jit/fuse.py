@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from ..config import config, log
 from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, radix
 from ..ir.node import Node
+from .columns import beside, check_column, columns_last, is_column
 from .lower_matrix import matrix_axes
 from .places import Group, Place, atoms_at, refine
 from .remat import is_again
@@ -45,7 +46,7 @@ class Fusion:
         return [self.by_node[n] for n in found if n in self.by_node]
 
     def run(self) -> list[Group]:
-        for s in self.stages:
+        for s in columns_last(self.stages):
             g = self._choose(s)
             if g is None:
                 g = self._new(s)
@@ -81,6 +82,8 @@ class Fusion:
                     g.clones.add(p)
                     self._connect(p, g)
                 g.add(s, verdict)
+                if is_column(s) and g.lane == "inner":
+                    g.columns.append(s)
                 return g
             s.refusals.append((g, verdict))
             if "fuse" in config.log:
@@ -145,6 +148,8 @@ class Fusion:
         inside = [r for r in s.reads if self.home.get(self.by_node.get(r.node)) is g and self.by_node[r.node] not in g.clones]  # type: ignore[arg-type]
         try:
             place = self._align(s, g, inside) if inside else self._sibling(s, g)
+            if isinstance(place, str) and not inside and is_column(s):
+                place = beside(s, g) or place
         except (NeedSplit, NotAffine):
             return "its index is not linear in the kernel's rows"
         if isinstance(place, str):
@@ -173,6 +178,8 @@ class Fusion:
         place: Place | None = None
         for r in inside:
             p = self.by_node[r.node]
+            if p in g.columns:
+                return f"it reads {p.node.op} {list(p.node.shape)}, which a task finishes after its last row"
             at = g.places[p]
             if r.flat or r.guards or any(f.dyn for f in r.index):
                 if self.bound[p] or (r.flat and len(p.out_index) > 1):  # a flat position does not say which row that is
@@ -222,6 +229,8 @@ class Fusion:
             return "its rows are cut into axes that do not nest with the kernel's"
         if g.kind == "dot":
             return self._check_epilogue(s, g, place)
+        if is_column(s) and g.kind == "row" and g.lane == "inner":
+            return check_column(s, g, place)
         if place.inner:
             folds = [s] if s.kind == "reduce" else [t for t in g.stages if t.kind == "reduce" and _inner(t, g.places[t]) == inner]
             others = {t: g.places[t].inner for t in g.stages if _inner(t, g.places[t]) == inner and t not in g.clones}

@@ -185,7 +185,8 @@ class Translator:
     def __init__(self, group: Group, sizes: Sequence[int]) -> None:
         self.group, self.sizes = group, sizes
         self.members = {s.node: s for s in group.stages}
-        self.values = {s: i for i, s in enumerate(s for s in group.stages if s.kind == "reduce")}
+        folds = [s for s in group.stages if s.kind == "reduce" and s not in group.columns]
+        self.values = {s: i for i, s in enumerate(folds)}
         self.memo: dict[Any, Node] = {}
 
     def stage(self, s: Stage, atoms: Sequence[Affine], guards: tuple[Guard, ...] = ()) -> Node:
@@ -281,8 +282,16 @@ def lower_group(g: Group, stored: set[Node], memory: Callable[[Node], Any]) -> L
     if by_row:
         folds = any(p.axes for p in phases)
         depth = max([math.prod(f.sizes) for f in frames], default=1)
-        lane, block = "row", _column_block(g.rows, depth if len(phases) > 2 else 0) if folds else POINTWISE_BLOCK
-    kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), tuple(args.scalar_types), len(args.ints), phases, group)
+        lane, block = "row", POINTWISE_BLOCK
+        if folds:
+            lanes = math.prod(sizes[k] for k in runs[args.lane]) if args.lane >= 0 else 1
+            block = _column_block(g.rows, lanes, depth if len(phases) > 2 else 0)
+    walked, rest = 0, math.prod(g.columns[0].atoms[a] for a in g.columns[0].folded) if g.columns else 1
+    while rest > 1:  # what one task walks: the block's rows
+        walked += 1
+        rest //= math.prod(sizes[k] for k in runs[row_runs - walked])
+    scalars = tuple(args.scalar_types)
+    kernel = Kernel(axes, row_runs, lane, block, tuple(args.modes), scalars, len(args.ints), phases, group, walked)
     outs = [t.node for t in stores]
     return Launch(kernel, args.params, args.ints, args.scalars, outs, launch_checks, g, [t.node for t in g.stages])
 
@@ -312,7 +321,7 @@ def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:
     """Frame axes at which a fold's axes are not neighbours: there the order of the fold starts a new loop."""
     out: list[int] = []
     for t in g.stages:
-        if t.kind != "reduce" or frame_of.get(t) is not frame:
+        if t.kind != "reduce" or t in g.columns or frame_of.get(t) is not frame:
             continue
         inner = g.places[t].inner
         forms = spread([t.atoms[a] for a in inner], frame.sizes, frame.axes[0])
@@ -322,15 +331,15 @@ def _breaks(g: Group, frame: Frame, frame_of: dict[Stage, Frame]) -> list[int]:
     return out
 
 
-def _column_block(rows: int, depth: int) -> int:
-    """Columns of one task: every thread gets some.  Kernels that read ``depth`` values of each column again in later
-    phases keep them in cache.  A column's bits do not depend on it."""
+def _column_block(rows: int, lanes: int, depth: int) -> int:
+    """Columns of one task, of ``lanes`` side by side: every thread gets some.  Kernels that read ``depth`` values of each
+    column again in later phases keep them in cache.  A column's bits do not depend on it."""
     if depth > AGAIN:
         return COLUMN_BLOCKS[-1]
     from ..runtime.threads import get_num_threads
 
     wide = COLUMN_BLOCKS if not depth else COLUMN_BLOCKS[COLUMN_BLOCKS.index(512) :]
-    return next((b for b in wide if -(-rows // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
+    return next((b for b in wide if rows // lanes * -(-lanes // b) >= get_num_threads()), COLUMN_BLOCKS[-1])
 
 
 def _frames(g: Group, first: int) -> tuple[list[Frame], dict[Stage, Frame]]:
@@ -435,12 +444,13 @@ def _phases(
     codes: dict[int, Node] = {}
     for t in g.stages:
         level = _level(exprs[t], levels)
-        if t.kind == "reduce":
+        if t.kind == "reduce" and t not in g.columns:
             levels[tr.values[t]] = level
             phase(level, t)[1].append(Reduce(tr.values[t], t.node.arg[0], em.expr(exprs[t])))
         if t in stores:
             value = exprs[t]
-            if t.kind == "reduce":  # a fold's result is stored once a row, after its phase
+            fold = t.node.arg[0] if t in g.columns else ""
+            if t in tr.values:  # a fold's result is stored once a row, after its phase
                 value = make("VALUE", (), tr.values[t], (), t.node.dtype)
                 key = (level + 1, -1)
                 if key not in table:
@@ -450,7 +460,7 @@ def _phases(
                 target = phase(level, t)
             memory = em.memory(t.node)
             param = em.args.param(memory, t.node.dtype, "out")
-            target[2].append(Store(param, em.access(memory, stores[t], t.kind == "update"), em.expr(value)))
+            target[2].append(Store(param, em.access(memory, stores[t], t.kind == "update"), em.expr(value), None, fold))
     for c, gather, t in checks:
         code = next((k for k, n in codes.items() if n is gather), len(codes) + 1)
         codes[code] = gather
@@ -480,6 +490,6 @@ def _shift_phase(p: Phase) -> Phase:
     return Phase(
         tuple([k + 1 for k in p.axes]),
         tuple([Reduce(r.id, r.op, expr(r.expr)) for r in p.reduces]),
-        tuple([Store(s.param, access(s.access), expr(s.value), s.guard and expr(s.guard)) for s in p.stores]),
+        tuple([Store(s.param, access(s.access), expr(s.value), s.guard and expr(s.guard), s.fold) for s in p.stores]),
         tuple([Check(expr(c.cond), c.code) for c in p.checks]),
     )

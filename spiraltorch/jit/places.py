@@ -31,6 +31,7 @@ class Group:
     needs: int = 0  # bit set of groups this one depends on, transitively
     leaves: dict[Node, None] = field(default_factory=dict)
     clones: set[Stage] = field(default_factory=set)  # small folds computed again here: they have no rows
+    columns: list[Stage] = field(default_factory=list)  # sums over blocks of rows: a task walks the rows of a block
 
     def add(self, s: Stage, place: Place) -> None:
         self.stages.append(s)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 
 from ..ir import graph, lang
-from ..ir.node import Node, is_const, make
+from ..ir.node import Node, cast, is_const, make
 from ..ir.prims import ROWS, STRUCTURAL
 from ..ir.rewrite import rewrite, rule, rules_of
 
@@ -19,6 +19,10 @@ from ..ir.rewrite import rewrite, rule, rules_of
 # there is work for every core.
 FEW_ROWS = 32
 LONG = 1 << 16
+# A sum over at least so many rows is made of sums over blocks of at most so many: what walks the rows anyway adds
+# them up as it goes (fuse.py).
+MANY_ROWS = 512
+BLOCK_ROWS = 64
 
 
 @rule("COPY")
@@ -144,6 +148,27 @@ def full_update_is_value(n: Node) -> Node | None:
 
 
 @rule("REDUCE")
+def sum_of_rows_by_blocks(n: Node) -> Node | None:
+    """Sums over many rows, each of a column: blocks of rows first, then the blocks' sums."""
+    (x,) = n.src
+    op, axes = n.arg
+    rows = math.prod(x.shape[: len(axes)])
+    if op != "add" or n.dtype.kind != "f" or axes != tuple(range(len(axes))) or n.size == 1 or rows < MANY_ROWS:
+        return None
+    cut, rest = len(axes), BLOCK_ROWS  # whole axes from the last one on, then a part of one
+    while x.shape[cut - 1] <= rest:
+        cut -= 1
+        rest //= x.shape[cut]
+    part = _divisor(x.shape[cut - 1], rest)
+    shape = (*x.shape[: cut - 1], x.shape[cut - 1] // part, part, *x.shape[cut:])
+    block = tuple(range(cut, len(axes) + 1))
+    if math.prod(shape[a] for a in block) < BLOCK_ROWS // 4:
+        return None
+    wide = cast(graph.reshape(x, shape), n.dtype.acc)
+    return cast(graph.reduce(graph.reduce(wide, op, block), op, tuple(range(cut))), n.dtype)
+
+
+@rule("REDUCE")
 def long_reduction_in_two_steps(n: Node) -> Node | None:
     """Few results from many elements: fold pieces first, then the pieces' results."""
     (x,) = n.src
@@ -180,7 +205,7 @@ def _divisor(n: int, most: int) -> int:
 RULES = rules_of(
     nothing_is_a_constant, writing_nothing_changes_nothing, markers_are_transparent, empty_reduction_is_identity,
     size_one_axes_are_dropped, empty_dot_is_zero, dot_is_multiply_and_add, cast_of_cast, multiply_by_one,
-    full_update_is_value, long_reduction_in_two_steps, running_fold_is_a_routine,
+    full_update_is_value, sum_of_rows_by_blocks, long_reduction_in_two_steps, running_fold_is_a_routine,
 )  # fmt: skip
 
 

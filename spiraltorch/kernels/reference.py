@@ -387,7 +387,7 @@ class _Grid:
     def shape(self, rows: int, phase: Phase) -> tuple[int, ...]:
         return tuple([s if k < rows or k in phase.axes else 1 for k, s in enumerate(self.sizes)])
 
-    def run(self, rows: int, phase: Phase, params: Sequence[Any]) -> None:
+    def run(self, rows: int, phase: Phase, params: Sequence[Any], walked: int = 0) -> None:
         """One phase at every row.  Everything is read before anything is written."""
         shape = self.shape(rows, phase)
         if math.prod(shape) == 0:
@@ -401,12 +401,15 @@ class _Grid:
             full = np.broadcast_to(at[r.expr], shape)
             self.values[r.id] = fold(full, r.op, phase.axes, r.expr.dtype, keepdims=True)
         for s in phase.stores:
-            guard = np.broadcast_to(True if s.guard is None else at[s.guard], shape)
-            where = np.broadcast_to(self.position(s.access), shape)[guard]
+            value = np.broadcast_to(at[s.value], shape)
+            if s.fold:
+                value = fold(value, s.fold, tuple(range(rows - walked, rows)), s.value.dtype, keepdims=True)
+            guard = np.broadcast_to(True if s.guard is None else at[s.guard], value.shape)
+            where = np.broadcast_to(self.position(s.access), value.shape)[guard]
             memory = self.arrays[s.param]
             if where.size and (where.min() < 0 or where.max() >= memory.size):
                 raise IndexError(f"a store to p{s.param}[{s.access}] is outside its {memory.size} elements")
-            memory[where] = np.broadcast_to(at[s.value], shape)[guard]
+            memory[where] = value[guard]
         for c in phase.checks:
             if not at[c.cond].all():
                 self.arrays[[p.mode for p in params].index("status")][0] = c.code
@@ -422,7 +425,7 @@ def run_kernel(kernel: Kernel, arrays: Sequence[Array], ints: Sequence[int], sca
         return
     with np.errstate(all="ignore"):
         for phase in kernel.phases:
-            grid.run(kernel.rows, phase, kernel.params)
+            grid.run(kernel.rows, phase, kernel.params, kernel.walked)
 
 
 def _operand(grid: _Grid, o: Operand, sizes: tuple[int, int], acc: DType) -> Array:

@@ -67,7 +67,7 @@ def phases(draw, pool):
     return Phase(
         tuple(draw(st.lists(number, max_size=2))),
         tuple(draw(st.lists(st.builds(Reduce, number, st.sampled_from(prims.REDUCTIONS), value), max_size=2))),
-        tuple(draw(st.lists(st.builds(Store, number, accesses(), value, st.none() | value), max_size=3))),
+        tuple(draw(st.lists(st.builds(Store, number, accesses(), value, st.none() | value, st.sampled_from(["", "add"])), max_size=3))),
         tuple(draw(st.lists(st.builds(Check, value, st.integers(1, 99)), max_size=1))),
     )
 
@@ -83,7 +83,7 @@ def kernels(draw):
     body = tuple(draw(st.lists(phases(pool), max_size=3)))
     lane = draw(st.sampled_from(["row", "inner"]))
     return Kernel(draw(axes), draw(st.integers(0, 3)), lane, draw(st.sampled_from([0, 64])), draw(params),
-                  draw(scalars), draw(st.integers(0, 9)), body)  # fmt: skip
+                  draw(scalars), draw(st.integers(0, 9)), body, draw(st.integers(1, 3)), draw(st.integers(0, 2)))  # fmt: skip
 
 
 @st.composite

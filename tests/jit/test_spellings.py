@@ -51,9 +51,9 @@ def softmax():
     return lambda x: x.softmax(-1), (st.randn(16, 64),)
 
 
-def layer_norm():
+def layer_norm(rows=16):
     w, b = st.ones(64, requires_grad=True), st.zeros(64, requires_grad=True)
-    x, g = st.randn(16, 64, requires_grad=True), st.randn(16, 64)
+    x, g = st.randn(rows, 64, requires_grad=True), st.randn(rows, 64)
 
     def both(g):
         x.grad = w.grad = b.grad = None
@@ -62,6 +62,10 @@ def layer_norm():
         return out
 
     return both, (g,)
+
+
+def layer_norm_of_many_rows():
+    return layer_norm(512)
 
 
 def cross_entropy():
@@ -76,7 +80,10 @@ def cross_entropy():
     return both, (st.randint(0, 64, (16,)),)
 
 
-PROGRAMS = {"digits": digits_step, "mlp": mlp_step, "softmax": softmax, "layer_norm": layer_norm, "cross_entropy": cross_entropy}
+PROGRAMS = {
+    "digits": digits_step, "mlp": mlp_step, "softmax": softmax, "layer_norm": layer_norm, "cross_entropy": cross_entropy,
+    "layer_norm_of_many_rows": layer_norm_of_many_rows,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=PROGRAMS)

@@ -290,6 +290,13 @@ class Function:
         if function is language.view:
             start = self.given(args[1], i64)
             return Memory(args[2], self.let(u8, f"getelementptr i8, ptr {args[0].ref}, i64 {start.ref}").ref)
+        if function is language.misplaced:
+            return self.let(i64, f"and i64 {self.let(i64, f'ptrtoint ptr {args[0].ref} to i64').ref}, {language.LINE - 1}")
+        if function is language.clear_line:
+            p = self.let(u8, f"getelementptr {args[0].type.llvm}, ptr {args[0].ref}, i64 {self.given(args[1], i64).ref}").ref
+            return self.do(f"store <{language.LINE} x i8> zeroinitializer, ptr {p}, align {language.LINE}, !nontemporal !{{i32 1}}")
+        if function is language.fence:
+            return self.do("fence seq_cst")
         if function in (min, max):
             a, b = self.pair(node, *args)
             return self.select(self.compare("lt" if function is min else "gt", a, b), a, b)

@@ -66,6 +66,23 @@ def log1p(value: Any) -> Any:
     return np.log1p(value)
 
 
+LINE = 64  # bytes of a cache line
+
+
+def misplaced(memory: Any) -> int:
+    """How many bytes after a multiple of LINE ``memory`` begins."""
+    return int(memory.ctypes.data) % LINE
+
+
+def clear_line(memory: Any, index: int) -> None:
+    """LINE bytes of zeros from ``index`` on, which is the begin of a line; they go past the cache."""
+    memory[index : index + LINE // memory.itemsize] = 0
+
+
+def fence() -> None:
+    """What went past the cache is seen by other threads before what is written later."""
+
+
 def stored(name: str) -> Type:
     """The type that loops see an element type's memory as: bools and 16-bit floats as unsigned bits."""
     if name in ("bool", "float16", "bfloat16"):
@@ -74,4 +91,7 @@ def stored(name: str) -> Type:
     return Type(kind, int("".join([c for c in name if c.isdigit()])))
 
 
-__all__ = ["Type", "b1", "bits", "exp", "f32", "f64", "i16", "i32", "i64", "i8", "log1p", "stored", "u16", "u32", "u64", "u8", "view"]
+__all__ = [
+    "LINE", "Type", "b1", "bits", "clear_line", "exp", "f32", "f64", "fence", "i16", "i32", "i64", "i8", "log1p", "misplaced",
+    "stored", "u16", "u32", "u64", "u8", "view",
+]  # fmt: skip

@@ -12,18 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from .language import i32, i64, stored, view
+from .language import LINE, clear_line, fence, i32, i64, misplaced, stored, view
 from .routine import routine
 from .scanning import UFUNC, folding
 
 PIECE = 1 << 15  # elements of the result that are worth a task
 CHAINED = 8  # elements of a row from which on chains pay
+READ = 48  # elements of the result that cost what reading one entry of the index costs
+LARGE = 16 << 20  # bytes of the result from which on empty rows are written past the cache
 ROOM = 30 << 20  # bytes of scratch memory for chains
 
 
 def _parts(outer: int, size: int, inner: int, count: int) -> int:
     """Tasks that share ``size`` rows: each of them reads the whole index."""
-    most = 32 if inner >= CHAINED else 4
+    most = min(32, max(4, size * inner // (READ * max(1, count)))) if inner >= CHAINED else 4
     return max(1, min(most, size, size * inner // PIECE, -(-64 // outer)))
 
 
@@ -42,7 +44,8 @@ def _tasks(k: Any, ints: Any) -> tuple[int, int]:
 def _loops(k: Any) -> Any:
     op, zero = k.static
     dtype = k.params[-2].dtype
-    t = stored(dtype.name)
+    t, width = stored(dtype.name), dtype.itemsize
+    line = LINE // width
     fold = folding("or" if dtype.name == "bool" and op == "add" else op)
 
     def begin(base, out, at, inner):  # type: ignore[no-untyped-def]
@@ -52,11 +55,23 @@ def _loops(k: Any) -> Any:
             else:
                 out[at + c] = base[at + c]
 
+    def clear(out, at, inner):  # type: ignore[no-untyped-def]
+        for c in range(0, inner, line):
+            clear_line(out, at + c)
+
+    def first_of(base, out, at, values, source, inner):  # type: ignore[no-untyped-def]
+        for c in range(inner):
+            if zero:
+                out[at + c] = fold(t(0), values[source + c])
+            else:
+                out[at + c] = fold(base[at + c], values[source + c])
+
     def put(out, at, values, source, inner):  # type: ignore[no-untyped-def]
         for c in range(inner):
             out[at + c] = fold(out[at + c], values[source + c])
 
     def place(base, index, values, out, status, outer, size, inner, count, parts, lo, hi, scratch):  # type: ignore[no-untyped-def]
+        far = zero and size * inner * width >= LARGE and inner % line == 0 and misplaced(out) == 0
         for task in range(lo, hi):
             o = task // parts
             part = task % parts
@@ -76,11 +91,17 @@ def _loops(k: Any) -> Any:
                         heads[j - first] = i32(i)
                 for j in range(first, last):
                     at = (o * size + j) * inner
-                    begin(base, out, at, inner)
                     i = i64(heads[j - first])
-                    while i >= 0:
-                        put(out, at, values, (o * count + i) * inner, inner)
+                    if i >= 0:
+                        first_of(base, out, at, values, (o * count + i) * inner, inner)
                         i = i64(following[i])
+                        while i >= 0:
+                            put(out, at, values, (o * count + i) * inner, inner)
+                            i = i64(following[i])
+                    elif far:
+                        clear(out, at, inner)
+                    else:
+                        begin(base, out, at, inner)
             else:
                 begin(base, out, (o * size + first) * inner, (last - first) * inner)
                 for i in range(count):
@@ -89,6 +110,8 @@ def _loops(k: Any) -> Any:
                         status[0] = i64(1)
                     elif j >= first and j < last:
                         put(out, (o * size + j) * inner, values, (o * count + i) * inner, inner)
+        if far:
+            fence()
 
     def on_zeros(index, values, out, status, outer, size, inner, count, parts, lo, hi, scratch):  # type: ignore[no-untyped-def]
         place(out, index, values, out, status, outer, size, inner, count, parts, lo, hi, scratch)

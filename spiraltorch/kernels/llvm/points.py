@@ -160,7 +160,7 @@ class Points:
         ty = memory(self.params[param].dtype)
         return self.walk(access, ("p", param), self.word(param, "ptr"), f"getelementptr {ty}, ptr")
 
-    def _vector_pointer(self, base: str, ty: str, stride: Coef, u: int, code: Code) -> str:
+    def vector_pointer(self, base: str, ty: str, stride: Coef, u: int, code: Code) -> str:
         """``base`` moved to vector ``u`` of the unrolled loop."""
         if u == 0 or stride == 0:
             return base
@@ -310,7 +310,7 @@ class Points:
         out = []
         for u in range(self.unroll):
             mask = self._mask(code, u, self.operand(guard, True)[u] if guard is not None and lane_guard else None)
-            p = self._vector_pointer(base, memory(n.dtype), stride, u, code)
+            p = self.vector_pointer(base, memory(n.dtype), stride, u, code)
             if not dyn and stride == 1:
                 value = self._contiguous_load(code, p, n.dtype, mask)
             elif not dyn and stride == 0:
@@ -403,7 +403,7 @@ class Points:
         stride = s.access.stride(self.lane_axis)
         values = self.operand(s.value, True)
         guards = [None] * self.unroll if s.guard is None else self.operand(s.guard, True)
-        places = [self._vector_pointer(base, memory(dtype), stride, u, code) for u in range(self.unroll)]
+        places = [self.vector_pointer(base, memory(dtype), stride, u, code) for u in range(self.unroll)]
         stored = [rows.to_memory(code, v, dtype, self.lanes) for v in values]
         if self.masks is None and self._store_vectors(s, list(zip(stored, places))):
             return None
@@ -426,11 +426,11 @@ class Points:
         for u in range(self.unroll):
             each = [rows.to_memory(code, m[u], dtype, self.lanes) for m in members]
             value, width = self._side_by_side(code, each, memory(dtype)), group * self.lanes
-            p = self._vector_pointer(base, memory(dtype), group, u, code)
+            p = self.vector_pointer(base, memory(dtype), group, u, code)
             mask = None
             if self.masks is not None:
                 mask = self.first_of(code, width, 0, code.let(f"mul i64 {self.left}, {group}"))
-            self._put(code, value, p, dtype, width, mask)
+            self.put(code, value, p, dtype, width, mask)
 
     def _side_by_side(self, code: Code, members: Sequence[str], element: str) -> str:
         """Vectors a, b, ... as one: a0 b0 ... a1 b1 ..."""
@@ -455,9 +455,9 @@ class Points:
             where = (vector("ptr", self.lanes), pointers)
             self._do_call(code, name, (ty, value), where, size, (bits, mask or "splat (i1 true)"))
         else:
-            self._put(code, value, p, dtype, self.lanes, mask)
+            self.put(code, value, p, dtype, self.lanes, mask)
 
-    def _put(self, code: Code, value: str, p: str, dtype: DType, lanes: int, mask: str | None) -> None:
+    def put(self, code: Code, value: str, p: str, dtype: DType, lanes: int, mask: str | None) -> None:
         """Store a run of memory."""
         ty = memory(dtype, lanes)
         if mask is None:

@@ -74,7 +74,7 @@ def _place(kernel: Kernel, first: int, n: Node, taken: set[int]) -> Store | None
     stores = [s.param for p in kernel.phases for s in p.stores]
     for s in later[-1].stores:
         free = s.param not in loaded | taken and stores.count(s.param) == 1 and kernel.params[s.param].mode == "out"
-        if free and kernel.params[s.param].dtype is n.dtype and s.guard is None and s.access.stride(axes[0]) == 1:
+        if free and kernel.params[s.param].dtype is n.dtype and s.guard is None and not s.fold and s.access.stride(axes[0]) == 1:
             return s
     return None
 

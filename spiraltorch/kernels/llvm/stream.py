@@ -1,7 +1,8 @@
 """Stores that bypass the cache, for results much larger than it.
 
-In: a kernel's store, in the writer's code.  Out: an i1 that is true at run time where the result is larger than any cache
-and its vectors lie on their own boundaries; and vectors stored the one way or the other.
+In: a kernel's store, in the writer's code.  Out: an i1 that is true at run time where the result, or all that the kernel
+touches, is larger than any cache, and the result's vectors lie on their own boundaries; and vectors stored the one way or the
+other.
 
     x + y of 64 MiB     %big   = icmp sge i64 %bytes, 33554432
                         br i1 %big, ...     store <16 x float> %v, ptr %p, align 64, !nontemporal !{i32 1}
@@ -15,13 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ...ir.kernel import Store
+from ...ir.kernel import Access, Store
 from .rows import Code
 
 if TYPE_CHECKING:
     from .writer import Writer
 
 LARGE = 16 << 20  # bytes of a result from which it is not in a cache any more when somebody reads it
+MANY = 32 << 20  # bytes of all that a kernel reads and writes, from which the same is true of a result of SOME
+SOME = 4 << 20
 
 
 def streams(writer: Writer, s: Store) -> str | None:
@@ -29,14 +32,13 @@ def streams(writer: Writer, s: Store) -> str | None:
     own = [t for p in writer.kernel.phases for t in p.stores if t.param == s.param]
     if len(own) > 1 or writer.kernel.block % writer.lanes:
         return None
-    if writer.params[s.param].mode != "out" or s.guard is not None or s.access.stride(writer.lane_axis) != 1:
+    if writer.params[s.param].mode != "out" or s.guard is not None or s.fold or s.access.stride(writer.lane_axis) != 1:
         return None
     code, env, key = writer.scopes[0].code, writer.scopes[0].env, ("streams", s.access, s.param)
     if key not in env:
         dtype = writer.params[s.param].dtype
-        bytes_, places = str(dtype.itemsize), []
+        bytes_, places = _bytes(writer, s.access, dtype.itemsize), []
         for axis, stride in s.access.terms:
-            bytes_ = code.let(f"mul i64 {bytes_}, {writer.size(axis)}")
             if axis != writer.lane_axis:
                 places.append(code.let(f"mul i64 {writer.slot(stride)}, {dtype.itemsize}"))
         if s.access.offset != 0:
@@ -45,10 +47,33 @@ def streams(writer: Writer, s: Store) -> str | None:
         for place in places:
             off = code.let(f"or i64 {off}, {place}")
         aligned = code.let(f"icmp eq i64 {code.let(f'and i64 {off}, {_align(writer, dtype.itemsize) - 1}')}, 0")
-        large = code.let(f"icmp sge i64 {bytes_}, {LARGE}")
-        env[key] = code.let(f"and i1 {aligned}, {large}")
+        enough = code.select(code.let(f"icmp sge i64 {_all_bytes(writer)}, {MANY}"), str(SOME), str(LARGE), "i64", 1)
+        env[key] = code.let(f"and i1 {aligned}, {code.let(f'icmp sge i64 {bytes_}, {enough}')}")
         writer.streaming.append(env[key])
     return str(env[key])
+
+
+def _bytes(writer: Writer, access: Access, itemsize: int) -> str:
+    """How much memory an access reaches."""
+    total = str(itemsize)
+    for axis, _ in access.terms:
+        total = writer.scopes[0].code.let(f"mul i64 {total}, {writer.size(axis)}")
+    return total
+
+
+def _all_bytes(writer: Writer) -> str:
+    """How much the kernel's arrays have, of each the access along the most axes."""
+    code, env = writer.scopes[0].code, writer.scopes[0].env
+    if "bytes" not in env:
+        widest: dict[int, Access] = {}
+        loads = [(n.arg.param, n.arg.access) for n in writer.kernel.nodes() if n.op == "LOAD"]
+        for param, access in loads + [(t.param, t.access) for p in writer.kernel.phases for t in p.stores]:
+            if param not in writer.kept and len(access.terms) > len(widest.get(param, Access()).terms):
+                widest[param] = access
+        env["bytes"] = "0"
+        for param, access in widest.items():
+            env["bytes"] = code.let(f"add i64 {env['bytes']}, {_bytes(writer, access, writer.params[param].dtype.itemsize)}")
+    return str(env["bytes"])
 
 
 def _align(writer: Writer, itemsize: int) -> int:

@@ -163,7 +163,7 @@ class TileWriter(Writer):
         return [self._from_tile(n, code, p, u) for u in range(self.unroll)]
 
     def _from_tile(self, n: Node, code: Code, p: str, u: int) -> str:
-        q = self._vector_pointer(p, memory(n.dtype), 1, u, code)
+        q = self.vector_pointer(p, memory(n.dtype), 1, u, code)
         return self._as_register(n, code, self._contiguous_load(code, q, n.dtype, None))
 
 

@@ -14,8 +14,8 @@ narrower or only wider types); the main loop holds ``unroll`` vectors side by si
 
 Reductions have fixed trees, so their bits depend on the lengths of the inner axes alone.  Lane
 'inner' keeps ``lanes * unroll`` partial results, folded at the end.  Lane 'row' keeps one result a
-lane in an array of ``block`` values on the stack, to which each chunk is added; a few rows side by
-side stream from memory faster than one column.  float32 sums are added in two levels in both, which
+lane in an array of ``block`` values on the stack, to which each chunk of the last inner axis is added; a few rows side
+by side stream from memory faster than one column.  float32 sums are added in two levels in both, which
 keeps the error of a long sum small.
 """
 
@@ -24,10 +24,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from ...dtypes import DType, bool_, float32
+from ...dtypes import DType, float32
 from ...ir.kernel import Access, Kernel, Phase, Reduce, Store
 from ...ir.node import Node, toposort
-from . import rows
+from ..reference import identity
+from . import columns, rows
+from .ahead import ahead, fetch
+from .columns import CHUNK
 from .math import expand_kernel
 from .points import PHASE, Points, Scope, iota
 from .rows import Code, Unit, memory, number, register, vector
@@ -35,24 +38,9 @@ from .stash import place, stash
 from .stream import fence, store_either, streams
 from .target import Target
 
-CHUNK = 8  # values of the last inner axis that lane 'row' folds before it moves to the next vectors
 LEVEL = 64  # steps of a sum's inner level for lane 'inner'
 
 _FOLD = {"add": "ADD", "mul": "MUL", "max": "MAX", "min": "MIN"}
-
-
-def identity(op: str, dtype: DType) -> float | int | bool:
-    """What a fold with ``op`` starts from."""
-    if op in ("add", "mul"):
-        return 0 if op == "add" else 1
-    low = op == "max"
-    if dtype.kind == "f":
-        return float("-inf") if low else float("inf")
-    if dtype is bool_:
-        return not low
-    if dtype.is_signed:
-        return -(1 << (dtype.bits - 1)) if low else (1 << (dtype.bits - 1)) - 1
-    return 0 if low else (1 << dtype.bits) - 1
 
 
 def lane_count(kernel: Kernel, target: Target) -> int:
@@ -68,10 +56,6 @@ def lane_count(kernel: Kernel, target: Target) -> int:
     widest, narrowest = max(widths, default=32), min(widths, default=32)
     bits = widest if widest < 32 else narrowest if narrowest > 32 else 32
     return max(2, target.vector_bits // bits)
-
-
-def _once(body: Callable[[], None]) -> None:
-    body()
 
 
 def _weight(n: Node) -> int:
@@ -144,6 +128,7 @@ class Writer(Points):
         self.by_row = kernel.lane == "row"
         self.stored = {s.param for p in kernel.phases for s in p.stores}
         self.arrays: dict[int, tuple[DType, str]] = {}  # lane 'row': a reduction's results, one a lane
+        self.ahead = ahead(self.kernel)
         self.streaming: list[str] = []  # when stores bypass the cache
         self.start = self.end = ""
         self.lane_values = 1 << kernel.lane_row if self.by_row else 0
@@ -198,7 +183,7 @@ class Writer(Points):
     def _rows(self) -> None:
         """The loop over tasks: an odometer of the row axes (the last digit counts blocks for lane 'row')."""
         code = self.here
-        rank = self.kernel.lane_row + 1 if self.by_row else self.kernel.rows
+        rank = self.kernel.lane_row + 1 if self.by_row else self.kernel.rows - self.kernel.walked
         sizes = [self.size(k) for k in range(rank)]
         if self.by_row:
             up = code.let(f"add i64 {sizes[-1]}, {self.kernel.block - 1}")
@@ -221,14 +206,19 @@ class Writer(Points):
         if self.by_row:
             self._block(now[-1])
         else:
-            for phase in self.kernel.phases:
-                if phase not in self.invariant:
-                    self._inner_phase(phase)
+            columns.begin(self)
+            self.nest(tuple(range(len(digits), self.kernel.rows)), self._walked_row)
         carry = "true"
         for k in reversed(range(len(digits))):
             up = code.let(f"add i64 {now[k]}, {code.let(f'zext i1 {carry} to i64')}")
             carry = code.let(f"icmp eq i64 {up}, {sizes[k]}")
             code.do(f"store i64 {code.select(carry, '0', up, 'i64', 1)}, ptr {digits[k]}")
+
+    def _walked_row(self) -> None:
+        for phase in self.kernel.phases:
+            if phase not in self.invariant:
+                self._inner_phase(phase)
+        columns.end_of_row(self)
 
     def _lane_loop(
         self, axis: int, start: str, end: str, unroll: int, body: Callable[[], None], level: _Level | None = None
@@ -329,14 +319,14 @@ class Writer(Points):
         parent.do(f"br label %{after}")
         parent.label(after)
 
-    def _nest(self, axes: tuple[int, ...], body: Callable[[], None]) -> None:
+    def nest(self, axes: tuple[int, ...], body: Callable[[], None]) -> None:
         """Scalar loops over ``axes``, outermost first."""
         if not axes:
             return body()
 
         def inside(i: str) -> None:
             self.index[axes[0]] = i
-            self._nest(axes[1:], body)
+            self.nest(axes[1:], body)
 
         self.loop(1 << axes[0], "0", self.size(axes[0]), 1, inside)
 
@@ -345,10 +335,14 @@ class Writer(Points):
         if self.kernel.group > 1:
             return self._group_point(phase, order)
         self.compute(order)
+        fetch(self, self.ahead.get(phase, ()))
         for r in phase.reduces:
             self._accumulate(r, accumulators[r.id])
         for s in phase.stores:
-            self.store(s)
+            if s.fold:
+                columns.add(self, s)
+            else:
+                self.store(s)
         for c in phase.checks:
             self.check(c)
 
@@ -395,7 +389,7 @@ class Writer(Points):
             level.active = bool(level.variables)
             self._lane_loop(axis, "0", self.size(axis), unroll, point, level if level.active else None)
 
-        body = partial(self._nest, phase.axes[:-1], lane_loop) if phase.axes else point
+        body = partial(self.nest, phase.axes[:-1], lane_loop) if phase.axes else point
         self._guarded(phase, phase.axes, body)
         for r in phase.reduces:
             self.results[r.id] = r.expr.dtype, [self._finish(r, totals[r.id], lanes)]
@@ -440,9 +434,9 @@ class Writer(Points):
 
         if phase.axes:
             chunks = partial(self.loop, 0, "0", self.size(phase.axes[-1]), CHUNK, chunk)
-            self._guarded(phase, phase.axes, partial(self._nest, phase.axes[:-1], chunks))
+            self._guarded(phase, phase.axes, partial(self.nest, phase.axes[:-1], chunks))
         else:
-            self._guarded(phase, (), partial(lane_loop, partial(vectors, _once)))
+            self._guarded(phase, (), partial(lane_loop, partial(vectors, lambda body: body())))
 
     # ------------------------------------------------------------ results a lane, kept in arrays
 
@@ -481,7 +475,7 @@ class Writer(Points):
             acc, p = self._array(r.id, self.here, u)
             old = self._load_array(self.here, acc, p)
             new = self.here.let(f"load {register(acc, self.lanes)}, ptr {v}")
-            self._store_array(acc, self._fold(r.op, acc, old, new, self.lanes), p)
+            self._store_array(acc, self.fold(r.op, acc, old, new, self.lanes), p)
 
     def result(self, n: Node, code: Code) -> list[str]:
         if n.arg not in self.arrays:
@@ -508,7 +502,7 @@ class Writer(Points):
         self.clear(r, variables, lanes)
         return variables
 
-    def _fold(self, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
+    def fold(self, op: str, dtype: DType, a: str, b: str, lanes: int) -> str:
         return rows.row(self.here, _FOLD[op], dtype, (dtype, dtype), (a, b), lanes)
 
     def _accumulate(self, r: Reduce, variables: list[str]) -> None:
@@ -518,7 +512,7 @@ class Writer(Points):
         ty = register(acc, lanes)
         for u, value in enumerate(self.operand(r.expr, lane)):
             old = self.here.let(f"load {ty}, ptr {variables[u]}")
-            new = self._fold(r.op, acc, old, value, lanes)
+            new = self.fold(r.op, acc, old, value, lanes)
             if self.masks is not None and not self.by_row:
                 new = self.here.select(self.masks[u], new, old, ty, lanes)
             self.here.do(f"store {ty} {new}, ptr {variables[u]}")
@@ -529,12 +523,12 @@ class Writer(Points):
         ty = register(acc, lanes)
         values = [self.here.let(f"load {ty}, ptr {v}") for v in variables]
         while len(values) > 1:
-            values = [self._fold(r.op, acc, a, b, lanes) for a, b in zip(values[::2], values[1::2])]
+            values = [self.fold(r.op, acc, a, b, lanes) for a, b in zip(values[::2], values[1::2])]
         (value,) = values
         while lanes > 1:
             ty, lanes = register(acc, lanes), lanes // 2
             low, high = [self._part(value, ty, start, lanes) for start in (0, lanes)]
-            value = self._fold(r.op, acc, low, high, lanes)
+            value = self.fold(r.op, acc, low, high, lanes)
         return value if acc is r.expr.dtype else rows.round16(self.here, value, r.expr.dtype, 1)
 
     def _part(self, value: str, ty: str, start: int, lanes: int) -> str:

@@ -55,6 +55,7 @@ _WORDS = {"add": "sum", "mul": "product", "max": "max", "min": "min"}
 class _Writer:
     def __init__(self, k: Kernel | Gemm, n: Names) -> None:
         self.params = k.params
+        self.walked = range(k.rows - k.walked, k.rows) if isinstance(k, Kernel) else range(0)
         self.names = n
         self.lines: list[str] = []
         self.depth = 1
@@ -146,11 +147,17 @@ class _Writer:
 
     def effects(self, p: Phase) -> None:
         for s in p.stores:
-            value = to_memory(self.value(s.value), self.params[s.param].dtype)
+            dtype, where = self.params[s.param].dtype, f"{self.names.params[s.param]}[{position(s.access, self.names)}]"
+            value = self.value(s.value)
+            if s.fold:
+                first = " and ".join([f"{self.names.axes[axis]} == 0" for axis in self.walked])
+                before = f"({constant(identity(s.fold, dtype), dtype)} if {first} else {from_memory(where, dtype)})"
+                value = spell(s.fold.upper(), (before, value), dtype, dtype)
+            value = to_memory(value, dtype)
             if s.guard is not None:
                 self.write(f"if {self.value(s.guard)}:")
                 self.depth += 1
-            self.write(f"{self.names.params[s.param]}[{position(s.access, self.names)}] = {value}")
+            self.write(f"{where} = {value}")
             self.depth -= s.guard is not None
         for c in p.checks:
             status = self.names.params[[q.mode for q in self.params].index("status")]
@@ -206,7 +213,9 @@ def _task_loops(k: Kernel, n: Names) -> list[_Loop]:
     axes = list(n.axes[: k.rows])
     lines = ["for task in range(lo, hi):"]
     if k.lane == "inner" or not k.rows:
-        return [_Loop(frozenset(range(k.rows)), (*lines, *_digits(axes, sizes, "task")))]
+        own = k.rows - k.walked
+        walked = [_Loop(frozenset((i,)), (f"for {axes[i]} in range({sizes[i]}):",)) for i in range(own, k.rows)]
+        return [_Loop(frozenset(range(own)), (*lines, *_digits(axes[:own], sizes[:own], "task"))), *walked]
     lane = k.lane_row
     lines += [f"    blocks = ({sizes[lane]} + {k.block - 1}) // {k.block}", f"    start = task % blocks * {k.block}"]
     lines += _digits(axes[:lane], sizes[:lane], "task // blocks")

@@ -80,7 +80,7 @@ def folds_rows(k: Kernel) -> bool:
 
 def grid(k: Kernel, tile: Tile, ints: Sequence[int]) -> int:
     """How many programs there are."""
-    sizes = [ints[s.index] for s in k.axes[: k.rows]]
+    sizes = [ints[s.index] for s in k.axes[: k.rows - k.walked]]
     if not by_row(k):
         return -(-math.prod(sizes) // tile.rows)
     outer = math.prod(sizes[:-1])
@@ -103,8 +103,8 @@ class _Writer(Expressions):
             raise ValueError(
                 f"a kernel that folds inner axes under row lanes needs 2 or more tile rows, not {tile.rows}"
             )
-        if k.rows == 0 and tile.rows > 1:
-            raise ValueError("a kernel without row axes has one tile row")
+        if (k.rows == 0 or k.walked) and tile.rows > 1:
+            raise ValueError("a kernel without row axes, or that walks them one by one, has one tile row")
         last_inner = {p.axes[-1] for p in k.phases if p.axes}
         if last_inner & {axis for p in k.phases for axis in p.axes[:-1]}:
             raise ValueError("an axis is the last of one phase and not of another")
@@ -289,18 +289,23 @@ class _Writer(Expressions):
 def _inner_kernel(w: _Writer, k: Kernel) -> None:
     """Lane 'inner': a program has ``R`` rows and walks the inner axes of each phase."""
     w.write(f"lanes = {w.block(1)}")
-    row_axes = range(k.rows)
+    row_axes = range(k.rows - k.walked)
     if w.tile.rows > 1:
         w.write(f"flat = {w.program_id()} * R + {w.block(0)}")
         w.write(f"rows_inside = flat < {' * '.join([w.size(a) for a in row_axes])}")
         w.masks[0] = "rows_inside"
         w.split("flat", row_axes)
-    elif k.rows == 1:
+    elif len(row_axes) == 1:
         w.write(f"{w.names.axes[0]} = {w.program_id()}")
-    elif k.rows:
+    elif row_axes:
         w.write(f"flat = {w.program_id()}")
         w.split("flat", row_axes)
-    w.phases(frozenset(row_axes), set())
+    for axis in range(len(row_axes), k.rows):
+        w.write(f"for {w.names.axes[axis]} in range(0, {w.size(axis)}):")
+        w.depth += 1
+    w.phases(frozenset(range(k.rows)), set())
+    if k.walked:  # what one row added, all threads see before the next row adds to it
+        w.write("tl.debug_barrier()")
 
 
 def _row_kernel(w: _Writer, k: Kernel) -> None:

@@ -30,6 +30,7 @@ class Expressions:
         self, k: Kernel | Gemm, n: Names, axis_dims: dict[int, Dims], sizes: tuple[str, ...], row_axes: set[int]
     ) -> None:
         self.params = k.params
+        self.walked = range(k.rows - k.walked, k.rows) if isinstance(k, Kernel) else range(0)
         self.names = n
         self.axis_dims = axis_dims
         self.sizes = sizes
@@ -160,7 +161,12 @@ class Expressions:
             guards = [] if s.guard is None else [self.value(s.guard)]
             want = have | self.dims(s.value) | (NO_DIMS if s.guard is None else self.dims(s.guard))
             pointer = self.address(s.param, self.terms(s.access), have, want)
-            self.write(f"tl.store({pointer}, {self.value(s.value)}{self.mask(want, *guards)})")
+            value = self.value(s.value)
+            if s.fold:
+                first = " & ".join([f"({self.names.axes[axis]} == 0)" for axis in self.walked])
+                before = f"tl.where({first}, 0, tl.load({pointer}{self.mask(want, *guards)}))"
+                value = spell(s.fold.upper(), (before, value), s.value.dtype, s.value.dtype)
+            self.write(f"tl.store({pointer}, {value}{self.mask(want, *guards)})")
         for c in p.checks:
             dims = self.dims(c.cond)
             status = self.names.params[[q.mode for q in self.params].index("status")]

@@ -98,7 +98,7 @@ def plan(k: Kernel | Gemm, ints: Sequence[int]) -> Tile | GemmTile:
     lanes = max(32, _power_of_two(longest))
     if lanes > 8192:
         return Tile(1, 4096, False, wide, 8)
-    rows = max(1, 1024 // lanes) if k.rows else 1
+    rows = max(1, 1024 // lanes) if k.rows and not k.walked else 1
     return Tile(rows, lanes, True, wide, 4 if lanes <= 1024 else 8 if lanes <= 4096 else 16)
 
 
