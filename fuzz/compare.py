@@ -75,7 +75,7 @@ RELATIVE = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}
 
 @dataclass(frozen=True)
 class Finding:
-    """kind: 'value', 'dtype', 'shape', 'gradient', 'view', 'refusal' (an error where torch has none) or 'bits'."""
+    """kind: 'value', 'dtype', 'shape', 'gradient', 'view', 'strides', 'refusal' (an error where torch has none) or 'bits'."""
 
     kind: str
     where: str
@@ -190,6 +190,8 @@ def _memory(call: Call, given: dict[int, Any], values: TorchValues, got: list[An
         if mine != theirs:
             return Finding("view", call.op.name, f"result {k} shares memory with {mine} instead of {theirs}")
         strides = [tuple([s for n, s in zip(t.shape, t.stride()) if n > 1]) for t in (g, w)]
+        if call.op.pointwise and strides[0] != strides[1]:
+            return Finding("strides", call.op.name, f"{g.stride()} instead of {w.stride()}")
         if mine and (strides[0] != strides[1] or g.storage_offset() != w.storage_offset()):
             return Finding("view", call.op.name, f"strides {g.stride()} instead of {w.stride()}, offset {g.storage_offset()} "
                                                  f"instead of {w.storage_offset()}")  # fmt: skip

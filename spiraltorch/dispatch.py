@@ -8,6 +8,7 @@ type and shape take a short path, because recording is what eager mode costs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import is_
 from typing import Any
 
@@ -24,11 +25,12 @@ from .ir.node import Bits, Node
 from .ir.prims import ROWS
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
+from .ordering import TURNING, Order, in_order, is_turned, laid, order_of
 from .outs import Long, with_out, write_result
 from .runtime import buffers, plan_table, threads
 from .short import NUMBERS, SHORT, form, number_node, numbers, short_binary, short_number, short_unary, tensor_of
 from .storage import Storage, computed_at_once, queue, reshape_strides
-from .tape import Hole, OpCall, ViewCall, mode
+from .tape import Hole, OpCall, ViewCall, fill, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap
 
@@ -39,7 +41,7 @@ fast.connect(
     float32=dtypes.float32, float64=dtypes.float64, queue=queue, config=config, dtypes=dtypes, calls=again.calls, Seen=Seen,
     Applied=Applied, inside=errors._inside, user_origin=user_origin, attach=attach, computed_at_once=computed_at_once,
     number=number_node, numbers=numbers, memory=buffers._pool, scalar_word=plan_table.scalar_word, take_scratch=plan_table.take_scratch,
-    idle_scratch=plan_table.idle_scratch, small_arenas=buffers.small_arenas, workers=threads.pool,
+    idle_scratch=plan_table.idle_scratch, small_arenas=buffers.small_arenas, workers=threads.pool, TURNING=TURNING,
 )  # fmt: skip
 
 
@@ -58,6 +60,11 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
     if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
+    order = order_of(args, kwargs) if op.pointwise else None
+    return _recorded(op, args, kwargs) if order is None else _in_order(op, args, kwargs, order)
+
+
+def _recorded(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     tensors: list[Tensor] = []
     key = again.key_of(op.name, args, kwargs, tensors, SHORT) if queue.trace is None else None
     if key is not None:
@@ -101,6 +108,40 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     if key is not None and len(given) == len(tensors) and all(map(is_, given, tensors)):
         _learn(key, done, tensors, out)
     return result
+
+
+def _in_order(op: Op, args: Sequence[Any], kwargs: dict[str, Any], order: Order) -> Any:
+    """The call recorded on operands whose axes are in ``order``; what it gives is seen with them where they were."""
+    tensors: list[Tensor] = []
+    args, kwargs = bind(op, args, kwargs)
+    template = [_nodes(a, tensors)[1] for a in args]
+    named = {k: _nodes(v, tensors)[1] for k, v in kwargs.items()}
+    turned = [in_order(t, order) for t in tensors]
+    plain = not any([t._steps and is_turned(t) for t in turned])
+    record = _recorders[op.name] if plain and op.name in _recorders else partial(_recorded_with, op)
+    found = record(*fill(template, turned), **{k: fill(v, turned) for k, v in named.items()})
+    outs = list(found) if isinstance(found, tuple) else [found]
+    for t in outs:
+        if t.ndim == len(order):
+            laid(t, order)
+    if mode.enabled and op.differentiable and any([t._tracked for t in tensors]):
+        key = again.key_of(op.name, args, kwargs, [], SHORT)
+        done = _ordered.get(key)
+        if done is None:
+            done = OpCall(op, template, named)
+            if key is not None:
+                _ordered.learn(key, again.family(op.name, [t._read() for t in tensors]), again.kept(done))
+        attach(done, tensors, outs)
+    return found
+
+
+#: steps of the tape of calls in another order, which are remembered as calls are
+_ordered = again.Memory()
+_recorders: dict[str, Callable[..., Any]] = {}
+
+
+def _recorded_with(op: Op, *args: Any, **kwargs: Any) -> Any:
+    return _recorded(op, args, kwargs)
 
 
 def _learn(key: tuple[Any, ...], done: OpCall, tensors: Sequence[Tensor], out: Any) -> None:
@@ -239,7 +280,7 @@ def function(op: Op, long: Long = call) -> Callable[..., Any]:
         return long(op, args, kwargs)
 
     remembered = op.view is None and op.name not in LISTS
-    return fast.recorder(_dress(apply, op), op.name) if remembered else _dress(apply, op)
+    return fast.recorder(_dress(apply, op), op.name, pointwise=bool(op.pointwise)) if remembered else _dress(apply, op)
 
 
 def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callable[..., Any]:
@@ -355,13 +396,15 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
             return NotImplemented
         return call(op, (other, self) if reflected else (self, other))
 
-    rows = form(op, not reflected, True, reflected) if plain else {"reflected": reflected}
+    rows = form(op, not reflected, True, reflected) if plain else {"reflected": reflected, "pointwise": bool(op.pointwise)}
     return fast.recorder(apply, op.name, **rows)
 
 
 def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
     """Make one record's functions: into ``namespaces`` by name ('' is ``st``) and onto Tensor."""
     compute = function(op)
+    if op.pointwise:
+        _recorders[op.name] = compute
     many = op.view is not None or op.name in LISTS
     writing = inplace(op) if op.inplace else None
     for name in (op.name, *op.aliases):

@@ -23,6 +23,7 @@ from .ops.gradients import vjp
 from .ops.parts import as_strided_steps
 from .ops.rearrange import pad_any
 from .ops.registry import OPS, Op
+from .ordering import by_strides, inverse
 from .storage import Step, Storage, apply_steps, contiguous_strides
 from .tape import Call, ViewCall, mode
 from .tensor import Tensor, attach, tensor_over
@@ -59,24 +60,8 @@ def _strides_of(shape: Sequence[int], order: Sequence[int]) -> list[int]:
 
 
 def axes_in_memory(x: Tensor) -> tuple[int, ...]:
-    """The axes from the slowest to the fastest, as torch orders them in a new tensor like ``x``: by falling strides; axes of
-    stride 0, or of equal ones, stay where they are."""
-    shape, strides = x.shape, x.stride()
-    axes = list(reversed(range(x.ndim)))  # the fastest first
-    for first in range(1, x.ndim):
-        at = first
-        for before in range(first - 1, -1, -1):
-            a, b = axes[before], axes[at]
-            if not strides[a] or not strides[b] or (strides[a] == strides[b] and shape[a] <= shape[b]):
-                continue
-            if strides[a] < strides[b]:
-                break
-            axes[before], axes[at], at = b, a, before
-    return tuple(reversed(axes))
-
-
-def _inverse(order: Sequence[int]) -> tuple[int, ...]:
-    return tuple([order.index(a) for a in range(len(order))])
+    """The axes from the slowest to the fastest, as torch orders them in a new tensor like ``x``."""
+    return by_strides(x.shape, [x.stride()])
 
 
 def new_like(x: Tensor, format: memory_format, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
@@ -87,7 +72,7 @@ def new_like(x: Tensor, format: memory_format, make: Callable[[tuple[int, ...]],
     made = make(tuple([x.shape[a] for a in order]))
     if order == tuple(range(x.ndim)):
         return made
-    laid = tensor_over(made._storage, (("PERMUTE", _inverse(order)),))
+    laid = tensor_over(made._storage, (("PERMUTE", inverse(order)),))
     return laid.requires_grad_() if made._requires_grad else laid
 
 
@@ -112,7 +97,7 @@ def contiguous(self: Tensor, memory_format: memory_format = contiguous_format) -
         return call(OPS["clone"], (self,))  # type: ignore[no-any-return]
     if len(order) != self.ndim:
         raise SpiralError(f"required rank {len(order)} tensor to use {memory_format.name} format")
-    return contiguous(self.permute(order)).permute(_inverse(order))
+    return contiguous(self.permute(order)).permute(inverse(order))
 
 
 def clone(input: Tensor, *, memory_format: memory_format = preserve_format) -> Tensor:
@@ -128,7 +113,7 @@ def kept_order(op: Op, x: Tensor, *args: Any) -> Tensor:
     order = axes_in_memory(x) if x._steps else ()
     if order == tuple(range(len(order))):
         return call(op, (x, *args))  # type: ignore[no-any-return]
-    return call(op, (x.permute(order), *args)).permute(_inverse(order))  # type: ignore[no-any-return]
+    return call(op, (x.permute(order), *args)).permute(inverse(order))  # type: ignore[no-any-return]
 
 
 def dim_order(self: Tensor, *, ambiguity_check: bool = False) -> tuple[int, ...]:

@@ -21,6 +21,7 @@ from .errors import _inside, user_origin
 from .ir.node import Node, const
 from .ir.prims import ROWS
 from .ops.registry import Op
+from .ordering import is_turned, shared_order
 from .storage import Storage, computed_at_once, queue
 from .tape import Hole, OpCall, mode
 from .tensor import Tensor, attach
@@ -111,6 +112,7 @@ def form(op: Op, pair: bool, number: bool, reflected: bool = False) -> dict[str,
     types = pair_types(op) if op.operands == 2 else float_types(op)
     return {
         "row": row, "operands": op.operands, "pair": tuple(types) if pair else None, "number": tuple(float_types(op)) if number else None,
+        "pointwise": bool(op.pointwise),
         "result": dtypes.bool_ if is_bool else None, "call": _call_of(op) if op.differentiable else None, "reflected": reflected,
     }  # fmt: skip
 
@@ -121,13 +123,20 @@ def short_binary(op: Op) -> Callable[[Tensor, Tensor], Tensor | None]:
     allowed, call = pair_types(op), _call_of(op)
 
     def record(a: Tensor, b: Tensor) -> Tensor | None:
+        order = None
+        if (a._steps and is_turned(a)) or (b._steps and is_turned(b)):
+            order = shared_order((a, b))
+            if order is None:
+                return None
         s, r = a._storage, b._storage
-        x = a._read() if a._steps else s.node
-        y = b._read() if b._steps else r.node
+        x = a._read() if a._steps and not order else s.node
+        y = b._read() if b._steps and not order else r.node
         d = x.dtype
         if d is not y.dtype or x.shape != y.shape or d not in allowed or s.device is not r.device:
             return None
         t = fresh(row, (x, y), x.shape, dtypes.bool_ if is_bool else d, s.device)
+        if order:
+            t._steps, t._cached_from = order, None
         if (
             a._requires_grad or a._fn is not None or b._requires_grad or b._fn is not None or s.history or r.history
         ) and mode.enabled:
@@ -158,13 +167,20 @@ def short_number(op: Op, reflected: bool) -> Callable[[Tensor, float], Tensor | 
     calls: dict[Any, Any] = {}
 
     def record(a: Tensor, value: float) -> Tensor | None:
+        order = None
+        if a._steps and is_turned(a):
+            order = shared_order((a,))
+            if order is None:
+                return None
         s = a._storage
-        x = a._read() if a._steps else s.node
+        x = a._read() if a._steps and not order else s.node
         d = x.dtype
         if d not in allowed:
             return None
         c = numbers.get((value, d)) or number_node(value, d)
         t = fresh(row, (c, x) if reflected else (x, c), x.shape, dtypes.bool_ if is_bool else d, s.device)
+        if order:
+            t._steps, t._cached_from = order, None
         if (a._requires_grad or a._fn is not None or s.history) and mode.enabled:
             key = value.__class__, value, str(value) if not value else ""
             call = calls.get(key)
@@ -186,12 +202,19 @@ def short_unary(op: Op) -> Callable[[Tensor], Tensor | None]:
     allowed, call = float_types(op), _call_of(op)
 
     def record(a: Tensor) -> Tensor | None:
+        order = None
+        if a._steps and is_turned(a):
+            order = shared_order((a,))
+            if order is None:
+                return None
         s = a._storage
-        x = a._read() if a._steps else s.node
+        x = a._read() if a._steps and not order else s.node
         d = x.dtype
         if d not in allowed:
             return None
         t = fresh(row, (x,), x.shape, d, s.device)
+        if order:
+            t._steps, t._cached_from = order, None
         if (a._requires_grad or a._fn is not None or s.history) and op.differentiable and mode.enabled:
             attach(call, (a,), (t,))
         if s.exposed:

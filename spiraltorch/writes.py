@@ -16,8 +16,9 @@ from .errors import SpiralError
 from .ir.node import Node
 from .ops.parts import as_strided_steps
 from .ops.registry import OPS, _flat
+from .ordering import inverse
 from .storage import Step, computed_at_once, write_through
-from .tape import GradFn, Hole, OpCall, WriteCall, mode
+from .tape import GradFn, Hole, OpCall, ViewCall, WriteCall, mode
 from .tensor import Tensor, from_node, tensor_over
 
 
@@ -66,6 +67,9 @@ def _base(view: Tensor) -> Tensor:
     base = tensor_over(cell, ())
     if cell.history is not None:
         base._fn, base._index = cell.history
+    elif view._fn is not None and (root := view if view._base is None else view._base)._steps:  # a result in another order
+        undone = [(kind, inverse(order)) for kind, order in root._steps]
+        base._fn = GradFn(ViewCall(undone), [root], [base])
     elif view._fn is not None and view._base is not None:
         base._fn, base._index, base._requires_grad = view._base._history(), view._base._index, view._base._requires_grad
     base._seen = cell.history_version

@@ -25,14 +25,14 @@ extern struct dtype_at { Py_ssize_t itemsize; } dtype_at;
 /* What `setup` was given, held for ever. */
 extern struct given {
     PyTypeObject *Node, *Storage, *Tensor, *DType, *Buffer;
-    PyObject *Bits, *Seen, *Applied, *SHORT, *ROWS, *CPU, *float32, *float64, *queue, *config, *dtypes, *calls, *inside, *memory,
+    PyObject *Bits, *Seen, *Applied, *SHORT, *ROWS, *CPU, *float32, *float64, *queue, *config, *dtypes, *calls, *inside, *memory, *TURNING,
         *idle_scratch, *small_arenas, *attach, *computed_at_once, *number, *numbers, *user_origin, *scalar_word, *take_scratch, *workers, *programs, *counters;
 } given;
 
 /* Interned strings, the empty tuple, and small numbers. */
 extern struct words {
     PyObject *dict, *cells, *bytes, *limit, *trace, *overflow, *queue_bytes, *read, *default_, *op, *differentiable, *device, *apply,
-        *const_, *buffer, *idle, *version, *version_, *copy, *refresh, *address, *lock, *acquire, *release, *free, *cached, *allocated,
+        *const_, *permute, *buffer, *idle, *version, *version_, *copy, *refresh, *address, *lock, *acquire, *release, *free, *cached, *allocated,
         *peak, *take, *log, *cpu, *gemm, *runner, *index, *move_to_end, *launches, *give, *cache_limit, *nbytes, *empty, *zero, *one;
 } words;
 

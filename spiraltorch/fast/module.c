@@ -34,7 +34,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *na
         GIVEN(Node), GIVEN(Storage), GIVEN(Tensor), GIVEN(DType), GIVEN(Buffer), GIVEN(Bits), GIVEN(Seen), GIVEN(Applied), GIVEN(SHORT),
         GIVEN(ROWS), GIVEN(CPU), GIVEN(float32), GIVEN(float64), GIVEN(queue), GIVEN(config), GIVEN(dtypes), GIVEN(calls), GIVEN(inside),
         GIVEN(memory), GIVEN(idle_scratch), GIVEN(small_arenas), GIVEN(attach), GIVEN(computed_at_once), GIVEN(number), GIVEN(numbers),
-        GIVEN(user_origin), GIVEN(scalar_word), GIVEN(take_scratch), GIVEN(workers), GIVEN(programs), GIVEN(counters),
+        GIVEN(user_origin), GIVEN(scalar_word), GIVEN(take_scratch), GIVEN(workers), GIVEN(programs), GIVEN(counters), GIVEN(TURNING),
     };
     Py_ssize_t taken = 0;
     if (!PyArg_ParseTuple(args, ":setup"))
@@ -98,7 +98,7 @@ PyMODINIT_FUNC PyInit__fast(void) {
         {&words.dict, "__dict__"}, {&words.cells, "cells"}, {&words.bytes, "bytes"}, {&words.limit, "limit"}, {&words.trace, "trace"},
         {&words.overflow, "overflow"}, {&words.queue_bytes, "queue_bytes"}, {&words.read, "_read"}, {&words.default_, "_default"},
         {&words.op, "op"}, {&words.differentiable, "differentiable"}, {&words.device, "device"}, {&words.apply, "APPLY"},
-        {&words.const_, "CONST"}, {&words.buffer, "BUFFER"}, {&words.idle, "_idle"}, {&words.version, "version"},
+        {&words.const_, "CONST"}, {&words.permute, "PERMUTE"}, {&words.buffer, "BUFFER"}, {&words.idle, "_idle"}, {&words.version, "version"},
         {&words.version_, "_version"}, {&words.copy, "_copy"}, {&words.refresh, "_refresh"}, {&words.address, "address"},
         {&words.lock, "lock"}, {&words.acquire, "acquire"}, {&words.release, "release"}, {&words.free, "free"}, {&words.cached, "cached"},
         {&words.allocated, "allocated"}, {&words.peak, "peak"}, {&words.take, "take"}, {&words.log, "log"}, {&words.cpu, "cpu"},

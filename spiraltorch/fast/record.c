@@ -27,6 +27,26 @@ static inline int is_tracked(PyObject *t) {
 
 static inline PyObject *device_of(PyObject *t) { return AT(AT(t, tensor_at.storage), cell_at.device); }
 
+/* ordering.is_turned */
+static int is_turned(PyObject *t) {
+    PyObject *steps = AT(t, tensor_at.steps);
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(steps); i++)
+        if (PySet_Contains(given.TURNING, PyTuple_GET_ITEM(PyTuple_GET_ITEM(steps, i), 0)) != 0)
+            return 1;
+    return 0;
+}
+
+/* ordering.shared_order: a new reference to the one permutation that all these tensors are seen through, or NULL without an error. */
+static PyObject *shared_order(PyObject *const *args, Py_ssize_t count) {
+    PyObject *steps = AT(args[0], tensor_at.steps);
+    if (PyTuple_GET_SIZE(steps) != 1 || !is_op(PyTuple_GET_ITEM(PyTuple_GET_ITEM(steps, 0), 0), words.permute))
+        return NULL;
+    for (Py_ssize_t i = 1; i < count; i++)
+        if (AT(args[i], tensor_at.steps) != steps && PyObject_RichCompareBool(AT(args[i], tensor_at.steps), steps, Py_EQ) != 1)
+            return NULL;
+    return Py_NewRef(steps);
+}
+
 static inline int is_exposed(PyObject *t) { return AT(AT(t, tensor_at.storage), cell_at.exposed) != Py_False; }
 
 static int same_shape(PyObject *a, PyObject *b) { return a == b ? 1 : PyObject_RichCompareBool(a, b, Py_EQ); }
@@ -171,7 +191,7 @@ typedef struct {
     PyObject *with_number; /* and with a number */
     PyObject *result;      /* type of the result, or NULL: the operands' */
     PyObject *call;        /* for the tape; None for a row without a derivative */
-    int operands, reflected;
+    int operands, reflected, pointwise;
 } Recorder;
 
 static inline int among(PyObject *types, PyObject *dtype) {
@@ -183,16 +203,26 @@ static inline int among(PyObject *types, PyObject *dtype) {
 
 #define NOT_HERE Py_NewRef(Py_NotImplemented) /* the call goes another way */
 
-static PyObject *recorded(Recorder *self, PyObject *src, PyObject *like, PyObject *where, PyObject *state) {
+static PyObject *recorded(Recorder *self, PyObject *src, PyObject *like, PyObject *where, PyObject *state, PyObject *order) {
     PyObject *dtype = AT(like, node_at.dtype);
     PyObject *node = node_of(self->row, src, Py_None, AT(like, node_at.shape), self->result ? self->result : dtype, find_origin());
-    return tensor_of(node, where, state);
+    PyObject *t = tensor_of(node, where, state);
+    if (t != NULL && order != NULL) { /* its cell is row-major in the order of the operands' cells */
+        Py_SETREF(AT(t, tensor_at.steps), Py_NewRef(order));
+        AT(t, tensor_at.cached_from) = Py_NewRef(Py_None);
+    }
+    return t;
+}
+
+/* What an operand is in a call: the tensor, or where all have one order their cell. */
+static inline PyObject *operand(PyObject *t, PyObject *order) {
+    return order == NULL ? node_of_tensor(t) : Py_NewRef(AT(AT(t, tensor_at.storage), cell_at.node));
 }
 
 /* A row over one or two tensors of one type and shape. */
-static PyObject *over_tensors(Recorder *self, PyObject *const *args, Py_ssize_t count, PyObject *state) {
+static PyObject *over_tensors(Recorder *self, PyObject *const *args, Py_ssize_t count, PyObject *state, PyObject *order) {
     PyObject *a = args[0], *b = args[count - 1], *out = NULL, *tensors = NULL, *outs = NULL;
-    PyObject *x = node_of_tensor(a), *y = x == NULL ? NULL : node_of_tensor(b);
+    PyObject *x = operand(a, order), *y = x == NULL ? NULL : operand(b, order);
     if (y == NULL)
         goto end;
     int here = among(self->pair, AT(x, node_at.dtype));
@@ -203,7 +233,7 @@ static PyObject *over_tensors(Recorder *self, PyObject *const *args, Py_ssize_t 
         goto end;
     }
     int tracked = self->call != Py_None && (is_tracked(a) || is_tracked(b)), exposed = is_exposed(a) || is_exposed(b);
-    out = recorded(self, count == 2 ? PyTuple_Pack(2, x, y) : PyTuple_Pack(1, x), x, device_of(a), state);
+    out = recorded(self, count == 2 ? PyTuple_Pack(2, x, y) : PyTuple_Pack(1, x), x, device_of(a), state, order);
     if (out != NULL && (tracked || exposed)) {
         tensors = count == 2 ? PyTuple_Pack(2, a, b) : PyTuple_Pack(1, a);
         outs = PyTuple_Pack(1, out);
@@ -226,14 +256,14 @@ static PyObject *number_node(PyObject *value, PyObject *dtype) {
 }
 
 /* A row over a tensor that needs no gradient and a Python number. */
-static PyObject *over_number(Recorder *self, PyObject *a, PyObject *value, PyObject *state) {
-    PyObject *x = node_of_tensor(a), *c, *out = NULL;
+static PyObject *over_number(Recorder *self, PyObject *a, PyObject *value, PyObject *state, PyObject *order) {
+    PyObject *x = operand(a, order), *c, *out = NULL;
     if (x == NULL)
         return NULL;
     if (!among(self->with_number, AT(x, node_at.dtype)) || is_tracked(a) || is_exposed(a))
         out = NOT_HERE;
     else if ((c = number_node(value, AT(x, node_at.dtype))) != NULL) {
-        out = recorded(self, self->reflected ? PyTuple_Pack(2, c, x) : PyTuple_Pack(2, x, c), x, device_of(a), state);
+        out = recorded(self, self->reflected ? PyTuple_Pack(2, c, x) : PyTuple_Pack(2, x, c), x, device_of(a), state, order);
         Py_DECREF(c);
     }
     Py_DECREF(x);
@@ -365,24 +395,31 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
     Py_ssize_t count = PyVectorcall_NARGS(flags);
     if (names != NULL && PyTuple_GET_SIZE(names) == 0)
         names = NULL;
+    PyObject *order = NULL;
+    int is_plain = 1; /* a result whose axes lie as they are numbered */
+    for (Py_ssize_t i = 0; self->pointwise && is_plain && i < count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)); i++)
+        is_plain = !is_short(args[i]) || !is_turned(args[i]);
     PyObject *state = PyObject_GetAttr(given.queue, words.dict), *out = state == NULL ? NULL : NOT_HERE;
-    if (out != NULL && self->row != NULL && names == NULL && count == self->operands && is_short(args[0])) {
+    if (!is_plain && out != NULL && names == NULL && count == self->operands && is_short(args[0]))
+        order = shared_order(args, is_short(args[count - 1]) ? count : 1);
+    if (out != NULL && (is_plain || order != NULL) && self->row != NULL && names == NULL && count == self->operands && is_short(args[0])) {
         PyObject *last = args[count - 1];
         if (is_short(last)) {
             if (self->pair != Py_None) {
                 Py_DECREF(out);
-                out = over_tensors(self, args, count, state);
+                out = over_tensors(self, args, count, state, order);
             }
         } else if (self->with_number != Py_None && (PyFloat_CheckExact(last) || PyLong_CheckExact(last))) {
             Py_DECREF(out);
-            out = over_number(self, args[0], last, state);
+            out = over_number(self, args[0], last, state, order);
         }
     }
-    if (out == Py_NotImplemented && self->name != NULL && PyDict_GetItemWithError(state, words.trace) == Py_None) {
+    if (out == Py_NotImplemented && is_plain && self->name != NULL && PyDict_GetItemWithError(state, words.trace) == Py_None) {
         Py_DECREF(out);
         out = over_any(self, args, count, names, state);
     }
     Py_XDECREF(state);
+    Py_XDECREF(order);
     if (out != Py_NotImplemented)
         return out;
     Py_DECREF(out);
@@ -390,11 +427,11 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
 }
 
 static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
-    static char *names[] = {"python", "name", "row", "operands", "pair", "number", "result", "call", "reflected", NULL};
+    static char *names[] = {"python", "name", "row", "operands", "pair", "number", "result", "call", "reflected", "pointwise", NULL};
     PyObject *python, *name = Py_None, *row = Py_None, *pair = Py_None, *with = Py_None, *result = Py_None, *call = Py_None;
-    int operands = 0, reflected = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOiOOOOp:Recorder", names, &python, &name, &row, &operands, &pair, &with, &result,
-                                     &call, &reflected))
+    int operands = 0, reflected = 0, pointwise = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|OOiOOOOpp:Recorder", names, &python, &name, &row, &operands, &pair, &with, &result,
+                                     &call, &reflected, &pointwise))
         return NULL;
     Recorder *self = (Recorder *)type->tp_alloc(type, 0);
     if (self == NULL)
@@ -409,6 +446,7 @@ static PyObject *recorder_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     self->call = Py_NewRef(call);
     self->operands = operands;
     self->reflected = reflected;
+    self->pointwise = pointwise;
     return (PyObject *)self;
 }
 

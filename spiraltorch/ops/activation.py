@@ -56,7 +56,8 @@ def _logsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g / (1 + lang.exp(input))]
 
 
-@op("logsigmoid", out="exact", operands=1, promote="arith", kinds="f", grad=_logsigmoid_grad, where=FUNCTIONAL, samples=s.unary())
+@op("logsigmoid", out="exact", operands=1, promote="arith", kinds="f", grad=_logsigmoid_grad, where=FUNCTIONAL, pointwise=False,
+    samples=s.unary())  # fmt: skip
 def logsigmoid(input: Node) -> Node:
     """``log(sigmoid(input))`` without overflow on the way.  (torch.nn.functional.logsigmoid)"""
     return lang.minimum(input, 0) - lang.log1p(lang.exp(-lang.absolute(input)))

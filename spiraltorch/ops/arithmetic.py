@@ -176,7 +176,7 @@ def _frexp_grad(g: Any, out: Any, input: Node) -> list[Node | None]:
     return [g[0] * cast(lang.exp2(cast(-out[1], dtypes.float32)), g[0].dtype)]
 
 
-@op("frexp", grad=_frexp_grad, saves="o", acc=False, results=("mantissa", "exponent"), samples=s.calls(
+@op("frexp", pointwise=True, grad=_frexp_grad, saves="o", acc=False, results=("mantissa", "exponent"), samples=s.calls(
     s.call(s.T(2, 3)), s.call(s.T()), s.call(s.T(0, 3)), s.call(s.T(37, fill="positive")),
     s.value_only(s.T(14, fill="finite"))))  # fmt: skip
 def frexp(input: Node) -> tuple[Node, Node]:
@@ -213,7 +213,7 @@ def _lerp_grad(g: Node, out: Node, input: Node, end: Node, weight: Any) -> list[
     return [g * (1 - weight), g * weight, g * (end - input)]
 
 
-@op("lerp", kinds="buifc", inplace=True, grad=_lerp_grad, samples=_LERP)
+@op("lerp", pointwise=True, kinds="buifc", inplace=True, grad=_lerp_grad, samples=_LERP)
 def lerp(input: Node, end: Node, weight: Any) -> Node:
     """``input + weight * (end - input)``, broadcast, floats of one type; exact at both ends.  (torch.lerp)"""
     if input.dtype.category < FLOAT:

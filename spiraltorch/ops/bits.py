@@ -26,7 +26,8 @@ def _bit(a: Node, place: int) -> Node:
     return const(1 << place, a.dtype)
 
 
-@op("signbit", out="exact", acc=False, differentiable=False, samples=s.more(s.ordinary(), s.calls(s.call(s.T(12, fill="finite")))))
+@op("signbit", out="exact", acc=False, differentiable=False, pointwise=True,
+    samples=s.more(s.ordinary(), s.calls(s.call(s.T(12, fill="finite")))))  # fmt: skip
 def signbit(input: Node) -> Node:
     """Whether the sign bit is set, also that of -0.0 and of nan.  (torch.signbit)"""
     if input.dtype.kind == "f":

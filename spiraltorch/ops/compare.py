@@ -120,13 +120,13 @@ for _name, _sign, _row in (("eq", "==", "EQ"), ("ne", "!=", "NE"), ("lt", "<", "
     _comparison(_name, _sign, _row)
 
 
-@op("isnan", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
+@op("isnan", pointwise=True, kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isnan(input: Node) -> Node:
     """Whether each element is not a number, as bool.  (torch.isnan)"""
     return lang.isnan(input)
 
 
-@op("isinf", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
+@op("isinf", pointwise=True, kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isinf(input: Node) -> Node:
     """Whether each element is infinite, as bool.  (torch.isinf)"""
     if input.dtype.kind == "c":
@@ -136,7 +136,7 @@ def isinf(input: Node) -> Node:
     return lang.eq(lang.absolute(input), float("inf"))
 
 
-@op("isfinite", kinds="buifc", acc=False, differentiable=False, samples=s.unary())
+@op("isfinite", pointwise=True, kinds="buifc", acc=False, differentiable=False, samples=s.unary())
 def isfinite(input: Node) -> Node:
     """Whether each element is neither infinite nor nan, as bool.  (torch.isfinite)"""
     if input.dtype.kind == "c":
@@ -171,7 +171,7 @@ _logical("logical_or", "OR", "or")
 _logical("logical_xor", "XOR", "xor")
 
 
-@op("logical_not", kinds="buifc", acc=False, differentiable=False, inplace=True, samples=s.unary())
+@op("logical_not", pointwise=True, kinds="buifc", acc=False, differentiable=False, inplace=True, samples=s.unary())
 def logical_not(input: Node) -> Node:
     """Whether each element is 0, as bool.  (torch.logical_not)"""
     return lang.not_(truth(input))
@@ -199,7 +199,7 @@ def bitwise_not(input: Node) -> Node:
     return lang.not_(input)
 
 
-@op("where", out="exact", kinds="buifc", saves=("condition",), acc=False, where=("",), samples=s.calls(
+@op("where", pointwise=True, out="exact", kinds="buifc", saves=("condition",), acc=False, where=("",), samples=s.calls(
     s.call(s.T(2, 3, fill="mask"), s.T(2, 3), s.T(2, 3)), s.call(s.T(3, fill="mask"), s.T(2, 1), s.T()),
     s.call(s.T(fill="mask"), s.T(2, 3), 0.5), s.call(s.T(2, 3, fill="mask"), 1, s.T(3)),
     s.call(s.T(2, 3, fill="mask"), 1.0, 2.0), s.call(s.T(0, 3, fill="mask"), s.T(3), s.T(1)),

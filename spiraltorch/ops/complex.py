@@ -76,7 +76,7 @@ def conj(input: Node) -> Node:
     return lang.conj(input)
 
 
-@op("conj_physical", out="exact", kinds=ANY, acc=False, saves="", inplace=True, samples=_NUMBERS)
+@op("conj_physical", pointwise=True, out="exact", kinds=ANY, acc=False, saves="", inplace=True, samples=_NUMBERS)
 def conj_physical(input: Node) -> Node:
     """``real - i imag``, computed.  (torch.conj_physical)"""
     return lang.conj(input)
@@ -91,7 +91,7 @@ def _angle_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [lang.complex_(-im * slope, re * slope)]
 
 
-@op("angle", operands=1, promote="float", kinds="fc", grad=_angle_grad, samples=_NUMBERS)
+@op("angle", pointwise=False, operands=1, promote="float", kinds="fc", grad=_angle_grad, samples=_NUMBERS)
 def angle(input: Node) -> Node:
     """The argument of each number, -pi to pi; of a real number 0, pi or nan.  (torch.angle)"""
     if input.dtype.kind == "c":
@@ -111,7 +111,7 @@ def _pair(name: str, first: Node, second: Node) -> None:
         )
 
 
-@op("complex", acc=False, where=("",), saves="", samples=s.calls(
+@op("complex", pointwise=True, acc=False, where=("",), saves="", samples=s.calls(
     s.call(F(2, 3), F(2, 3)), s.call(F(2, 1), F(3)), s.call(F(), F()), s.call(F(0), F(1))))  # fmt: skip
 def complex_(real: Node, imag: Node) -> Node:
     """``real + i imag``, broadcast, of two float tensors of one type.  (torch.complex)"""
@@ -119,7 +119,7 @@ def complex_(real: Node, imag: Node) -> Node:
     return lang.complex_(real, imag)
 
 
-@op("polar", acc=False, where=("",), samples=s.calls(
+@op("polar", pointwise=True, acc=False, where=("",), samples=s.calls(
     s.call(F(2, 3, fill="positive"), F(2, 3)), s.call(F(2, 1, fill="positive"), F(3)), s.call(F(fill="positive"), F()),
     s.call(F(0), F(1))))  # fmt: skip
 def polar(abs: Node, angle: Node) -> Node:
@@ -137,13 +137,13 @@ def _sgn_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [lang.scaled(across, lang.where(lang.eq(size, 0), 0, 1 / size))]
 
 
-@op("sgn", out="exact", kinds=ANY, acc=False, grad=_sgn_grad, inplace=True, samples=_NUMBERS)
+@op("sgn", pointwise=True, out="exact", kinds=ANY, acc=False, grad=_sgn_grad, inplace=True, samples=_NUMBERS)
 def sgn(input: Node) -> Node:
     """The sign of a real number; ``input / |input|`` of a complex one, 0 at 0.  (torch.sgn)"""
     return lang.sign(input)
 
 
-@op("isreal", kinds=ANY, acc=False, differentiable=False, samples=_NUMBERS)
+@op("isreal", pointwise=True, kinds=ANY, acc=False, differentiable=False, samples=_NUMBERS)
 def isreal(input: Node) -> Node:
     """Whether the imaginary part of each element is 0, as bool.  (torch.isreal)"""
     if input.dtype.kind != "c":

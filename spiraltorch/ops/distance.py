@@ -59,7 +59,7 @@ def _cosine(x1: Node, x2: Node, axis: int, eps: float) -> Node:
     return fold("add", unit(x1) * unit(x2), axis)
 
 
-@op("cosine_similarity", operands=2, promote="arith", kinds="f", where=("", "nn.functional"), tolerance=1e-4,
+@op("cosine_similarity", pointwise=False, operands=2, promote="arith", kinds="f", where=("", "nn.functional"), tolerance=1e-4,
     samples=s.more(s.calls(s.call(T(4, 3), T(4, 3)), s.call(T(2, 4, 3), T(4, 3), -1), s.call(T(3), T(3), 0),
     s.call(T(2, 3, 1), T(3, 4), dim=-2, eps=0.1), s.call(T(0, 3), T(1, 3)))))  # fmt: skip
 def cosine_similarity(x1: Node, x2: Node, dim: int = 1, eps: float = 1e-8) -> Node:
@@ -79,7 +79,7 @@ def between(x1: Node, x2: Node, p: float, eps: float, keepdim: bool = False) -> 
     return length(apart, float(p), len(apart.shape) - 1, keepdim)
 
 
-@op("pairwise_distance", operands=2, promote="arith", kinds="uifc", where=("", "nn.functional"), tolerance=1e-4,
+@op("pairwise_distance", pointwise=False, operands=2, promote="arith", kinds="uifc", where=("", "nn.functional"), tolerance=1e-4,
     samples=s.more(_PAIRS, s.calls(s.call(T(4, 3), T(4, 3), 1), s.call(T(4, 3), T(4, 3), 3.5, 0.1, True),
     s.call(T(4, 3), T(3), float("inf")), s.call(T(4, 3), T(3), 0))))  # fmt: skip
 def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Node:

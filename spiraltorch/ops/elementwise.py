@@ -340,7 +340,7 @@ def reciprocal(input: Node) -> Node:
     return lang.row("DIV", lang.lift(1, input), input)
 
 
-@op("square", kinds="buifc", inplace=True, samples=s.unary())
+@op("square", pointwise=True, kinds="buifc", inplace=True, samples=s.unary())
 def square(input: Node) -> Node:
     """``input * input``; bool gives int64.  (torch.square)"""
     if input.dtype is dtypes.bool_:
@@ -362,7 +362,7 @@ def abs_(input: Node) -> Node:
     return lang.absolute(input)
 
 
-@op("sign", out="exact", acc=False, grad=zero_gradient, saves="", inplace=True, samples=s.unary())
+@op("sign", pointwise=True, out="exact", acc=False, grad=zero_gradient, saves="", inplace=True, samples=s.unary())
 def sign(input: Node) -> Node:
     """-1, 0 or 1 with the type of ``input``; 0 for nan.  (torch.sign)"""
     return lang.sign(input)
@@ -433,7 +433,8 @@ def to_dtype(input: Node, dtype: DType) -> Node:
     return cast(input, dtype)
 
 
-@op("nan_to_num", kinds="buifc", acc=False, out="exact", inplace=True, samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))
+@op("nan_to_num", kinds="buifc", acc=False, out="exact", inplace=True, pointwise=True,
+    samples=s.more(s.unary(), s.unary(nan=1.5, posinf=2.0, neginf=-3.0)))  # fmt: skip
 def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = None, neginf: float | None = None) -> Node:
     """nan, inf and -inf replaced: by 0 and the type's largest and smallest number unless said.  (torch.nan_to_num)"""
     if input.dtype.kind == "c":

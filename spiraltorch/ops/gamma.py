@@ -166,7 +166,7 @@ def _floating(a: Node) -> Node:
     return a if a.dtype.kind == "f" else cast(a, dtypes.get_default_dtype())
 
 
-@op("polygamma", acc="double", grad=_polygamma_grad, aliases=("special.polygamma",), where=("",), samples=s.calls(
+@op("polygamma", pointwise=True, acc="double", grad=_polygamma_grad, aliases=("special.polygamma",), where=("",), samples=s.calls(
     s.call(0, s.T(2, 3, fill="positive")), s.call(1, s.T(2, 3, fill="positive")), s.call(2, s.T(fill="positive")), s.call(3, s.T(0, 3)),
     s.call(4, s.T(5))))  # fmt: skip
 def polygamma(n: int, input: Node) -> Node:
@@ -191,7 +191,7 @@ def _refuse_bool(input: Node) -> None:
 
 
 @op("mvlgamma", operands=1, promote="float", kinds="f", refuses=_refuse_bool, acc="double", grad=_mvlgamma_grad, inplace=True,
-    aliases=("special.multigammaln",), samples=s.calls(
+    pointwise=False, aliases=("special.multigammaln",), samples=s.calls(
     s.call(s.T(2, 3, fill="positive"), 1), s.call(s.T(4, dtype=dtypes.float64, fill="positive"), p=2), s.call(s.T(0, 3), 3),
     s.call(s.T(fill="positive"), 2)))  # fmt: skip
 def mvlgamma(input: Node, p: int) -> Node:

@@ -164,7 +164,7 @@ def _vectors(name: str, a: Node, b: Node, dim: int | None) -> tuple[Node, Node, 
     return graph.broadcast(a, shape), graph.broadcast(b, shape), axis
 
 
-@op("cross", out="exact", operands=2, promote="arith", kinds="uifc", samples=s.calls(
+@op("cross", pointwise=False, out="exact", operands=2, promote="arith", kinds="uifc", samples=s.calls(
     s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3), 1), s.call(T(3, 2), T(3, 2)), s.call(T(2, 3), T(1, 3), dim=-1)))  # fmt: skip
 def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     """The vector product along ``dim`` of size 3 (None: the first such axis).  (torch.cross)"""
@@ -173,7 +173,7 @@ def cross(input: Node, other: Node, dim: int | None = None) -> Node:
 
 
 @op("linalg_cross", out="exact", operands=2, promote="arith", kinds="uifc", where=(), aliases=("linalg.cross",), torch_name="linalg.cross",
-    samples=s.calls(s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3)), s.call(T(3, 2), T(3, 1), dim=0)))  # fmt: skip
+    pointwise=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3)), s.call(T(3, 2), T(3, 1), dim=0)))  # fmt: skip
 def linalg_cross(input: Node, other: Node, *, dim: int = -1) -> Node:
     """The vector product along ``dim`` of size 3.  (torch.linalg.cross)"""
     a, b, axis = _vectors("linalg.cross", input, other, dim)

@@ -168,7 +168,7 @@ def dot(input: Node, tensor: Node) -> Node:
     return product(input, tensor)
 
 
-@op("outer", kinds="buifc", operands=2, promote="arith", acc=False, aliases=("ger",),
+@op("outer", pointwise=False, kinds="buifc", operands=2, promote="arith", acc=False, aliases=("ger",),
     samples=s.calls(s.call(T(2), T(3)), s.call(T(0), T(3))))  # fmt: skip
 def outer(input: Node, vec2: Node) -> Node:
     """All products of an element of ``input`` and one of ``vec2``.  (torch.outer)"""

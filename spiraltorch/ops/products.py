@@ -49,7 +49,7 @@ def addbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any
     return scaled_sum(input, total, beta, alpha)
 
 
-@op("addr", kinds=ANY, operands=3, promote="arith", acc=False, inplace=True, samples=s.calls(
+@op("addr", pointwise=False, kinds=ANY, operands=3, promote="arith", acc=False, inplace=True, samples=s.calls(
     s.call(T(2, 3), T(2), T(3)), s.call(T(3), T(2), T(3), beta=2, alpha=3), s.call(T(2, 3), T(2), T(3), beta=0)))  # fmt: skip
 def addr(input: Node, vec1: Node, vec2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * outer(vec1, vec2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addr)"""
@@ -85,7 +85,7 @@ def inner(input: Node, other: Node) -> Node:
     return graph.dot(input, other, contract_a=(len(input.shape) - 1,), contract_b=(len(other.shape) - 1,))
 
 
-@op("kron", kinds=ANY, operands=2, promote="arith", acc=False, samples=s.calls(
+@op("kron", pointwise=False, kinds=ANY, operands=2, promote="arith", acc=False, samples=s.calls(
     s.call(T(2, 3), T(4, 5)), s.call(T(3), T(2, 2)), s.call(T(), T(2)), s.call(T(0, 2), T(3, 2))))  # fmt: skip
 def kron(input: Node, other: Node) -> Node:
     """Each element of ``input`` times the whole of ``other``, side by side.  (torch.kron)"""

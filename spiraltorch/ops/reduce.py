@@ -334,7 +334,8 @@ def _logsumexp_grad(g: Node, out: Node, input: Node, dim: Dims, keepdim: bool = 
     return [widened(g, input.shape, axes) * lang.exp(input - widened(out, input.shape, axes))]
 
 
-@op("logsumexp", operands=1, aliases=("special.logsumexp",), promote="float", kinds="fc", grad=_logsumexp_grad, saves="io", samples=s.calls(
+@op("logsumexp", operands=1, aliases=("special.logsumexp",), promote="float", kinds="fc", grad=_logsumexp_grad, saves="io", pointwise=False,
+    samples=s.calls(
     s.call(T(2, 3), 1), s.call(T(2, 3, 4), (0, 2), True), s.call(T(), 0), s.call(T(0), 0), s.call(T(2, 0), 0),
     s.value_only(T(2, 3, fill="special"), 0), s.value_only(T(5, 14, fill="special"), 0)))  # fmt: skip
 def logsumexp(input: Node, dim: Dims, keepdim: bool = False) -> Node:

@@ -56,6 +56,7 @@ class Op:
     results of a call that has several.  fixed: those of them that never require grad.
     out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
+    pointwise: whether results lie in memory as the tensors they are made of (None: where operands are promoted).
     """
 
     name: str
@@ -81,6 +82,7 @@ class Op:
     out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
+    pointwise: bool | None = None
     signature: inspect.Signature = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
 
@@ -88,6 +90,8 @@ class Op:
         self.signature = inspect.signature(self.body)
         self.parameters = tuple(self.signature.parameters)
         self.doc = self.doc or inspect.getdoc(self.body) or ""
+        if self.pointwise is None:
+            self.pointwise = bool(self.operands) and self.view is None
 
     def __repr__(self) -> str:
         return f"<op {self.name}{self.signature}>"

@@ -45,13 +45,13 @@ _passing_nan("fmax", "MAX", "larger")
 _passing_nan("fmin", "MIN", "smaller")
 
 
-@op("isposinf", out="exact", acc=False, differentiable=False, samples=s.unary())
+@op("isposinf", pointwise=True, out="exact", acc=False, differentiable=False, samples=s.unary())
 def isposinf(input: Node) -> Node:
     """Whether each element is inf, as bool.  (torch.isposinf)"""
     return lang.eq(input, INF) if input.dtype.kind == "f" else graph.full(False, input.shape, dtypes.bool_)
 
 
-@op("isneginf", out="exact", acc=False, differentiable=False, samples=s.unary())
+@op("isneginf", pointwise=True, out="exact", acc=False, differentiable=False, samples=s.unary())
 def isneginf(input: Node) -> Node:
     """Whether each element is -inf, as bool.  (torch.isneginf)"""
     return lang.eq(input, -INF) if input.dtype.kind == "f" else graph.full(False, input.shape, dtypes.bool_)

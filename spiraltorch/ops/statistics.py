@@ -123,7 +123,7 @@ def aminmax(input: Node, *, dim: int | None = None, keepdim: bool = False) -> tu
     return fold("min", input, axes, keepdim), fold("max", input, axes, keepdim)
 
 
-@op("dist", operands=2, acc=False, kinds="buifc", numbers="none", refuses=refuse_bool, samples=s.calls(
+@op("dist", pointwise=False, operands=2, acc=False, kinds="buifc", numbers="none", refuses=refuse_bool, samples=s.calls(
     s.call(T(2, 3), T(2, 3)), s.call(T(2, 3), T(3), 1), s.call(T(4), T(4), 3.0), s.call(T(4), T(4), float("inf")),
     s.call(T(), T()), s.call(T(4), T(4), 0.0)))  # fmt: skip
 def dist(input: Node, other: Node, p: float = 2.0) -> Node:
