@@ -12,7 +12,7 @@ from spiraltorch import dtypes
 from spiraltorch.ir import graph
 from spiraltorch.ir.kernel import Param
 from spiraltorch.jit.lower import Library
-from spiraltorch.kernels.library import address, run_reference, tasks
+from spiraltorch.kernels.library import address, language, placing, run_reference, tasks
 from spiraltorch.kernels.library.compiler import emit, spell
 from spiraltorch.kernels.library.language import bits, exp, f32, f64, i64, u32, u64, view
 from spiraltorch.kernels.library.routine import evaluate, find
@@ -208,6 +208,38 @@ def test_scatter_adds_in_the_order_of_the_index_on_any_number_of_threads():
             assert np.array_equal(column.numpy(), want[:, 0])
     finally:
         st.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64"])
+def test_a_large_scatter_goes_past_the_cache_and_misses_nothing(dtype):
+    """Rows of whole cache lines, and others; over zeros and over a base; one entry, several and none."""
+    before = st.get_num_threads()
+    width = placing.LARGE // np.dtype(dtype).itemsize
+    for inner in (64, 61):
+        size = width // inner + 9
+        index = np.concatenate([[0, size - 1, 7, 7, 7], RNG.integers(0, size, 3000)])
+        rows = RNG.integers(-9, 9, (index.size, inner)).astype(dtype)
+        base = RNG.integers(-9, 9, (size, inner)).astype(dtype)
+        want, onto = np.zeros((size, inner), dtype), base.copy()
+        np.add.at(want, index, rows)
+        np.add.at(onto, index, rows)
+        try:
+            for n in (1, 2):
+                st.set_num_threads(n)
+                zeros = st.zeros(size, inner, dtype=getattr(st, dtype)).index_add(0, st.tensor(index), st.tensor(rows))
+                assert np.array_equal(zeros.numpy(), want)
+                assert np.array_equal(st.tensor(base).index_add(0, st.tensor(index), st.tensor(rows)).numpy(), onto)
+        finally:
+            st.set_num_threads(before)
+
+
+def test_lines_of_memory_in_plain_python():
+    a, b = np.arange(32, dtype=np.float32), np.arange(100, 132, dtype=np.float32)
+    language.clear_line(a, 16)
+    assert a.tolist() == [*range(16), *[0] * 16]
+    language.copy_line(a, 0, b, 3)
+    assert a.tolist() == [*range(103, 119), *[0] * 16]
+    assert language.misplaced(a[1:]) == (language.misplaced(a) + 4) % language.LINE
 
 
 def test_a_scatter_out_of_range_raises():

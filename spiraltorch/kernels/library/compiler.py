@@ -293,8 +293,13 @@ class Function:
         if function is language.misplaced:
             return self.let(i64, f"and i64 {self.let(i64, f'ptrtoint ptr {args[0].ref} to i64').ref}, {language.LINE - 1}")
         if function is language.clear_line:
-            p = self.let(u8, f"getelementptr {args[0].type.llvm}, ptr {args[0].ref}, i64 {self.given(args[1], i64).ref}").ref
-            return self.do(f"store <{language.LINE} x i8> zeroinitializer, ptr {p}, align {language.LINE}, !nontemporal !{{i32 1}}")
+            return self.put_line(args[0], args[1], "zeroinitializer")
+        if function is language.copy_line:
+            line = self.let(u8, f"load <{language.LINE} x i8>, ptr {self.element(args[2], args[3])}, align 1").ref
+            return self.put_line(args[0], args[1], line)
+        if function is language.prefetch:
+            self.externals.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            return self.do(f"call void @llvm.prefetch.p0(ptr {self.element(args[0], args[1])}, i32 0, i32 3, i32 1)")
         if function is language.fence:
             return self.do("fence seq_cst")
         if function in (min, max):
@@ -308,6 +313,14 @@ class Function:
         if not inspect.isfunction(function):
             raise self.error(node, "not a function of the language")
         return self.inlined(function, args)
+
+    def element(self, memory: Memory, index: Any) -> str:
+        """The address of an element, which may lie outside."""
+        return self.let(u8, f"getelementptr {memory.type.llvm}, ptr {memory.ref}, i64 {self.given(index, i64).ref}").ref
+
+    def put_line(self, memory: Memory, index: Any, line: str) -> None:
+        place = self.element(memory, index)
+        self.do(f"store <{language.LINE} x i8> {line}, ptr {place}, align {language.LINE}, !nontemporal !{{i32 1}}")
 
     def inlined(self, function: Any, args: Sequence[Any]) -> Any:
         """The body of ``function`` with its parameters standing for ``args``; its result."""

@@ -79,6 +79,16 @@ def clear_line(memory: Any, index: int) -> None:
     memory[index : index + LINE // memory.itemsize] = 0
 
 
+def copy_line(memory: Any, index: int, source: Any, start: int) -> None:
+    """As :func:`clear_line`, with what ``source`` of the same type has from ``start`` on, which may lie anywhere."""
+    count = LINE // memory.itemsize
+    memory[index : index + count] = source[start : start + count]
+
+
+def prefetch(memory: Any, index: int) -> None:
+    """The line of this element will be read soon."""
+
+
 def fence() -> None:
     """What went past the cache is seen by other threads before what is written later."""
 
@@ -92,6 +102,6 @@ def stored(name: str) -> Type:
 
 
 __all__ = [
-    "LINE", "Type", "b1", "bits", "clear_line", "exp", "f32", "f64", "fence", "i16", "i32", "i64", "i8", "log1p", "misplaced",
-    "stored", "u16", "u32", "u64", "u8", "view",
+    "LINE", "Type", "b1", "bits", "clear_line", "copy_line", "exp", "f32", "f64", "fence", "i16", "i32", "i64", "i8", "log1p", "misplaced",
+    "prefetch", "stored", "u16", "u32", "u64", "u8", "view",
 ]  # fmt: skip

@@ -3,7 +3,9 @@
 In: a base (or zeros, which are then not read), an index and values, all seen as (outer, size, inner) and
 (outer, count, inner).  Out: the base with the values in it.  A task owns rows of the result, so any number of threads
 gives the same bits.  Where rows are long, it first chains the entries of the index by row and then writes each row
-once, the sum held in cache; else it copies its rows and runs through the index.
+once, the sum held in cache; else it copies its rows and runs through the index.  A large result of whole cache lines goes
+past the cache, and the values of rows to come are asked for: a table's gradient is mostly zeros, and the rest comes from
+everywhere.
 """
 
 from __future__ import annotations
@@ -12,14 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from .language import LINE, clear_line, fence, i32, i64, misplaced, stored, view
+from .language import LINE, clear_line, copy_line, fence, i32, i64, misplaced, prefetch, stored, view
 from .routine import routine
 from .scanning import UFUNC, folding
 
 PIECE = 1 << 15  # elements of the result that are worth a task
 CHAINED = 8  # elements of a row from which on chains pay
 READ = 48  # elements of the result that cost what reading one entry of the index costs
-LARGE = 16 << 20  # bytes of the result from which on empty rows are written past the cache
+LARGE = 16 << 20  # bytes of the result from which on it is written past the cache
+NEAR = 1 << 14  # bytes of a row that is added up in scratch memory before
+AHEAD = 32  # rows of the result, a few of them with entries: their values are asked for
 ROOM = 30 << 20  # bytes of scratch memory for chains
 
 
@@ -55,31 +59,28 @@ def _loops(k: Any) -> Any:
             else:
                 out[at + c] = base[at + c]
 
-    def clear(out, at, inner):  # type: ignore[no-untyped-def]
-        for c in range(0, inner, line):
-            clear_line(out, at + c)
-
-    def first_of(base, out, at, values, source, inner):  # type: ignore[no-untyped-def]
+    def start(base, at, out, to, values, source, inner):  # type: ignore[no-untyped-def]
         for c in range(inner):
             if zero:
-                out[at + c] = fold(t(0), values[source + c])
+                out[to + c] = fold(t(0), values[source + c])
             else:
-                out[at + c] = fold(base[at + c], values[source + c])
+                out[to + c] = fold(base[at + c], values[source + c])
 
     def put(out, at, values, source, inner):  # type: ignore[no-untyped-def]
         for c in range(inner):
             out[at + c] = fold(out[at + c], values[source + c])
 
     def place(base, index, values, out, status, outer, size, inner, count, parts, lo, hi, scratch):  # type: ignore[no-untyped-def]
-        far = zero and size * inner * width >= LARGE and inner % line == 0 and misplaced(out) == 0
+        far = size * inner * width >= LARGE and inner % line == 0 and inner * width <= NEAR and misplaced(out) == 0
         for task in range(lo, hi):
             o = task // parts
             part = task % parts
             first = size * part // parts
             last = size * (part + 1) // parts
-            if inner >= CHAINED and (last - first + count) * 4 <= ROOM:
+            if inner >= CHAINED and (last - first + count) * 4 + NEAR <= ROOM:
                 heads = view(scratch, 0, i32)
                 following = view(scratch, 4 * (last - first), i32)
+                row = view(scratch, 4 * (last - first + count), t)
                 for j in range(last - first):
                     heads[j] = i32(-1)
                 for i in range(count - 1, -1, -1):
@@ -92,14 +93,31 @@ def _loops(k: Any) -> Any:
                 for j in range(first, last):
                     at = (o * size + j) * inner
                     i = i64(heads[j - first])
-                    if i >= 0:
-                        first_of(base, out, at, values, (o * count + i) * inner, inner)
+                    if far:
+                        next_ = i64(heads[min(j + AHEAD, last - 1) - first])
+                        if next_ >= 0:
+                            for c in range(0, inner, line):
+                                prefetch(values, (o * count + next_) * inner + c)
+                        if i >= 0:
+                            start(base, at, row, 0, values, (o * count + i) * inner, inner)
+                            i = i64(following[i])
+                            while i >= 0:
+                                put(row, 0, values, (o * count + i) * inner, inner)
+                                i = i64(following[i])
+                            for c in range(0, inner, line):
+                                copy_line(out, at + c, row, c)
+                        else:
+                            for c in range(0, inner, line):
+                                if zero:
+                                    clear_line(out, at + c)
+                                else:
+                                    copy_line(out, at + c, base, at + c)
+                    elif i >= 0:
+                        start(base, at, out, at, values, (o * count + i) * inner, inner)
                         i = i64(following[i])
                         while i >= 0:
                             put(out, at, values, (o * count + i) * inner, inner)
                             i = i64(following[i])
-                    elif far:
-                        clear(out, at, inner)
                     else:
                         begin(base, out, at, inner)
             else:
