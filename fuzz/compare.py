@@ -122,7 +122,7 @@ def evaluate(p: Program, inputs: dict[int, Any], look: bool = False) -> list[Any
 
 
 def ours(a: np.ndarray) -> Any:
-    return st.from_numpy(a.copy())
+    return st.from_numpy(a.copy(order="K"))
 
 
 def differences(p: Program) -> list[Finding]:

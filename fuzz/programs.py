@@ -79,7 +79,11 @@ class Program:
 
 def literal(a: np.ndarray) -> str:
     numbers = a.astype(np.float64) if a.dtype == ml_dtypes.bfloat16 else a
-    return f"st.tensor({numbers.tolist()}, dtype={a.dtype.name})"
+    if a.flags.c_contiguous:
+        return f"st.tensor({numbers.tolist()}, dtype={a.dtype.name})"
+    order = list(np.argsort([-s for s in a.strides], kind="stable"))
+    back = tuple([order.index(i) for i in range(a.ndim)])
+    return f"st.tensor({numbers.transpose(order).tolist()}, dtype={a.dtype.name}).permute({back})"
 
 
 def where(op: Op) -> str:
@@ -109,7 +113,7 @@ def fill(template: Any, values: Any) -> Any:
 def to_torch(a: np.ndarray) -> torch.Tensor:
     if a.dtype == ml_dtypes.bfloat16:
         return torch.from_numpy(a.astype(np.float32)).to(torch.bfloat16)
-    return torch.from_numpy(a.copy())
+    return torch.from_numpy(a.copy(order="K"))
 
 
 class TorchValues(dict[int, torch.Tensor]):
@@ -143,6 +147,14 @@ def _arrays(values: Sequence[Any]) -> list[np.ndarray]:
     return found
 
 
+def turned(a: np.ndarray, how: int) -> np.ndarray:
+    """The same numbers, now and then in memory by columns or with the first axis, or the second, as the fastest."""
+    if a.ndim < 2 or how > 2:
+        return a
+    order = [range(a.ndim)[::-1], [*range(1, a.ndim), 0], [0, *range(2, a.ndim), 1]][how]
+    return np.ascontiguousarray(a.transpose(order)).transpose(np.argsort(order))
+
+
 class _Drawing:
     """A program while it is drawn, with torch's values."""
 
@@ -159,7 +171,7 @@ class _Drawing:
             if pick:
                 return Ref(fits[-pick])  # the latest first, so that chains are long
             k = self.program.count + len(new)
-            new[k] = a
+            new[k] = turned(a, self.draw(strategies.integers(0, 8)))
             return Ref(k)
         if isinstance(a, (list, tuple)):
             return type(a)([self.operand(x, new) for x in a])

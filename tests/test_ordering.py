@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import spiraltorch as st
+from spiraltorch import dtypes
+from spiraltorch.ops.registry import OPS, Op
+from tests.ops.harness import Bound, ours
 
 Call = Callable[[Any, Any], Any]
 
@@ -44,6 +49,29 @@ def test_strides_and_values_are_torchs(operand: str) -> None:
         assert layout(found) == layout(want), name
         assert found.is_contiguous() == want.is_contiguous(), name
         torch.testing.assert_close(torch.from_numpy(found.numpy()).double(), want.double(), rtol=1e-5, atol=1e-6, equal_nan=True)
+
+
+POINTWISE = [op for op in OPS.values() if op.pointwise and op.samples is not None]
+
+
+@pytest.mark.parametrize("op", POINTWISE, ids=[op.name for op in POINTWISE])
+def test_pointwise_records_know_nothing_of_axes(op: Op) -> None:
+    """With the axes of its operands reversed, a call has the same results with their axes reversed."""
+    dtype = next(d for d in (dtypes.float32, dtypes.int64, dtypes.complex64) if d.kind in op.kinds)
+    assert op.samples is not None
+    for s in op.samples(dtype):
+        rank = max([a.ndim for a in (*s.args, *s.kwargs.values()) if isinstance(a, np.ndarray)], default=0)
+        if rank < 2:
+            continue
+
+        def reversed_(a: Any, rank: int = rank) -> Any:
+            return a.reshape((1,) * (rank - a.ndim) + a.shape).T if isinstance(a, np.ndarray) and a.ndim else a
+
+        plain = ours(op, Bound(s))
+        turned = ours(op, Bound(replace(s, args=tuple(map(reversed_, s.args)), kwargs={k: reversed_(a) for k, a in s.kwargs.items()})))
+        for a, b in zip(plain, turned, strict=True):
+            a = reversed_(a) if a.ndim else a
+            np.testing.assert_allclose(b.astype(np.complex128), a.astype(np.complex128), rtol=1e-4, atol=1e-5)
 
 
 def test_a_result_is_no_view_and_its_views_are_views() -> None:

@@ -68,7 +68,7 @@ def _refuse_integers(input: Any, target: Any, var: Any) -> None:
         raise SpiralError(f"result type float32 can't be cast to the desired output type {var.dtype.name}")
 
 
-@op("gaussian_nll_loss", operands=3, promote="float", kinds="f", refuses=_refuse_integers, where=WHERE, tolerance=1e-4,
+@op("gaussian_nll_loss", pointwise=False, operands=3, promote="float", kinds="f", refuses=_refuse_integers, where=WHERE, tolerance=1e-4,
     samples=s.more(_normals(), _normals(full=True), _normals(eps=0.9)))  # fmt: skip
 def gaussian_nll_loss(input: Node, target: Node, var: Node, full: bool = False, eps: float = 1e-6,
                       reduction: str = "mean") -> Node:  # fmt: skip

@@ -236,7 +236,7 @@ def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | N
     return reduced(_weighted((1 - target) * input + (soft if more is None else more * soft), weight), reduction)
 
 
-@op("kl_div", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.calls(
+@op("kl_div", pointwise=False, operands=2, promote="arith", kinds="f", where=WHERE, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="open"), reduction="batchmean"), s.call(T(2, 3), T(2, 3, fill="open")),
     s.call(T(2, 3), T(2, 3), reduction="sum", log_target=True),
     s.call(T(5), T(5, fill="open"), reduction="none")))  # fmt: skip

@@ -186,7 +186,7 @@ def multilabel_soft_margin_loss(input: Node, target: Node, weight: Node | None =
 # -- vectors --------------------------------------------------------------------------------------
 
 
-@op("cosine_embedding_loss", operands=2, promote="arith", where=WHERE, tolerance=1e-4, samples=s.calls(
+@op("cosine_embedding_loss", pointwise=False, operands=2, promote="arith", where=WHERE, tolerance=1e-4, samples=s.calls(
     s.call(T(4, 5), T(4, 5), T(4, fill="sign")), s.call(T(5), T(5), T(fill="sign"), 0.2),
     s.call(T(4, 5), T(4, 5), T(4, fill="sign"), margin=-0.5, reduction="none"),
     s.call(T(0, 5), T(0, 5), T(0), reduction="sum")))  # fmt: skip
@@ -215,7 +215,7 @@ def _triplets(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("triplet_margin_loss", operands=3, promote="arith", kinds="uifc", where=WHERE, tolerance=1e-4,
+@op("triplet_margin_loss", pointwise=False, operands=3, promote="arith", kinds="uifc", where=WHERE, tolerance=1e-4,
     samples=s.more(_triplets(), _triplets(swap=True, margin=0.5), _triplets(p=1, eps=0.1)))  # fmt: skip
 def triplet_margin_loss(anchor: Node, positive: Node, negative: Node, margin: float = 1.0, p: float = 2.0,
                         eps: float = 1e-6, swap: bool = False, *, reduction: str = "mean") -> Node:  # fmt: skip
