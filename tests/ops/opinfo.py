@@ -28,13 +28,22 @@ import numpy as np
 import torch
 
 import spiraltorch as st
-from tests.ops.harness import RELATIVE, close, from_torch
+from tests.ops import sidebyside
+from tests.ops.harness import RELATIVE
+from tests.ops.sidebyside import (
+    as_near,
+    compare,
+    convert,
+    detached,
+    leaves,
+    look,
+    ours_of,
+    outcome,
+    same_family,
+    widened,
+)
 
 DTYPES = ("float32", "float64", "int64", "bool", "bfloat16", "float16", "complex64")
-TOLERANCE = {"float32": 2e-5, "float64": 1e-7, "complex64": 2e-5, "complex128": 1e-7}
-WIDE = {
-    torch.float16: torch.float64, torch.bfloat16: torch.float64, torch.float32: torch.float64, torch.complex64: torch.complex128,
-}  # fmt: skip
 NO_METHOD = ("nn.functional.", "linalg.", "fft.", "special.", "signal.", "masked.", "sparse.", "torch.")
 RANDOM = (
     "bernoulli", "cauchy", "empty*", "exponential", "geometric", "log_normal", "multinomial", "new_empty*", "normal*",
@@ -74,9 +83,6 @@ class Report:
                 print(f"   {kind}: {d.call}\n      {d.detail}", flush=True)
 
 
-# -- the two libraries ----------------------------------------------------------------------------------
-
-
 def resolve(root: Any, name: str) -> Callable[..., Any] | None:
     """The callable that a library has under an OpInfo name: a function, else a method or a property of Tensor."""
     at = root
@@ -88,53 +94,6 @@ def resolve(root: Any, name: str) -> Callable[..., Any] | None:
     if member is None or callable(member):
         return member  # type: ignore[no-any-return]
     return lambda x: getattr(x, name)
-
-
-def ours_of(t: torch.Tensor) -> st.Tensor:
-    """The same values with the same place in the same storage as a SpiralTorch tensor."""
-    grad, t = t.requires_grad, t.detach().resolve_conj().resolve_neg()
-    count = t.untyped_storage().nbytes() // t.element_size()
-    if t.is_contiguous() and count == t.numel():
-        out = st.tensor(from_torch(t.clone()))  # a tensor that has been given to NumPy can't be resized any more
-    else:
-        flat = st.tensor(from_torch(torch.as_strided(t, (count,), (1,), 0).clone()))
-        out = flat.as_strided(tuple(t.shape), t.stride(), t.storage_offset()).detach()
-    return out.requires_grad_() if grad and not out.requires_grad else out
-
-
-def convert(value: Any) -> Any:
-    """torch's objects, in any nesting, as SpiralTorch's."""
-    if isinstance(value, torch.Tensor):
-        return ours_of(value)
-    if isinstance(value, torch.Size):
-        return st.Size(value)
-    if isinstance(value, torch.dtype):
-        return getattr(st, str(value).removeprefix("torch."))
-    if isinstance(value, torch.device):
-        return st.device(str(value))
-    if isinstance(value, (torch.layout, torch.memory_format)):
-        return getattr(st, str(value).removeprefix("torch."))
-    if isinstance(value, torch.Generator):
-        return None
-    if isinstance(value, torch.nn.Module):
-        return getattr(st.nn, type(value).__name__)()
-    if isinstance(value, dict):
-        return {k: convert(v) for k, v in value.items()}
-    if isinstance(value, slice):
-        return slice(*[convert(v) for v in (value.start, value.stop, value.step)])
-    if isinstance(value, (list, tuple)):
-        items = [convert(v) for v in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value
-
-
-def leaves(value: Any) -> list[Any]:
-    """The tensors of either library in nested arguments or results, in order."""
-    if isinstance(value, (torch.Tensor, st.Tensor)):
-        return [value]
-    if isinstance(value, dict):
-        value = list(value.values())
-    return [t for v in value for t in leaves(v)] if isinstance(value, (list, tuple)) else []
 
 
 def describe(name: str, sample: Any) -> str:
@@ -149,99 +108,6 @@ def describe(name: str, sample: Any) -> str:
 
     named = [f"{k}={short(v)}" for k, v in sample.kwargs.items()]
     return f"{name}({', '.join([short(sample.input), *map(short, sample.args), *named])})"
-
-
-# -- comparing ------------------------------------------------------------------------------------------
-
-
-def compare(ours: Any, theirs: Any, random: bool = False, relative: float = 0.0) -> str | None:
-    """What differs between two results by more than their type's tolerance (or ``relative``), or None."""
-    if isinstance(theirs, torch.Tensor):
-        if theirs.dtype is torch.complex32:
-            return "torch has complex32"
-        if not isinstance(ours, st.Tensor):
-            return f"a {type(ours).__name__} instead of a tensor"
-        want = from_torch(theirs.resolve_conj().resolve_neg())
-        if ours.dtype.name != str(theirs.dtype)[6:] or tuple(ours.shape) != tuple(theirs.shape):
-            return f"{ours.dtype.name}{list(ours.shape)} instead of {str(theirs.dtype)[6:]}{list(theirs.shape)}"
-        if random:
-            return None
-        got = np.asarray(ours.detach().numpy())
-        try:
-            close("", got, want, max(relative, TOLERANCE.get(ours.dtype.name, 2e-5)))
-        except AssertionError as e:
-            return " ".join(str(e).split())[:600]
-        return None
-    if isinstance(theirs, (list, tuple)):
-        if not isinstance(ours, (list, tuple)) or len(ours) != len(theirs):
-            return f"{ours!r:.200} instead of {type(theirs).__name__} of {len(theirs)}"
-        for name in getattr(type(theirs), "__match_args__", ()):
-            if not hasattr(ours, name):
-                return f"the result has no .{name}"
-        found = [compare(a, b, random, relative) for a, b in zip(ours, theirs)]
-        return next((f"[{i}] {f}" for i, f in enumerate(found) if f), None)
-    if isinstance(theirs, torch.dtype):
-        return None if ours is convert(theirs) else f"{ours} instead of {theirs}"
-    if isinstance(theirs, float) and isinstance(ours, (float, int)):
-        return None if np.isclose(ours, theirs, 1e-5, equal_nan=True) else f"{ours} instead of {theirs}"
-    return None if type(ours) is type(theirs) and ours == theirs else f"{ours!r} instead of {theirs!r}"
-
-
-def outcome(compute: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """(result, None) or (None, error)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return compute(), None
-        except Exception as e:
-            return None, e
-
-
-def same_family(ours: BaseException, theirs: BaseException) -> bool:
-    """Whether ``ours`` is an instance of the built-in class that ``theirs`` is of."""
-    return isinstance(ours, next(c for c in type(theirs).__mro__ if c.__module__ == "builtins"))
-
-
-def look(result: Any) -> Any:
-    """Compute: errors in the values are raised now."""
-    for t in leaves(result):
-        if isinstance(t, st.Tensor):
-            t.detach().numpy()
-    return result
-
-
-def widened(value: Any) -> Any:
-    """Tensors of floats below float64 as float64, in any nesting."""
-    if isinstance(value, torch.Tensor) and value.dtype in WIDE:
-        return value.detach().to(WIDE[value.dtype]).requires_grad_(value.requires_grad)
-    if isinstance(value, dict):
-        return {k: widened(v) for k, v in value.items()}
-    return type(value)([widened(v) for v in value]) if type(value) in (list, tuple) else value
-
-
-def as_near(ours: Any, theirs: Any, compute: Callable[[], Any] | None) -> bool:
-    """Whether results are about as far from ``compute()``, torch's in float64, as torch's."""
-    mine, its = leaves(ours), leaves(theirs)
-    if compute is None or [t.dtype.name for t in mine] != [str(t.dtype)[6:] for t in its]:
-        return False
-    exact, error = outcome(compute)
-    true = leaves(exact)
-    if error is not None or len(true) != len(its):
-        return False
-    for a, b, e in zip(mine, its, true):
-        if WIDE.get(b.dtype) is not e.dtype or not e.shape == b.shape == tuple(a.shape):
-            if compare(a, b):
-                return False
-            continue
-        e = from_torch(e.resolve_conj())
-        got, want = np.asarray(a.detach().numpy()).astype(e.dtype), from_torch(b.resolve_conj()).astype(e.dtype)
-        if not np.array_equal(np.isfinite(got), np.isfinite(want)):
-            return False
-        with np.errstate(all="ignore"):
-            allowed = 4 * np.nanmax(np.abs(want - e), initial=0) + 2 * torch.finfo(b.dtype).eps * (1 + np.abs(e))
-            if not np.all((np.abs(got - e) <= allowed) | ~np.isfinite(e) | ~np.isfinite(got)):
-                return False
-    return True
 
 
 class Comparison:
@@ -353,6 +219,17 @@ class Comparison:
             if found and not as_near(a, b, lambda: self._wide_gradient(theirs_in, draws, k)):
                 self.note("gradient", call, f"input {k}: {found}")
 
+    def second(self, sample: Any) -> None:
+        """The gradients of a gradient's weighted sum, with respect to the inputs and to what came in from above."""
+        args = ((sample.input, *sample.args), sample.kwargs)
+        values, failed = outcome(lambda: convert(args))
+        if failed is not None or self.theirs is None:
+            return
+        want, raised = outcome(lambda: twice(torch, self.theirs, args))
+        got, error = outcome(lambda: look(twice(st, self.ours, values)))
+        if raised is None and any(t.count_nonzero() for t in want):
+            self.agree("second gradient", describe(self.report.name, sample), want, raised, got, error)
+
     def _wide_gradient(self, inputs: Any, draws: list[torch.Tensor], k: int) -> Any:
         """torch's gradient for tensor ``k`` of those that require it, computed in float64."""
         args, kwargs = widened(inputs)
@@ -395,7 +272,7 @@ class Comparison:
         if raised is not None or not leaves(plain) or torch.complex32 in [t.dtype for t in leaves(plain)]:
             return
         names = [str(t.dtype)[6:] for t in leaves((args, kwargs))]
-        loose = max([RELATIVE.get(n, TOLERANCE.get(n, 2e-5)) for n in names], default=0.0)  # that of what went in
+        loose = max([RELATIVE.get(n, sidebyside.TOLERANCE.get(n, 2e-5)) for n in names], default=0.0)  # that of what went in
         for change in (_as_is, _resized, _wider, _integer):
             target = change(plain)
             ours_target = convert(target)
@@ -423,12 +300,24 @@ class Comparison:
             self.agree("error", describe(self.report.name, sample), None, raised, got, error)
 
 
-def detached(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return {k: detached(v) for k, v in value.items()}
-    return type(value)([detached(v) for v in value]) if type(value) in (list, tuple) else value
+def twice(library: Any, function: Any, given: Any) -> Any:
+    """The second-order gradients of ``function(*given[0], **given[1])`` in one of the libraries; the same draws in both."""
+
+    def draw(t: Any, seed: int) -> Any:
+        drawn = np.random.default_rng(seed).normal(size=(2, *t.shape))
+        made = torch.from_numpy(drawn[0] + 1j * drawn[1] if t.is_complex() else drawn[0])
+        made = made.to(getattr(torch, str(t.dtype).rpartition(".")[2]))
+        return ours_of(made) if library is st else made
+
+    inputs = [t for t in leaves(given) if t.requires_grad]
+    outs = [t for t in leaves(function(*given[0], **given[1])) if t.requires_grad]
+    above = [draw(t, k).requires_grad_() for k, t in enumerate(outs)]
+    first = library.autograd.grad(outs, inputs, above, allow_unused=True, create_graph=True)
+    again = {k: t for k, t in enumerate(first) if t is not None and t.requires_grad}
+    wanted = [*inputs, *above]
+    weights = [draw(t, 50 + k) for k, t in again.items()]
+    found = library.autograd.grad(list(again.values()), wanted, weights, allow_unused=True) if again else [None] * len(wanted)
+    return [library.zeros_like(t) if g is None else g for g, t in zip(found, wanted)]
 
 
 def _targets(result: Any, make: Callable[[torch.Tensor], torch.Tensor]) -> Any:
@@ -499,21 +388,27 @@ def spread(items: list[Any], limit: int | None) -> list[Any]:
 
 def check(
     info: Any, names: tuple[str, ...] = DTYPES, limit: int | None = None, forms: int = 4, reference: bool = False,
-    seconds: float = 1e9,
+    seconds: float = 1e9, second: int = 0,
 ) -> Report:  # fmt: skip
-    """Compare one operator: at most ``limit`` samples for each type, the other forms on ``forms`` of them."""
+    """Compare one operator: at most ``limit`` samples for each type, the other forms on ``forms`` of them.
+
+    Second-order gradients on ``second`` of them, where torch has them.
+    """
     c = Comparison(info)
     if c.report.missing or c.theirs is None:
         return c.report
     end = time.monotonic() + seconds
     for name in names:
-        samples = spread(list(itertools.islice(samples_of(info, getattr(torch, name), reference), 400)), limit)
+        every = list(itertools.islice(samples_of(info, getattr(torch, name), reference), 400))
+        samples = spread(every, limit)
         for s in samples:
-            if time.monotonic() > end:
-                return c.report
-            c.sample(s)
+            if time.monotonic() < end:
+                c.sample(s)
         for s in spread(samples, forms):
-            c.forms(s)
+            if time.monotonic() < end:
+                c.forms(s)
+        for s in spread(every, second) if info.supports_gradgrad and not c.random else ():
+            c.second(s)
     if info.error_inputs_func is not None:
         for case in info.error_inputs("cpu"):
             c.errors(case)
@@ -526,6 +421,7 @@ def main() -> int:
     p.add_argument("--dtypes", default=",".join(DTYPES))
     p.add_argument("--limit", type=int, default=None, help="samples for each type")
     p.add_argument("--forms", type=int, default=4, help="samples on which methods, in-place forms and out= are tried")
+    p.add_argument("--second", type=int, default=0, help="samples whose second-order gradients are compared (--dtypes float64)")
     p.add_argument("--shown", type=int, default=4, help="differences printed for each operator and kind")
     p.add_argument("--reference", action="store_true", help="torch's larger set of samples")
     p.add_argument("--summary", action="store_true", help="one line an operator")
@@ -533,7 +429,7 @@ def main() -> int:
     a = p.parse_args()
     reports = []
     for info in chosen(a.names or ["*"]):
-        report = check(info, tuple(a.dtypes.split(",")), a.limit, a.forms, a.reference, a.seconds)
+        report = check(info, tuple(a.dtypes.split(",")), a.limit, a.forms, a.reference, a.seconds, a.second)
         reports.append(report)
         print(report.line(), flush=True)
         if not a.summary:
