@@ -298,6 +298,8 @@ def run_engine(
                         t.grad = g if t.grad is None else add_grads(t.grad, g)
             if needed is not None and fn not in needed:
                 continue
+            if fn.call.undefined:
+                fn.call.refuse([_is_wanted(e, targets, needed) for e in fn.edges])
             parts = _watched(fn, slots, create_graph) if _anomaly.enabled else fn.backward(slots, create_graph)
             for edge, part in zip(fn.edges, parts):
                 if part is not None:
@@ -316,6 +318,13 @@ def _hooked(hooks: dict[int, Callable[..., Any]], g: Tensor) -> Tensor:
         if changed is not None:
             g = changed
     return g
+
+
+def _is_wanted(edge: Any, targets: set[Any] | None, needed: set[GradFn] | None) -> bool:
+    """Whether a gradient that leaves along ``edge`` goes anywhere."""
+    if edge is None or targets is None or needed is None:
+        return edge is not None
+    return _key(edge) in targets or (isinstance(edge, tuple) and edge[0] in needed)
 
 
 def _key(edge: Any) -> Any:

@@ -193,7 +193,7 @@ def into(factory: Callable[..., Tensor], typed: bool) -> Callable[..., Tensor]:
 #: functions that take ``out=``, and whether it says the type
 OUT: dict[str, bool] = {
     **dict.fromkeys(("arange", "linspace", "logspace", "range", "eye", "full", "zeros", "ones", "empty", "rand", "randn", "randint"), True),
-    **dict.fromkeys(("randperm",), True), **dict.fromkeys(("normal", "multinomial", "bernoulli"), False),
+    **dict.fromkeys(("randperm", "normal"), True), **dict.fromkeys(("multinomial", "bernoulli"), False),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .autograd import no_grad
-from .errors import ShapeError, SpiralError
+from .errors import DtypeError, ShapeError, SpiralError
 from .ir.node import cast
 from .ops.registry import Op, _flat
 from .tape import mode
@@ -40,7 +40,7 @@ def refuse_cast(result: Tensor, target: Tensor, name: str) -> None:
 
         raise apart(target.device, result.device)
     if result.dtype.category > target.dtype.category:
-        raise SpiralError(
+        raise DtypeError(
             f"result type {result.dtype.name} can't be cast to the desired output type {target.dtype.name} (in {name})"
         )
 

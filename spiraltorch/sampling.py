@@ -210,7 +210,10 @@ def _written(op: Op, parameters: tuple[str, ...], defaults: tuple[Any, ...], che
         if check is not None:
             check(**given)
         values = [given[p]._read() if isinstance(given[p], Tensor) else given[p] for p in parameters]
-        node = draw(op, tuple(self.shape), generator, *values, dtype=self.dtype)
+        if op is bodies.normal and self.dtype.is_complex:
+            node = normal(given["mean"], given["std"], self.shape, generator=generator, dtype=self.dtype, device=self.device)._read()
+        else:
+            node = draw(op, tuple(self.shape), generator, *values, dtype=self.dtype)
         return write(self, node, from_node(node, self.device))
 
     method.__name__ = method.__qualname__ = op.name + "_"

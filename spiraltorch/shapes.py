@@ -18,6 +18,7 @@ from . import dtypes
 from .dispatch import call, call_out, function, inplace, view_call
 from .errors import ShapeError, SpiralError
 from .ir import lang
+from .layouts import contiguous_format
 from .ops.registry import OPS
 from .outs import write_out
 from .tensor import Size, Tensor
@@ -241,7 +242,8 @@ def _copying(name: str) -> Callable[..., Any]:
         found = getattr(input, name)(*args, **kwargs) if record is None else view_call(record, (input, *args), kwargs)
         several = isinstance(found, tuple)
         if out is None:
-            return tuple([t.clone() for t in found]) if several else found.clone()
+            copies = [t.clone(memory_format=contiguous_format) for t in (found if several else [found])]
+            return tuple(copies) if several else copies[0]
         write_out(name + "_copy", [input], list(out) if several else [out], list(found) if several else [found])
         return None if several else out
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from . import again
 from .device import CPU
 from .dtypes import DType
-from .errors import Origin, SpiralError, VersionError, describe_origin
+from .errors import DtypeError, Origin, SpiralError, VersionError, describe_origin
 from .ir import graph
 from .ir.node import Node
 from .ops.gradients import derivative_names, vjp
@@ -43,6 +43,7 @@ class Call:
     name = "Call"
     saves: str | None = "i"
     fixed: Sequence[int] = ()  # outputs that are no function of the inputs as far as gradients go
+    undefined = False  # whether there are inputs without a derivative
     seen: dict[Any, Any] | None = None  # gradients that were recorded before, of a call that is kept
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
@@ -55,6 +56,9 @@ class Call:
         known = {a: o for a, o in zip(again, outs) if a is not o and not _is_unsaved(o)}
         known.update({h: n for h, n in zip(holes, nodes) if h is not n})
         return vjp(again, holes, grads, known)
+
+    def refuse(self, wanted: Sequence[bool]) -> None:
+        """Raise where an input in ``wanted`` has no derivative."""
 
     def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool | Sequence[bool]]:
         """Which inputs and which outputs (all, none, or each said) must be saved when the inputs in ``wanted`` need
@@ -126,6 +130,17 @@ class OpCall(Call):
     @property
     def name(self) -> str:  # type: ignore[override]
         return self.op.name.title().replace("_", "") + "Backward0"
+
+    @property
+    def undefined(self) -> bool:  # type: ignore[override]
+        return bool(self.op.undefined)
+
+    def refuse(self, wanted: Sequence[bool]) -> None:
+        """Raise NotImplementedError where the gradient of an argument is wanted that has none (zeta's order)."""
+        named = dict(zip(self.op.parameters, self.args)) | self.kwargs
+        for name in self.op.undefined:
+            if any([wanted[h] for h in holes_in(named.get(name))]):
+                raise DtypeError(f"the derivative for '{self.op.name}: {name}' is not implemented.")
 
     def _bound(self, nodes: Sequence[Node]) -> tuple[list[Any], dict[str, Any]]:
         return [fill(a, nodes) for a in self.args], {k: fill(v, nodes) for k, v in self.kwargs.items()}

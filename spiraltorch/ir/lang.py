@@ -147,6 +147,18 @@ def logistic(a: Node) -> Node:
     return div(1, add(1, exp(neg(a))))
 
 
+def smooth_logistic(a: Node, power: Callable[[Node], Node] = exp) -> Node:
+    """:func:`logistic` (of base ``power``) whose own derivatives are finite and exact far from 0, as gradient rules need it.
+
+    Nothing overflows, and the branches are those of ``a < 0`` alone: both have the slope of the whole at 0.
+    """
+    if a.dtype.kind == "c":
+        return div(1, add(1, power(neg(a))))
+    below = lt(a, 0)
+    small = power(where(below, a, neg(a)))
+    return div(where(below, small, 1), add(1, small))
+
+
 def absolute(a: Node) -> Node:
     """Row ABS; of complex numbers it is real."""
     return make("ABS", (a,), None, a.shape, a.dtype.to_real())

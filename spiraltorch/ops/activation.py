@@ -20,7 +20,7 @@ import numpy as np
 from ..dtypes import bool_
 from ..errors import DtypeError, SpiralError
 from ..ir import graph, lang
-from ..ir.lang import fold, logistic
+from ..ir.lang import fold, logistic, smooth_logistic
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import dtypes_limits, number
@@ -36,8 +36,9 @@ EVERYWHERE = ("", "Tensor", "nn.functional")
 
 
 def log1p_exp(a: Node) -> Node:
-    """``log(1 + exp(a))`` without overflow on the way."""
-    return lang.maximum(a, 0) + lang.log1p(lang.exp(-lang.absolute(a)))
+    """``log(1 + exp(a))`` without overflow on the way; at 0 both branches have all derivatives of the whole."""
+    below = lang.lt(a, 0)
+    return lang.where(below, 0, a) + lang.log1p(lang.exp(lang.where(below, a, -a)))
 
 
 def _sigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
@@ -53,7 +54,7 @@ def sigmoid(input: Node) -> Node:
 
 
 def _logsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g / (1 + lang.exp(input))]
+    return [g * smooth_logistic(-input)]
 
 
 @op("logsigmoid", out="exact", operands=1, promote="arith", kinds="f", grad=_logsigmoid_grad, where=FUNCTIONAL, pointwise=False,
@@ -155,7 +156,7 @@ def gelu(input: Node, approximate: str = "none") -> Node:
 
 
 def _silu_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    y = logistic(input)
+    y = smooth_logistic(input)
     return [g * (y * (1 + input * (1 - y)))]
 
 
@@ -167,7 +168,7 @@ def silu(input: Node) -> Node:
 
 def _softplus_grad(g: Node, out: Node, input: Node, beta: float = 1.0, threshold: float = 20.0) -> list[Node | None]:
     scaled = input * number(beta, input)
-    return [lang.where(lang.lt(number(threshold, input), scaled), g, g * logistic(scaled))]
+    return [lang.where(lang.lt(number(threshold, input), scaled), g, g * smooth_logistic(scaled))]
 
 
 @op("softplus", out="exact", operands=1, promote="arith", kinds="f", grad=_softplus_grad, where=FUNCTIONAL,
@@ -181,7 +182,7 @@ def softplus(input: Node, beta: float = 1.0, threshold: float = 20.0) -> Node:
 
 def _mish_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     t = lang.tanh(log1p_exp(input))
-    return [g * (t + input * logistic(input) * (1 - t * t))]
+    return [g * (t + input * smooth_logistic(input) * (1 - t * t))]
 
 
 @op("mish", operands=1, promote="arith", kinds="f", grad=_mish_grad, where=FUNCTIONAL, samples=s.unary())
@@ -268,7 +269,7 @@ def _halves(input: Node, dim: int) -> tuple[Node, Node, int]:
 
 def _glu_grad(g: Node, out: Node, input: Node, dim: int = -1) -> list[Node | None]:
     a, b, axis = _halves(input, dim)
-    y = logistic(b)
+    y = smooth_logistic(b)
     return [joined([g * y, g * a * (y * (1 - y))], axis)]  # not through exp(-b), which overflows
 
 

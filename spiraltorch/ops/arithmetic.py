@@ -134,7 +134,7 @@ def float_power(input: Any, exponent: Any) -> Node:
 
 
 def _logaddexp2_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
-    return [g / (1 + lang.exp2(other - input)), g / (1 + lang.exp2(input - other))]
+    return [g * lang.smooth_logistic(input - other, lang.exp2), g * lang.smooth_logistic(other - input, lang.exp2)]
 
 
 @op("logaddexp2", operands=2, promote="arith", kinds="f", acc="double", grad=_logaddexp2_grad, numbers="none",

@@ -18,7 +18,7 @@ import functools
 import math
 
 from .. import dtypes
-from ..errors import SpiralError
+from ..errors import DtypeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, Shape
 from . import samples as s
@@ -101,7 +101,7 @@ def angle(input: Node) -> Node:
 
 def _pair(name: str, first: Node, second: Node) -> None:
     if not {first.dtype, second.dtype} <= {dtypes.float32, dtypes.float64}:
-        raise SpiralError(
+        raise DtypeError(
             f"Expected both inputs to be Float or Double tensors but got {first.dtype.name} and {second.dtype.name}"
         )
     if first.dtype is not second.dtype:
@@ -111,7 +111,7 @@ def _pair(name: str, first: Node, second: Node) -> None:
         )
 
 
-@op("complex", pointwise=True, acc=False, where=("",), saves="", samples=s.calls(
+@op("complex", pointwise=True, acc=False, where=("",), out="exact", saves="", samples=s.calls(
     s.call(F(2, 3), F(2, 3)), s.call(F(2, 1), F(3)), s.call(F(), F()), s.call(F(0), F(1))))  # fmt: skip
 def complex_(real: Node, imag: Node) -> Node:
     """``real + i imag``, broadcast, of two float tensors of one type.  (torch.complex)"""
@@ -119,7 +119,7 @@ def complex_(real: Node, imag: Node) -> Node:
     return lang.complex_(real, imag)
 
 
-@op("polar", pointwise=True, acc=False, where=("",), samples=s.calls(
+@op("polar", pointwise=True, acc=False, where=("",), out="exact", samples=s.calls(
     s.call(F(2, 3, fill="positive"), F(2, 3)), s.call(F(2, 1, fill="positive"), F(3)), s.call(F(fill="positive"), F()),
     s.call(F(0), F(1))))  # fmt: skip
 def polar(abs: Node, angle: Node) -> Node:

@@ -11,6 +11,7 @@ The public functions of :mod:`spiraltorch.creation` add devices and ``requires_g
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -111,7 +112,7 @@ def arange(start: float, end: float | None = None, step: float = 1, *, dtype: DT
         raise SpiralError("upper bound and lower bound inconsistent with step sign")
     whole = all(isinstance(v, int) for v in (start, end, step))
     target = dtype or (dtypes.int64 if whole else dtypes.get_default_dtype())
-    if target is dtypes.bool_:
+    if target is dtypes.bool_ or target.is_complex:
         raise_dtype(arange, target)
     if target.category == dtypes.INT and not whole:  # the ends and the step count as integers
         start, end, step, whole = int(start), int(end), int(step), True
@@ -168,7 +169,7 @@ def logspace(start: float, end: float, steps: int, base: float = 10.0, *, dtype:
         raise_dtype(logspace, target)
     if target.category == dtypes.INT:
         start, end = int(start), int(end)
-    powers = linspace.body(start, end, steps, dtype=dtypes.float64)
+    powers = linspace.body(start, end, operator.index(steps), dtype=dtypes.float64)
     return cast(lang.pow_(const(float(base), dtypes.float64, static=False), powers), target)
 
 

@@ -481,7 +481,7 @@ def hypot(input: Node, other: Node) -> Node:
 
 
 def _logaddexp_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
-    return [g / (1 + lang.exp(other - input)), g / (1 + lang.exp(input - other))]
+    return [g * lang.smooth_logistic(input - other), g * lang.smooth_logistic(other - input)]
 
 
 @op("logaddexp", operands=2, numbers="none", promote="arith", kinds="fc", grad=_logaddexp_grad, samples=s.binary())

@@ -140,13 +140,14 @@ def _zeta_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None
     return [lang.full_like(g, NAN), g * (-input * _zeta(input + 1, other))]
 
 
-@op("zeta", operands=2, promote="float", kinds="f", acc="double", grad=_zeta_grad, numbers="both", where=SPECIAL,
+@op("zeta", undefined=("input",), operands=2, promote="float", kinds="f", acc="double", grad=_zeta_grad, numbers="both", where=SPECIAL,
     refuses=("float16", "bfloat16"), samples=s.calls(
     s.call(2.5, s.T(2, 3, fill="positive")), s.value_only(3, s.T(5)), s.call(3, s.T(fill="positive")),
     s.call(s.T(4, 1, fill="beyond"), s.T(5, fill="positive")),
     s.call(2, s.T(0, 3)), s.call(s.T(14, fill="beyond"), s.T(14, fill="special"))))  # fmt: skip
 def zeta(input: Node, other: Node) -> Node:
-    """The Hurwitz zeta function, the sum of ``(other + k) ** -input`` over k = 0, 1 ...  (torch.special.zeta)"""
+    """The Hurwitz zeta function, the sum of ``(other + k) ** -input`` over k = 0, 1 ...  Backward raises NotImplementedError
+    where the gradient of ``input`` is wanted, as in torch.  (torch.special.zeta)"""
     return lang.where(lang.eq(other, INF) & lang.ne(input, 1), NAN, _zeta(input, other))
 
 

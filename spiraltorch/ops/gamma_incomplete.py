@@ -134,16 +134,16 @@ _PAIRS = s.calls(
 )  # fmt: skip
 
 
-@op("igamma", operands=2, promote="arith", kinds="f", acc="double", numbers="none", grad=_igamma_grad, inplace="exact",
-    aliases=("special.gammainc",), samples=_PAIRS)  # fmt: skip
+@op("igamma", undefined=("input",), operands=2, promote="arith", kinds="f", acc="double", numbers="none", grad=_igamma_grad,
+    inplace="exact", aliases=("special.gammainc",), samples=_PAIRS)  # fmt: skip
 def igamma(input: Node, other: Node) -> Node:
-    """The regularized lower incomplete gamma function of ``other``, 0 at 0 and 1 at inf; the derivative in ``input``, which
-    torch lacks, is nan.  (torch.igamma)"""
+    """The regularized lower incomplete gamma function of ``other``, 0 at 0 and 1 at inf.  Backward raises
+    NotImplementedError where the gradient of ``input`` is wanted, as in torch.  (torch.igamma)"""
     return _both(input, other)[0]
 
 
-@op("igammac", operands=2, promote="arith", kinds="f", acc="double", numbers="none", grad=_igammac_grad, inplace="exact",
-    aliases=("special.gammaincc",), samples=_PAIRS)  # fmt: skip
+@op("igammac", undefined=("input",), operands=2, promote="arith", kinds="f", acc="double", numbers="none", grad=_igammac_grad,
+    inplace="exact", aliases=("special.gammaincc",), samples=_PAIRS)  # fmt: skip
 def igammac(input: Node, other: Node) -> Node:
     """The regularized upper incomplete gamma function, ``1 - igamma``.  (torch.igammac)"""
     return _both(input, other)[1]

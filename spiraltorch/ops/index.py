@@ -73,9 +73,9 @@ def _same_rank(input: Node, dim: int, index: Node) -> tuple[Node, Node, int]:
     s.call(T(4, 3), 0, T(2, 2, fill="index", high=4, dtype=dtypes.int32))))  # fmt: skip
 def gather(input: Node, dim: int, index: Node) -> Node:
     """``out[i][j] = input[index[i][j]][j]`` for ``dim`` 0, and so on; shape of ``index``.  (torch.gather)"""
-    wide = _positions("gather", index)
-    if not wide.size:  # torch looks at no shape then
+    if not index.size:  # torch looks at no shape and no type then
         return graph.reshape(nothing(input), index.shape)
+    wide = _positions("gather", index)
     x, at, axis = _same_rank(input, dim, wide)
     for a, (n, have) in enumerate(zip(at.shape, x.shape)):
         if a != axis and n > have:

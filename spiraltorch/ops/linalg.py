@@ -174,8 +174,6 @@ def _reflectors(name: str, input: Node, tau: Node) -> tuple[Node, Node]:
     """(V, T) with Q = I - V T V^H (R. Schreiber and C. Van Loan, 1989)."""
     matrices(name, input)
     k = tau.shape[-1]
-    if input.shape[-2] < input.shape[-1]:
-        raise ShapeError(f"{name}: input.shape[-2] must be greater than or equal to input.shape[-1]")
     if k > input.shape[-1] or tau.shape[:-1] != input.shape[:-2]:
         raise ShapeError(f"{name}: tau has shape {list(tau.shape)}, which does not fit input of shape {list(input.shape)}")
     same_type(name, input, tau)
@@ -191,14 +189,17 @@ def _reflectors(name: str, input: Node, tau: Node) -> tuple[Node, Node]:
 def orgqr(input: Node, tau: Node) -> Node:
     """The first n columns of the product of Householder reflectors H1 .. Hk below the diagonal of ``input`` [m, n]
     with factors ``tau`` [k].  (torch.linalg.householder_product)"""
-    v, t = _reflectors("torch.linalg.householder_product", input, tau)
+    name = "torch.linalg.householder_product"
+    v, t = _reflectors(name, input, tau)
+    if input.shape[-2] < input.shape[-1]:
+        raise ShapeError(f"{name}: input.shape[-2] must be greater than or equal to input.shape[-1]")
     first = cut(h(v), None, (0, input.shape[-1]))
     return eye(input.shape, input.dtype) - mm(v, t, first)
 
 
 @op("ormqr", out="exact", kinds=KINDS, acc=False, samples=s.calls(
     s.call(T(4, 3), T(3, fill="unit"), T(4, 2)), s.call(T(4, 3), T(3, fill="unit"), T(2, 4), left=False),
-    s.call(T(4, 3), T(3, fill="unit"), T(4, 2), transpose=True)))  # fmt: skip
+    s.call(T(4, 3), T(3, fill="unit"), T(4, 2), transpose=True), s.call(T(2, 5), T(2, fill="unit"), T(2, 3))))  # fmt: skip
 def ormqr(input: Node, tau: Node, other: Node, left: bool = True, transpose: bool = False) -> Node:
     """``other`` multiplied from the ``left`` (or right) by the whole Q of :func:`geqrf`, or its conjugate transpose.
     (torch.ormqr)"""

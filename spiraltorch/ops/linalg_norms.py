@@ -266,8 +266,8 @@ def vander(x: Node, *, N: int | None = None) -> Node:
 
     if not x.shape:
         x = graph.reshape(x, (1,))
-    if x.dtype is dtypes.bool_:
-        raise SpiralError("linalg.vander supports floating point, complex, and integer tensors, but got Bool")
+    if x.dtype is dtypes.bool_ or x.dtype.kind == "f" and x.dtype.itemsize == 2:
+        raise SpiralError(f"linalg.vander supports floating point, complex, and integer tensors, but got {x.dtype.name}")
     if N is not None and N <= 1:
         raise SpiralError(f"N must be greater than 1, not {N}")
     if x.dtype.category < dtypes.FLOAT:

@@ -242,7 +242,7 @@ def matrix_rank(A: Node, tol: Any = None, hermitian: bool = False, *, atol: Any 
 
 
 @op("linalg_lstsq", kinds=KINDS, acc=False, where=(), aliases=("linalg.lstsq",), torch_name="linalg.lstsq",
-    results=("solution", "residuals", "rank", "singular_values"), samples=s.calls(
+    fixed=("rank", "singular_values"), results=("solution", "residuals", "rank", "singular_values"), samples=s.calls(
     s.call(T(4, 3), T(4, 2)), s.call(T(2, 3, 4), T(2, 3, 1)), s.call(T(4, 3), T(4, 2), driver="gelsd")))  # fmt: skip
 def lstsq(A: Node, B: Node, rcond: float | None = None, *, driver: str | None = None) -> tuple[Node, Node, Node, Node]:
     """X with the least ``|A X - B|``, of the least size; the squared residuals (for full rank and m > n), the rank and

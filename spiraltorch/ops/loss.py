@@ -19,9 +19,10 @@ from typing import Any
 from .. import dtypes
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
-from ..ir.lang import fold, logistic
+from ..ir.lang import fold, smooth_logistic
 from ..ir.node import Node, cast
 from . import samples as s
+from .activation import log1p_exp
 from .elementwise import floating, number
 from .reduce import log_sum_exp, size_of
 from .registry import op, raise_dtype
@@ -210,10 +211,10 @@ def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node
                      reduction: str = "mean", pos_weight: Node | None = None) -> list[Node | None]:  # fmt: skip
     shape = lang.shapes_broadcast([n.shape for n in (input, target, weight, pos_weight) if n is not None])
     up = _weighted(spread(g, shape, reduction), weight)
-    y = logistic(input)
+    y = smooth_logistic(input)
     more = _logit_weight(target, pos_weight)
     slope = y - target if more is None else (1 - target) + more * (y - 1)
-    soft = lang.maximum(-input, 0) + lang.log1p(lang.exp(-lang.absolute(input)))  # -log(sigmoid)
+    soft = log1p_exp(-input)  # -log(sigmoid)
     d_target = -input if pos_weight is None else (pos_weight - 1) * soft - input
     grads: list[Node | None] = [up * slope, up * d_target]
     return [*grads, *[None for t in (weight, pos_weight) if t is not None]]

@@ -80,7 +80,7 @@ def hinge_embedding_loss(input: Node, target: Node, margin: float = 1.0, *, redu
 
 def _soft_margin_grad(g: Node, out: Node, input: Node, target: Node, *, reduction: str = "mean") -> list[Node | None]:
     shape = lang.shapes_broadcast([input.shape, target.shape])
-    return [spread(g, shape, reduction) * (-target / (1 + lang.exp(target * input))), None]
+    return [spread(g, shape, reduction) * (-target * lang.smooth_logistic(-target * input)), None]
 
 
 @op("soft_margin_loss", operands=2, promote="arith", kinds="fc", grad=_soft_margin_grad, where=WHERE, samples=s.calls(

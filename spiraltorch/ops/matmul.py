@@ -234,7 +234,7 @@ def baddbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: An
     return scaled_sum(input, product(batch1, batch2), beta, alpha)
 
 
-@op("tensordot", kinds="buifc", acc=False, samples=s.calls(
+@op("tensordot", kinds="buifc", acc=False, out="exact", samples=s.calls(
     s.call(T(2, 3, 4), T(3, 4, 5)), s.call(T(2, 3), T(4), 0), s.call(T(2, 3, 4), T(5, 4, 2), ([0, 2], [2, 1])),
     s.call(T(2, 3), T(3, 2), 1)))  # fmt: skip
 def tensordot(a: Node, b: Node, dims: Any = 2) -> Node:

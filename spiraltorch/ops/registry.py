@@ -54,6 +54,7 @@ class Op:
     passed, which raises.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
     results of a call that has several.  fixed: those of them that never require grad.
+    undefined: those of the tensor arguments that have no derivative here and in torch: backward raises where one is wanted.
     out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
     pointwise: whether results lie in memory as the tensors they are made of (None: where operands are promoted).
@@ -79,6 +80,7 @@ class Op:
     refuses: tuple[str, ...] | Callable[..., None] = ()
     results: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
+    undefined: tuple[str, ...] = ()
     out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
@@ -249,6 +251,8 @@ def _conjugate(a: Any) -> Any:
     """What a gradient rule, written for real numbers, looks at where its operator is analytic: conjugates."""
     if isinstance(a, Node):
         return lang.conj(a)
+    if isinstance(a, complex):
+        return a.conjugate()
     if isinstance(a, (list, tuple)):
         return [_conjugate(x) for x in a]
     return a

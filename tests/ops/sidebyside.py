@@ -9,6 +9,7 @@ In: torch's tensors in any nesting.  ``convert(args)`` gives the same as SpiralT
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -36,10 +37,10 @@ def ours_of(t: torch.Tensor) -> st.Tensor:
     return out.requires_grad_() if grad and not out.requires_grad else out
 
 
-def convert(value: Any) -> Any:
-    """torch's objects, in any nesting, as SpiralTorch's."""
+def convert(value: Any, place: Callable[[torch.Tensor], st.Tensor] = ours_of) -> Any:
+    """torch's objects, in any nesting, as SpiralTorch's; tensors as ``place`` puts them."""
     if isinstance(value, torch.Tensor):
-        return ours_of(value)
+        return place(value)
     if isinstance(value, torch.Size):
         return st.Size(value)
     if isinstance(value, torch.dtype):
@@ -53,13 +54,33 @@ def convert(value: Any) -> Any:
     if isinstance(value, torch.nn.Module):
         return getattr(st.nn, type(value).__name__)()
     if isinstance(value, dict):
-        return {k: convert(v) for k, v in value.items()}
+        return {k: convert(v, place) for k, v in value.items()}
     if isinstance(value, slice):
         return slice(*[convert(v) for v in (value.start, value.stop, value.step)])
     if isinstance(value, (list, tuple)):
-        items = [convert(v) for v in value]
+        items = [convert(v, place) for v in value]
         return items if isinstance(value, list) else tuple(items)
     return value
+
+
+def aliased(value: Any) -> Any:
+    """As :func:`convert`; tensors without gradients that share memory share it here too."""
+    shared = Counter([_memory(t) for t in leaves(value)])
+    flat: dict[Any, st.Tensor] = {}
+
+    def place(t: torch.Tensor) -> st.Tensor:
+        key = _memory(t)
+        if shared[key] == 1 or t.requires_grad:
+            return ours_of(t)
+        if key not in flat:
+            flat[key] = ours_of(torch.as_strided(t, (t.untyped_storage().nbytes() // t.element_size(),), (1,), 0))
+        return flat[key].as_strided(tuple(t.shape), t.stride(), t.storage_offset())
+
+    return convert(value, place)
+
+
+def _memory(t: torch.Tensor) -> tuple[int, torch.dtype]:
+    return t.untyped_storage().data_ptr(), t.dtype
 
 
 def leaves(value: Any) -> list[Any]:

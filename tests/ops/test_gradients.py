@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+import spiraltorch as st
 from spiraltorch import dtypes
 from spiraltorch.ir import graph, lang, prims
 from spiraltorch.ir.node import Node, cast, const, scalar
@@ -240,3 +241,49 @@ def test_second_gradients(op: Op) -> None:
             if n.dtype is F64:
                 exact = all([o.dtype is F64 for o in live])
                 close(f"second gradient of {describe(op, sample)}, {k}", got, expected, 1e-7 if exact else 1e-5)
+
+
+# -- far from 0 -------------------------------------------------------------------------------------
+
+LOGISTIC = """
+L.sigmoid(x)
+F.silu(x)
+F.softplus(x)
+F.mish(x)
+F.logsigmoid(x)
+F.glu(L.stack([L.ones_like(x), x]), 0)
+F.soft_margin_loss(x, L.ones_like(x), reduction='sum')
+F.binary_cross_entropy_with_logits(x, 0.3 * L.ones_like(x), reduction='sum')
+F.binary_cross_entropy_with_logits(x, 0.3 * L.ones_like(x), reduction='sum', pos_weight=2 * L.ones_like(x))
+F.multilabel_soft_margin_loss(x, 0.3 * L.ones_like(x), reduction='sum')
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", LOGISTIC)
+def test_derivatives_of_the_logistic_family_far_from_zero(case: str, dtype: str) -> None:
+    """The first three: finite where exp overflows, and right at 0, where branches meet."""
+    ladder = []
+    for library, kind in ((st, dtype), (torch, "float64")):
+        x = library.tensor([-1000.0, -300, -104, -90, -50, -1, 0, 1, 50, 90, 104, 300, 1000], dtype=getattr(library, kind))
+        x.requires_grad_()
+        y, found = eval(case, {"L": library, "F": library.nn.functional, "x": x}), []
+        for _ in range(3):
+            (y,) = library.autograd.grad(y.sum(), x, create_graph=True)
+            found.append(np.asarray(y.tolist()))
+        ladder.append(found)
+    for order, (ours, theirs) in enumerate(zip(*ladder)):
+        loose = 1e-5 if dtype == "float32" else 1e-12
+        assert np.all(np.isfinite(ours)), f"derivative {order + 1}: {ours}"
+        theirs = np.where(np.isnan(theirs), ours, theirs)  # torch's exp overflows at 1000 in soft_margin_loss and mish
+        np.testing.assert_allclose(ours, theirs, loose, loose, err_msg=f"derivative {order + 1} of {case}")
+
+
+@pytest.mark.parametrize("function", ["logaddexp", "logaddexp2"])
+def test_second_derivatives_of_a_sum_in_logarithms(function: str) -> None:
+    x = st.tensor([-2000.0, -300, -1, 0, 1, 300, 2000], requires_grad=True)
+    (g,) = st.autograd.grad(getattr(st, function)(x, st.zeros_like(x)).sum(), x, create_graph=True)
+    (second,) = st.autograd.grad(g.sum(), x)
+    base = np.e if function == "logaddexp" else 2.0
+    small = base ** -np.abs(np.array(x.tolist()))
+    np.testing.assert_allclose(second.numpy(), np.log(base) * small / (1 + small) ** 2, rtol=1e-5, atol=1e-38)
