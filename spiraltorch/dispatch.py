@@ -384,6 +384,8 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
 
     def apply(self: Tensor, other: Any) -> Any:
         kind = type(other)
+        if reflected and not isinstance(self, Tensor):
+            raise TypeError(f"the reflected {op.name} of a Tensor doesn't apply to a '{type(self).__name__}' object")
         if kind in SHORT:
             t = short(self, other) if short is not None else None
             if t is not None:

@@ -99,15 +99,20 @@ def _reduce(n: Node, g: Node, out: Node) -> Grads:
 def _others(x: Node, out: Node, axes: Sequence[int]) -> Node:
     """For each element the product of the others along ``axes``; ``out``, the whole product, over it where no 0 is in ``x``
     at all, as in torch, which tells an infinity and a 0 apart only then."""
-    zero, quotient = lang.eq(x, 0), out / x
+    zero = lang.eq(x, 0)
+    quotient = out / lang.where(zero, 1, x)  # its own derivative too is finite where it is not taken
     found = quotient
     far = [] if x.dtype.kind == "c" else [lang.isnan(x) | lang.eq(lang.absolute(x), math.inf)]
     for odd in [zero, *far]:
-        alone = lang.eq(lang.fold("add", cast(odd, x.dtype), axes, keepdim=True), 1)
+        many = lang.fold("add", cast(odd, x.dtype), axes, keepdim=True)
         rest = lang.fold("mul", lang.where(odd, 1, x), axes, keepdim=True)
-        # Of several zeros or infinities one more does not matter, but for its sign.
-        several = out if odd is zero else lang.where(lang.lt(x, 0), -out, out)
-        found = lang.where(odd, lang.where(alone, rest, several), found)
+        # Of several zeros or infinities one more does not matter, but for its sign; and of two zeros each has a slope in the other.
+        if odd is zero:
+            other = lang.fold("add", lang.where(odd, x, 0), axes, keepdim=True) - x
+            several = lang.where(lang.eq(many, 2), other * rest, out)
+        else:
+            several = lang.where(lang.lt(x, 0), -out, out)
+        found = lang.where(odd, lang.where(lang.eq(many, 1), rest, several), found)
     return lang.where(lang.fold("max", zero, range(len(x.shape)), keepdim=True), found, quotient)
 
 

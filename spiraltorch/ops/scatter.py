@@ -251,7 +251,7 @@ def masked_scatter(input: Node, mask: Node, source: Node) -> Node:
     return graph.reshape(lang.row("WHERE", on, taken, graph.reshape(wide, on.shape)), shape)
 
 
-@op("unravel_index", where=("",), acc=False, differentiable=False, samples=s.calls(
+@op("unravel_index", where=("",), kinds="buifc", acc=False, differentiable=False, samples=s.calls(
     s.call(T(2, 3, fill="index", high=24), (2, 3, 4)), s.call(T(fill="index", high=5), (5,)),
     s.call(T(0, fill="index", high=5), (5, 2))))  # fmt: skip
 def unravel_index(indices: Node, shape: Sequence[int]) -> tuple[Node, ...]:

@@ -144,6 +144,17 @@ def test_product_with_zeros() -> None:
     np.testing.assert_allclose(got, [[24, 12, 8, 6], [0, 12, 0, 0], [0, 0, 0, 0]])
 
 
+def test_second_gradient_of_a_product_with_zeros() -> None:
+    """d2 / dx_i dx_k is the product of the others, also where x_i, x_k or both are 0."""
+    values = [[1.0, 2, 3, 4], [1, 0, 3, 4], [0, 2, 0, 4], [0, 0, 3, 0]]
+    x = st.tensor(values, dtype=st.float64, requires_grad=True)
+    weights = np.array([1.0, 10, 100, 1000])
+    (d,) = st.autograd.grad(x.prod(1).sum(), x, create_graph=True)
+    (second,) = st.autograd.grad((d * st.tensor(weights)).sum(), x)
+    mixed = [[[np.prod(np.delete(row, [i, k])) if i != k else 0 for i in range(4)] for k in range(4)] for row in values]
+    np.testing.assert_allclose(second.numpy(), mixed @ weights)
+
+
 def test_nothing_flows_to_integers_or_around_a_detached_value() -> None:
     x, i = real(0, 3), graph.param(1, (3,), I64)
     out = lang.detach(x) * cast(i, F64)
