@@ -84,6 +84,7 @@ from .dtypes import int_ as int
 from .errors import LinAlgError as _LinAlgError
 from .factories import *
 from .inspect import explain, profile
+from .interop import *
 from .jit.compile import compile, eager
 from .layouts import (
     as_strided,

@@ -25,7 +25,11 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input"
 
 
 def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Positional arguments first: operands given by keyword are moved in place.  Raises TypeError as torch does."""
+    """Positional arguments first: operands given by keyword are moved in place.  NumPy's scalars become Python's.  Raises
+    TypeError as torch does."""
+    args = _without_numpy(args)
+    if kwargs:
+        kwargs = {k: _without_numpy(v) for k, v in kwargs.items()}
     if kwargs or len(args) < op.operands:
         kwargs = _torch_names(op, kwargs)
         if kwargs and _gathered(op) in kwargs:  # permute(dims=(1, 0)) is permute(1, 0)
@@ -51,6 +55,16 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
             if test is not None and not test(a):
                 raise TypeError(f"{op.name}(): argument '{name}' must be {words}, not {type(a).__name__}")
     return args, kwargs
+
+
+def _without_numpy(value: Any) -> Any:
+    """``value`` with numbers instead of NumPy's scalars, in lists and tuples too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (tuple, list):
+        plain = [_without_numpy(v) for v in value]
+        return type(value)(plain) if any([a is not b for a, b in zip(plain, value)]) else value
+    return value
 
 
 @functools.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from operator import index
@@ -41,11 +42,12 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
         if a.dtype.kind in _NO_NUMBERS:
             dtypes.from_numpy_dtype(a.dtype)  # says which types there are
     else:
-        plain = _plain(data)
+        kinds: set[Any] = set()
+        plain = _plain(data, kinds)
         a = np.array(plain)
         if a.dtype.kind in _NO_NUMBERS:
             _refuse(plain, isinstance(plain, list))
-        a = _fitting(a, dtype or _of_python_data(a))
+        a = _fitting(a, dtype or _of_python_data(a, kinds))
     if dtype is not None and a.dtype != dtype.np:
         a = a.astype(dtype.np)
     return np.ascontiguousarray(a).reshape(a.shape)
@@ -54,11 +56,16 @@ def _array_of(data: Any, dtype: DType | None) -> np.ndarray:
 _NO_NUMBERS = "OUSMm"
 
 
-def _plain(data: Any) -> Any:
-    if isinstance(data, Tensor):
-        return data._values()
+def _plain(data: Any, kinds: set[Any]) -> Any:
+    """``data`` with tensors as numbers; ``kinds`` gets the Python types of the numbers and the types of arrays in it."""
     if isinstance(data, (list, tuple)):
-        return [_plain(x) for x in data]
+        return [_plain(x, kinds) for x in data]
+    if isinstance(data, Tensor):
+        if data.numel() != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        kinds.add(data.dtype)
+        return data.item()
+    kinds.add(data.dtype if isinstance(data, (np.ndarray, np.generic)) else type(data))
     return data
 
 
@@ -75,7 +82,18 @@ def _refuse(data: Any, first: bool = True) -> None:
         raise SpiralError(f"Could not infer dtype of {type(data).__name__}")
 
 
-def _of_python_data(a: np.ndarray) -> DType:
+def _type_of(kind: Any) -> DType:
+    if isinstance(kind, DType):
+        return kind
+    if isinstance(kind, np.dtype):
+        return dtypes.from_numpy_dtype(kind)
+    return dtypes.of_python(next(base for base in (bool, int, float, complex) if issubclass(kind, base))())
+
+
+def _of_python_data(a: np.ndarray, kinds: set[Any]) -> DType:
+    """The type of numbers of these kinds: NumPy's and tensors' own, promoted, where there are such, else of Python's."""
+    if any([isinstance(k, (DType, np.dtype)) for k in kinds]) and a.dtype.kind != "O":
+        return functools.reduce(dtypes.promote_types, [_type_of(k) for k in kinds])
     if a.dtype.kind == "O" or a.dtype == np.uint64:
         raise ValueError("Overflow when unpacking long long: integers beyond 64 bits need a dtype")
     if a.dtype == np.float64:

@@ -374,7 +374,7 @@ _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
 def _operand(value: Any) -> bool:
-    return isinstance(value, (Tensor, int, float, complex, bool, np.generic))
+    return isinstance(value, (Tensor, int, float, complex, bool))
 
 
 def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
@@ -394,8 +394,14 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
             t = number(self, other) if number is not None else None
             if t is not None:
                 return t
+        elif isinstance(other, np.generic):
+            return apply(self, other.item())
         elif not _operand(other):
-            return NotImplemented
+            if not isinstance(other, np.ndarray) or op.name not in ("eq", "ne"):
+                return NotImplemented  # NumPy computes with the two, and gives a tensor (interop.py)
+            from .creation import from_numpy
+
+            other = from_numpy(other)
         return call(op, (other, self) if reflected else (self, other))
 
     rows = form(op, not reflected, True, reflected) if plain else {"reflected": reflected, "pointwise": bool(op.pointwise)}

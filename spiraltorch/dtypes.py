@@ -171,15 +171,13 @@ def promote_types(a: DType, b: DType) -> DType:
 
 
 def of_python(value: Any) -> DType:
-    """The type a bare Python number or NumPy scalar has as a tensor."""
+    """The type a bare number has as a tensor; NumPy's scalars count as Python's."""
     if isinstance(value, (bool, np.bool_)):
         return bool_
-    if isinstance(value, np.generic):
-        return from_numpy_dtype(value.dtype)
-    if isinstance(value, int):
+    if isinstance(value, (int, np.integer)):
         return int64
-    if isinstance(value, float):
+    if isinstance(value, (float, np.floating)):
         return _default
-    if isinstance(value, complex):
+    if isinstance(value, (complex, np.complexfloating)):
         return complex128 if _default is float64 else complex64
     raise TypeError(f"expected a number, got {type(value).__name__}")

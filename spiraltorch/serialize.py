@@ -36,18 +36,17 @@ def _pack(value: Any, arrays: list[np.ndarray]) -> Any:
 
 
 def save(value: Any, path: Any) -> None:
-    """Write ``value`` to ``path``, all of it or nothing.  Raises TypeError for what cannot be stored."""
+    """Write ``value`` to ``path``, all of it or nothing, or to an open binary file.  Raises TypeError for what cannot be stored."""
     arrays: list[np.ndarray] = []
     header = json.dumps({"value": _pack(value, arrays), "sizes": [a.nbytes for a in arrays]}).encode()
     parts: list[Any] = [MAGIC + len(header).to_bytes(8, "little") + header, *[a.reshape(-1).view(np.uint8).data for a in arrays]]
+    if hasattr(path, "write"):
+        _write(path, parts)
+        return
     temporary = f"{os.fspath(path)}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
         with open(temporary, "wb") as f:
-            checksum = 0
-            for part in parts:
-                checksum = zlib.crc32(part, checksum)
-                f.write(part)
-            f.write(checksum.to_bytes(4, "little"))
+            _write(f, parts)
         os.replace(temporary, path)
     except BaseException:
         if os.path.exists(temporary):
@@ -55,10 +54,24 @@ def save(value: Any, path: Any) -> None:
         raise
 
 
+def _write(f: Any, parts: list[Any]) -> None:
+    checksum = 0
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+        f.write(part)
+    f.write(checksum.to_bytes(4, "little"))
+
+
 def load(path: Any) -> Any:
-    """Read what :func:`save` wrote.  Raises SpiralError for a file that is not whole or not of this format."""
-    with open(path, "rb") as f:
-        content = f.read()
+    """Read what :func:`save` wrote, from a path or from an open binary file to its end.
+
+    Raises SpiralError for a file that is not whole or not of this format.
+    """
+    if hasattr(path, "read"):
+        content = path.read()
+    else:
+        with open(path, "rb") as f:
+            content = f.read()
     if content[:8] != MAGIC:
         raise SpiralError(f"{path}: not a file of st.save")
     content, check = content[:-4], content[-4:]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from . import counts, dtypes, factories, layouts, sampling, shapes
+from . import counts, dtypes, factories, interop, layouts, sampling, shapes
 from .creation import over_array, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
@@ -80,8 +80,28 @@ def can_cast(source: DType, target: DType) -> bool:
     return not (target is dtypes.bool_ and source is not dtypes.bool_)
 
 
-class finfo:
+class _Limits:
+    """What finfo and iinfo share: they say what they hold, and are equal for equal types."""
+
+    dtype: str
+    _shown: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        values = [(name, getattr(self, name)) for name in self._shown]
+        parts = [f"{name}={v}" if isinstance(v, int) else f"{name}={v:g}" for name, v in values]
+        return f"{type(self).__name__}({', '.join(parts)}, dtype={self.dtype})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.dtype == other.dtype  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.dtype))
+
+
+class finfo(_Limits):
     """Limits of a floating type (torch.finfo)."""
+
+    _shown = ("resolution", "min", "max", "eps", "smallest_normal", "tiny")
 
     def __init__(self, dtype: DType | None = None) -> None:
         import ml_dtypes
@@ -97,8 +117,10 @@ class finfo:
         self.resolution = float(f"1e-{f.precision}")
 
 
-class iinfo:
+class iinfo(_Limits):
     """Limits of an integer type (torch.iinfo)."""
+
+    _shown = ("min", "max")
 
     def __init__(self, dtype: DType) -> None:
         if type_or(dtype, None).kind not in "iu":
@@ -212,23 +234,19 @@ def adjoint(input: Tensor) -> Tensor:
 
 
 def _type(self: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
-    """The name of this tensor's type as torch spells it, or this tensor as ``dtype`` (torch.Tensor.type)."""
+    """The name of this tensor's type as torch spells it, or this tensor as ``dtype``, which may be a name or a class like
+    ``st.LongTensor`` (torch.Tensor.type)."""
+    if isinstance(dtype, interop.TypedTensor):
+        dtype = dtype.dtype
     if dtype is None:
-        return f"torch.{_TYPE_NAMES[self.dtype.name]}Tensor"
+        return f"torch.{interop.TYPE_NAMES[self.dtype.name]}Tensor"
     if isinstance(dtype, str):
         short = dtype.rpartition(".")[2].removesuffix("Tensor")
-        found = [name for name, word in _TYPE_NAMES.items() if word == short]
+        found = [name for name, word in interop.TYPE_NAMES.items() if word == short]
         if not found:
             raise ValueError(f"invalid type: {dtype!r}")
         dtype = dtypes.BY_NAME[found[0]]
     return self.to(type_or(dtype, None))
-
-
-_TYPE_NAMES = {
-    "bool": "Bool", "uint8": "Byte", "int8": "Char", "int16": "Short", "int32": "Int", "int64": "Long", "float16": "Half",
-    "bfloat16": "BFloat16", "float32": "Float", "float64": "Double", "complex64": "ComplexFloat",
-    "complex128": "ComplexDouble", "uint16": "UInt16", "uint32": "UInt32", "uint64": "UInt64",
-}  # fmt: skip
 
 
 def _device_number(self: Tensor) -> int:
@@ -334,7 +352,8 @@ _METHODS: dict[str, Any] = {
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
     written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "polygamma_": _polygamma_}
-    for methods in (written, _METHODS, layouts.METHODS, shapes.METHODS, counts.METHODS, sampling.METHODS, factories.METHODS):
+    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop)]
+    for methods in (written, _METHODS, *neighbours):
         for name, method in methods.items():
             setattr(Tensor, name, method)
     for name, d in {

@@ -108,9 +108,9 @@ def compiled_with_cxx11_abi() -> bool:
 
 
 def set_default_tensor_type(t: Any) -> None:
-    """The default floating type by the name of a tensor type, as old code says it (torch.set_default_tensor_type)."""
+    """The default floating type by a tensor type or its name, as old code says it (torch.set_default_tensor_type)."""
     words = {"FloatTensor": dtypes.float32, "DoubleTensor": dtypes.float64, "HalfTensor": dtypes.float16, "BFloat16Tensor": dtypes.bfloat16}
-    name = str(t).rpartition(".")[2]
+    name = getattr(t, "__name__", str(t)).rpartition(".")[2]
     if name not in words:
         raise TypeError(f"only floating-point types are supported as the default type, got {t!r}")
     dtypes.set_default_dtype(words[name])

@@ -266,7 +266,8 @@ class GradFn:
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        return tuple([e if isinstance(e, tuple) else (e, 0) for e in self.edges])
+        """Where the gradients of the operands go, as torch shows it: (function, number of its output)."""
+        return tuple([e if isinstance(e, tuple) else (None if e is None else AccumulateGrad(e), 0) for e in self.edges])
 
     def _inputs(self) -> list[Any]:
         """Saved tensors, checked, and placeholders for the others."""
@@ -334,6 +335,22 @@ def _modified(fn: GradFn, shape: Any, dtype: Any, now: int, then: int) -> str:
         f"[{dtype.name} {list(shape)}], which is an argument or the output of {fn.name()}, is at version {now}; "
         f"expected version {then} instead." + (f" The operation was recorded at {where}." if where else "")
     )
+
+
+class AccumulateGrad:
+    """The end of a graph, for who walks ``next_functions``: a gradient is added to ``variable.grad``."""
+
+    __slots__ = ("variable",)
+    next_functions: tuple[Any, ...] = ()
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
+
+    def name(self) -> str:
+        return "torch::autograd::AccumulateGrad"
 
 
 def edge_of(t: Tensor) -> Any:

@@ -22,6 +22,7 @@ from .device import CPU, device
 from .dtypes import DType
 from .errors import SpiralError, user_origin
 from .ir.node import Node, cast
+from .size import Size
 from .storage import (
     Step,
     Storage,
@@ -44,18 +45,6 @@ _NATIVE: dict[DType, Any] = {
     dtypes.bool_: ctypes.c_bool, dtypes.uint8: ctypes.c_uint8, dtypes.int8: ctypes.c_int8, dtypes.int16: ctypes.c_int16,
     dtypes.int32: ctypes.c_int32, dtypes.int64: ctypes.c_int64, dtypes.float32: ctypes.c_float, dtypes.float64: ctypes.c_double,
 }  # fmt: skip
-
-
-class Size(tuple):  # type: ignore[type-arg]
-    """A shape; a tuple that prints as torch.Size."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return f"torch.Size({list(self)})"
-
-    def numel(self) -> int:
-        return math.prod(self)
 
 
 class Tensor(Methods):
@@ -91,11 +80,11 @@ class Tensor(Methods):
 
         __invert__ = __neg__
 
-    def __new__(cls, data: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if cls is Tensor and data is not None:
-            from .creation import tensor
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls is Tensor:
+            from .interop import legacy_new
 
-            return tensor(data, dtype=dtypes.get_default_dtype())
+            return legacy_new(None, args, **kwargs)
         return super().__new__(cls)
 
     # -- the graph ---------------------------------------------------------------------------------
@@ -142,7 +131,7 @@ class Tensor(Methods):
 
     @property
     def shape(self) -> Size:
-        return Size(self._read().shape)
+        return _new_tuple(Size, self._read().shape)  # integers are known to be in it
 
     @property
     def dtype(self) -> DType:
@@ -483,6 +472,7 @@ class Tensor(Methods):
 
 
 _new = object.__new__
+_new_tuple = tuple.__new__
 
 
 def from_node(node: Node, where: device = CPU) -> Tensor:

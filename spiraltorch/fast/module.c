@@ -47,7 +47,7 @@ static PyObject *setup(PyObject *Py_UNUSED(module), PyObject *args, PyObject *na
         }
     }
     if (names == NULL || taken != PyDict_GET_SIZE(names))
-        return PyErr_Format(PyExc_TypeError, "setup does not know one of %R", names);
+        return PyErr_Format(PyExc_ImportError, "the C module was built from other sources; build it again: pip install -e . --no-deps");
     if (PyDict_GetItemString(names, "Node") == NULL)
         Py_RETURN_NONE;
     PyObject *n = (PyObject *)given.Node, *c = (PyObject *)given.Storage, *t = (PyObject *)given.Tensor, *b = (PyObject *)given.Buffer;

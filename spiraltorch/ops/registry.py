@@ -181,7 +181,7 @@ class Results(tuple[Any, ...]):
 
     def __repr__(self) -> str:
         parts = [f"{n}={v!r}" for n, v in zip(self.names, self)]
-        return f"{type(self).__name__}(\n" + ",\n".join(parts) + ")"
+        return f"torch.return_types.{type(self).__name__}(\n" + ",\n".join(parts) + ")"
 
     def __reduce__(self) -> Any:
         return _named, (type(self).__name__, self.names, tuple(self))

@@ -23,7 +23,6 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
 from .interrupts import uninterrupted
@@ -231,6 +230,8 @@ def _load_kept(m: Source) -> bool:
 def _compile(modules: Sequence[Source]) -> dict[str, bytes | BaseException]:
     """Object code by key, or why there is none.  This thread writes the texts; others compile what is written, and at the
     end it helps them.  What comes out does not depend on who compiled it."""
+    from queue import SimpleQueue
+
     from ..kernels.llvm.target import compile_module, host
 
     texts: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
