@@ -83,7 +83,6 @@ from .dtypes import float_ as float
 from .dtypes import int_ as int
 from .errors import LinAlgError as _LinAlgError
 from .factories import *
-from .inspect import explain, profile
 from .interop import *
 from .jit.compile import compile, eager
 from .layouts import (
@@ -113,7 +112,9 @@ from .switches import *
 from .tensor import Size, Tensor
 
 if _TYPE_CHECKING:
+    from . import inspect, library
     from .functions import *
+    from .inspect import explain, profile
 
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))
@@ -143,10 +144,14 @@ for _name in ("max_pool1d_with_indices", "adaptive_max_pool1d"):  # these give p
     globals()[_name] = getattr(nn.functional, _name.removesuffix("_with_indices") + "_with_indices")
 
 
-def __getattr__(name: str) -> _types.ModuleType:
-    """``st.library`` is loaded when it is first asked for."""
-    if name == "library":
+if not _TYPE_CHECKING:  # else every name would be there
+
+    def __getattr__(name: str) -> _types.ModuleType:
+        """``st.library`` and ``st.inspect`` with its functions are loaded when they are first asked for."""
         import importlib
 
-        return importlib.import_module(".library", __name__)
-    raise AttributeError(f"module 'spiraltorch' has no attribute {name!r}")
+        if name in ("library", "inspect"):
+            return importlib.import_module(f".{name}", __name__)
+        if name in ("explain", "profile"):
+            return getattr(importlib.import_module(".inspect", __name__), name)
+        raise AttributeError(f"module 'spiraltorch' has no attribute {name!r}")

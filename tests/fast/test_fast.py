@@ -209,7 +209,7 @@ def test_threads_at_once():
 
 
 def test_what_it_is_given_is_checked():
-    with pytest.raises(TypeError):
+    with pytest.raises(ImportError, match="build it again"):
         fast._fast.setup(nonsense=1)
     with pytest.raises(TypeError):
         fast._fast.look(())
