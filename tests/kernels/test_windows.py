@@ -101,11 +101,11 @@ GEOMETRIES = [
     Windows(3, (20, 37), (3, 3), 1, 1), Windows(2, (33, 33), (3, 3), 1, 0), Windows(5, (7, 7), (3, 3), 1, 1),
     Windows(2, (19, 40), (3, 2), 2, 1), Windows(40, (12, 12), (3, 3), 1, 2), Windows(3, (90,), (5,), 1, 2),
     Windows(3, (70,), (4,), 3, 3), Windows(2, (6, 7, 17), (2, 3, 3), 1, 1), Windows(1, (24, 24), (1, 1), 2, 0),
-    Windows(2, (3, 3), (3, 3), 1, 4),
+    Windows(2, (3, 3), (3, 3), 1, 4), Windows(3, (41, 79), (7, 7), 2, 3), Windows(17, (14, 30), (1, 1), 2, 0),
 ]  # fmt: skip
 
 
-TYPED = [(w, float32) for w in GEOMETRIES] + [(w, d) for w in GEOMETRIES[:2] for d in (bfloat16, float64)]
+TYPED = [(w, float32) for w in GEOMETRIES] + [(w, d) for w in (*GEOMETRIES[:2], GEOMETRIES[3]) for d in (bfloat16, float64)]
 
 
 @pytest.mark.parametrize(("w", "dtype"), TYPED, ids=lambda v: getattr(v, "name", "") or f"{v.space}s{v.stride}p{v.pad}")

@@ -14,7 +14,8 @@ offsets that may be read; columns from ``valid`` on get any values.
 touched and the value is 0: the zero padding of a convolution.
 
 Windows over an image have offsets that are neighbours but for the ends of lines.  So a vector is loaded in one or two
-*runs*, lanes whose offsets differ as the lanes do, each a masked load; only what has more runs is gathered.
+*runs*, lanes whose offsets differ as the lanes do, each a masked load.  Windows that move by two have offsets that
+differ by twice as much: they are every other lane of two such loads.  Only what has more runs is gathered.
 """
 
 from __future__ import annotations
@@ -172,9 +173,10 @@ class _Pack(Panel):
             self.store(self.indices, self.load(self.indices, self.at("i64", table, at), 8), offsets)
         return self.load(self.indices, offsets)
 
-    def runs(self, offsets: str, valid: str) -> _Runs:
-        """The runs that the ``valid`` lanes of a vector of offsets are made of; lane 0 is valid."""
-        apart = self.let(f"sub {self.indices} {offsets}, {self.numbers}")
+    def runs(self, offsets: str, valid: str, numbers: str = "") -> _Runs:
+        """The runs that the ``valid`` lanes of a vector of offsets are made of; lane 0 is valid, and ``numbers`` say how the
+        offsets of a run differ: as the lanes do."""
+        apart = self.let(f"sub {self.indices} {offsets}, {numbers or self.numbers}")
         first = self.let(f"extractelement {self.indices} {apart}, i64 0")
         lanes = self.both(valid, self.let(f"icmp eq {self.indices} {apart}, {self.wide(first)}"))
         rest = self.both(valid, self.let(f"xor {self.bits} {lanes}, {self.all}"))
@@ -236,9 +238,9 @@ def _across(unit: Unit, source: DType, compute: DType, name: str, turned: str, c
     lanes, last = f.lanes, f.last_column()
     several, scattered = f.var("i1", "false"), f.var("i1", "false")
 
-    def runs(column: str) -> _Runs:
+    def runs(column: str, numbers: str = "") -> _Runs:
         left = f.let(f"icmp slt {f.indices} {f.numbers}, {f.wide(f.sub('%valid', column))}")
-        return f.runs(f.load(f.indices, f.at("i64", "%offsets", column), 8), left)
+        return f.runs(f.load(f.indices, f.at("i64", "%offsets", column), 8), left, numbers)
 
     with f.loop(0, "%width", lanes) as column:
         r = runs(column)
@@ -254,7 +256,7 @@ def _across(unit: Unit, source: DType, compute: DType, name: str, turned: str, c
             column = f.sub(last, back)
             _in_runs(f, runs(column), column, bounds)
     with f.when(spread):
-        _scattered(f, turned)
+        _scattered(f, turned, runs)
     f.do("ret void")
     return f.text()
 
@@ -284,8 +286,35 @@ def _in_runs(f: _Pack, r: _Runs, column: str, bounds: Sequence[_Bound]) -> None:
         f.put(f.value(loaded), k, column)
 
 
-def _scattered(f: _Pack, turned_name: str) -> None:
-    """Columns far apart: vectors along k if a table goes by ones, else gathers."""
+def _every_other(f: _Pack, r: _Runs, column: str, bounds: Sequence[_Bound]) -> None:
+    """One vector of columns whose offsets differ by twice the lanes, in two runs: the even lanes of two vectors."""
+    half, ends = f.lanes // 2, range(2)
+    even = f"<{', '.join(['i1 true, i1 false'] * half)}>"
+
+    def doubled(ty: str, value: str, end: int) -> str:
+        picks = ", ".join([f"i32 {end * half + lane // 2}" for lane in range(f.lanes)])
+        return f.let(f"shufflevector {ty} {value}, {ty} poison, <{f.lanes} x i32> <{picks}>")
+
+    lanes = [[f.both(even, doubled(f.bits, some, end)) for end in ends] for some in (r.lanes, r.others)]
+    coordinates = [[doubled(f.small, c, end) for c in f.coordinates(column, bounds)] for end in ends]
+    starts = [[f.at(f.element, f.at(f.element, "%from", at), end * f.lanes) for end in ends] for at in (r.first, r.second)]
+    parts = [f.var(f.loaded, "zeroinitializer") for _ in ends]
+    with f.loop(0, "%depth") as k:
+        step, moves = f.step(k), [f.step(k, b.inner, b.table) for b in bounds]
+        inside = [f.held(f.all, [f.place(c, move) for c, move in zip(at, moves)], bounds) for at in coordinates]
+        for end, part in enumerate(parts):
+            f.store(f.loaded, f.masked(f.at(f.element, starts[0][end], step), f.both(inside[end], lanes[0][end])), part)
+        with f.when(r.two):
+            for end, part in enumerate(parts):
+                at, those = f.at(f.element, starts[1][end], step), f.both(inside[end], lanes[1][end])
+                f.store(f.loaded, f.masked(at, those, f.load(f.loaded, part)), part)
+        low, high = [f.load(f.loaded, part) for part in parts]
+        picks = ", ".join([f"i32 {2 * lane}" for lane in range(f.lanes)])
+        f.put(f.value(f.let(f"shufflevector {f.loaded} {low}, {f.loaded} {high}, <{f.lanes} x i32> <{picks}>")), k, column)
+
+
+def _scattered(f: _Pack, turned_name: str, runs: Callable[[str, str], _Runs]) -> None:
+    """Columns far apart: vectors along k if a table goes by ones, every other element if they are two apart, else gathers."""
     ones = f.var("i1", "false")
     with f.when(f.let(f"and i1 {f.let('icmp ne ptr %table, null')}, {f.test('sge', '%depth', f.lanes)}")):
         f.store("i1", f.invert(f.runs(f.steps("0"), f.all).more), ones)
@@ -294,9 +323,15 @@ def _scattered(f: _Pack, turned_name: str) -> None:
         f.do(f"call void @{turned_name}({', '.join([p.replace(' noalias', '') for p in _PACK_PARAMS])})")
     with f.when(f.invert(turned)):
         last = f.last_column()
+        twice = f"<{', '.join([f'i64 {2 * lane}' for lane in range(f.lanes)])}>"
         for bounds in f.cases():
-            with f.loop(0, "%width", f.lanes) as back, f.loop(0, "%depth") as k:
-                f.gather(k, f.sub(last, back), bounds)
+            with f.loop(0, "%width", f.lanes) as back:
+                column = f.sub(last, back)
+                r = runs(column, twice)
+                with f.when(f.invert(r.more)):
+                    _every_other(f, r, column, bounds)
+                with f.when(r.more), f.loop(0, "%depth") as k:
+                    f.gather(k, column, bounds)
 
 
 def transpose(f: Routine, ty: str, vectors: Sequence[str], bits: int) -> list[str]:
