@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import llvmlite.binding
 import pytest
 
 from spiraltorch.dtypes import DType, float32, float64
@@ -59,6 +60,8 @@ def test_avx512_keeps_a_tile_in_registers(dtype: DType) -> None:
 
 @pytest.mark.parametrize("dtype,lanes", [(float32, "4s"), (float64, "2d")])
 def test_neon_keeps_a_tile_in_registers(dtype: DType, lanes: str) -> None:
+    llvmlite.binding.initialize_all_targets()
+    llvmlite.binding.initialize_all_asmprinters()
     shape, loop, _ = tile(target.neon(), dtype)
     assert len([x for x in loop if x.startswith("fmla") and f".{lanes}" in x]) == shape.rows * shape.vectors == 24
     moves = [x for x in loop if x.startswith(("mov\tv", "mov v")) or "[sp" in x]
