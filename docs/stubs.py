@@ -136,7 +136,24 @@ def functions(module: ModuleType, file: str, dots: str) -> str:
         if _named(name) and name not in written and given and (line := _definition(name, value, False, "")):
             lines.append(line)
             names.append(name)
-    return "\n".join([HEAD.format(dots=dots), *lines]) + "\n"
+    exports = _exports(tree) if file == "__init__.py" else []
+    head = [line for line in HEAD.format(dots=dots).split("\n") if not exports or not line.endswith(("device", "Tensor"))]
+    return "\n".join([*head, *exports, *lines]) + "\n"
+
+
+def _exports(tree: ast.Module) -> list[str]:
+    """What a package's text imports by name, said so that strict type checkers take it as the package's own."""
+    lines: list[str] = []
+    for n in tree.body:
+        if not isinstance(n, ast.ImportFrom) or not n.level:
+            continue
+        for a in n.names:
+            public = a.asname or a.name
+            if public == a.name and _named(public) and public != "*":
+                lines.append(f"from .{n.module or ''} import {public} as {public}")
+            elif a.asname and _named(public):
+                lines += [f"from .{n.module or ''} import {a.name} as _{a.name}", f"{public} = _{a.name}"]
+    return [*lines, ""]
 
 
 def _installed(file: str) -> set[str]:

@@ -13,6 +13,13 @@ from __future__ import annotations
 import types as _types
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+if _TYPE_CHECKING:  # first: what follows is exported for type checkers by what this stub says
+    from . import inspect as inspect
+    from . import library as library
+    from .functions import *
+    from .inspect import explain as explain
+    from .inspect import profile as profile
+
 from . import autograd, cuda, errors, memory, nn, optim, utils
 from . import derivatives as _derivatives
 from . import function as _function
@@ -110,11 +117,6 @@ from .surface import *
 from .surface import install_methods as _install_methods
 from .switches import *
 from .tensor import Size, Tensor
-
-if _TYPE_CHECKING:
-    from . import inspect, library
-    from .functions import *
-    from .inspect import explain, profile
 
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))

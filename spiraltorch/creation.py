@@ -264,7 +264,7 @@ def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any 
     return filled(fill_value, shape, d, device, requires_grad)
 
 
-def _filled(name: str, value: int) -> Any:
+def _filled(name: str, value: int) -> Callable[..., Tensor]:
     def factory(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
         no_more(name, options)
         d = type_or(dtype, dtypes.get_default_dtype())
@@ -283,7 +283,7 @@ for _f, _name, _doc in (
     _f.__doc__ = _doc
 
 
-def _like(name: str, value: int) -> Any:
+def _like(name: str, value: int) -> Callable[..., Tensor]:
     def factory(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
         d = type_or(dtype, input.dtype)
 

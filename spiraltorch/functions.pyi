@@ -4,10 +4,99 @@ import builtins
 from collections.abc import Sequence
 from typing import Any
 
-from .device import device
 from .dtypes import DType
-from .tensor import Size, Tensor
 
+
+from . import autograd as autograd
+from . import cuda as cuda
+from . import errors as errors
+from . import memory as memory
+from . import nn as nn
+from . import optim as optim
+from . import utils as utils
+from .autograd import enable_grad as enable_grad
+from .autograd import inference_mode as inference_mode
+from .autograd import is_anomaly_check_nan_enabled as is_anomaly_check_nan_enabled
+from .autograd import is_anomaly_enabled as is_anomaly_enabled
+from .autograd import is_grad_enabled as is_grad_enabled
+from .autograd import is_inference_mode_enabled as is_inference_mode_enabled
+from .autograd import no_grad as no_grad
+from .autograd import set_grad_enabled as set_grad_enabled
+from .autograd import set_detect_anomaly as _set_detect_anomaly
+set_anomaly_enabled = _set_detect_anomaly
+from .config import config as config
+from .config import set_log as set_log
+from .creation import arange as arange
+from .creation import as_tensor as as_tensor
+from .creation import empty as empty
+from .creation import empty_like as empty_like
+from .creation import eye as eye
+from .creation import from_dlpack as from_dlpack
+from .creation import from_numpy as from_numpy
+from .creation import full as full
+from .creation import full_like as full_like
+from .creation import linspace as linspace
+from .creation import ones as ones
+from .creation import ones_like as ones_like
+from .creation import tensor as tensor
+from .creation import zeros as zeros
+from .creation import zeros_like as zeros_like
+from .device import device as device
+from .dtypes import DType as _DType
+dtype = _DType
+from .dtypes import bfloat16 as bfloat16
+from .dtypes import complex64 as complex64
+from .dtypes import complex128 as complex128
+from .dtypes import double as double
+from .dtypes import float16 as float16
+from .dtypes import float32 as float32
+from .dtypes import float64 as float64
+from .dtypes import get_default_dtype as get_default_dtype
+from .dtypes import half as half
+from .dtypes import int8 as int8
+from .dtypes import int16 as int16
+from .dtypes import int32 as int32
+from .dtypes import int64 as int64
+from .dtypes import long as long
+from .dtypes import promote_types as promote_types
+from .dtypes import set_default_dtype as set_default_dtype
+from .dtypes import short as short
+from .dtypes import uint8 as uint8
+from .dtypes import uint16 as uint16
+from .dtypes import uint32 as uint32
+from .dtypes import uint64 as uint64
+from .dtypes import bool_ as _bool_
+bool = _bool_
+from .dtypes import float_ as _float_
+float = _float_
+from .dtypes import int_ as _int_
+int = _int_
+from .inspect import explain as explain
+from .inspect import profile as profile
+from .jit.compile import compile as compile
+from .jit.compile import eager as eager
+from .layouts import as_strided as as_strided
+from .layouts import as_strided_scatter as as_strided_scatter
+from .layouts import channels_last as channels_last
+from .layouts import channels_last_3d as channels_last_3d
+from .layouts import clone as clone
+from .layouts import contiguous_format as contiguous_format
+from .layouts import layout as layout
+from .layouts import memory_format as memory_format
+from .layouts import preserve_format as preserve_format
+from .layouts import strided as strided
+from .printing import set_printoptions as set_printoptions
+from .random import Generator as Generator
+from .random import default_generator as default_generator
+from .random import get_rng_state as get_rng_state
+from .random import initial_seed as initial_seed
+from .random import manual_seed as manual_seed
+from .random import seed as seed
+from .random import set_rng_state as set_rng_state
+from .serialize import load as load
+from .serialize import save as save
+from .tensor import Size as Size
+from .tensor import Tensor as Tensor
 
 def abs(input: Tensor, *, out: Any = ...) -> Tensor: ...
 def abs_(input: Tensor, *, out: Any = ...) -> Tensor: ...

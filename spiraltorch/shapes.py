@@ -12,7 +12,7 @@ their size.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, overload
 
 from . import dtypes
 from .dispatch import call, call_out, function, inplace, view_call
@@ -127,6 +127,10 @@ def argwhere(input: Tensor) -> Tensor:
     return nonzero(input)  # type: ignore[no-any-return]
 
 
+@overload
+def where(condition: Tensor) -> tuple[Tensor, ...]: ...
+@overload
+def where(condition: Tensor, input: Any, other: Any, *, out: Tensor | None = None) -> Tensor: ...
 def where(condition: Tensor, *branches: Any, **named: Any) -> Any:
     """``input`` where ``condition``, else ``other``; alone, the positions that are not 0, an axis a tensor (torch.where)."""
     if not branches and not named:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .operators import *  # noqa: F403
 
 
-def _with_inplace(op: Op) -> Callable[..., Any]:
+def _with_inplace(op: Op) -> Callable[..., Tensor]:
     """The record's function with torch's last argument, ``inplace``."""
     compute, write = function(op), in_place(op)
     last = inspect.Parameter("inplace", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=False)
