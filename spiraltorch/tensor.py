@@ -70,15 +70,11 @@ class Tensor(Methods):
     if TYPE_CHECKING:  # what the operators' records install, besides the stub's methods
 
         def __getattr__(self, name: str) -> Any: ...
-
         def __add__(self, other: Any) -> Tensor: ...
 
         __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __pow__ = __rpow__ = __add__
+        __eq__ = __ne__ = __add__  # type: ignore[assignment]
         __matmul__ = __floordiv__ = __mod__ = __and__ = __or__ = __xor__ = __lt__ = __le__ = __gt__ = __ge__ = __add__
-
-        def __eq__(self, other: Any) -> Tensor: ...  # type: ignore[override]
-
-        def __ne__(self, other: Any) -> Tensor: ...  # type: ignore[override]
 
         def __neg__(self) -> Tensor: ...
 
