@@ -71,8 +71,6 @@ from .dtypes import float_ as _float_
 float = _float_
 from .dtypes import int_ as _int_
 int = _int_
-from .inspect import explain as explain
-from .inspect import profile as profile
 from .jit.compile import compile as compile
 from .jit.compile import eager as eager
 from .layouts import as_strided as as_strided
