@@ -270,15 +270,19 @@ def _scan(n: Node, g: Node) -> Grads:
 
 
 def _running_product(n: Node, x: Node, g: Node, axis: int, reverse: bool) -> Node:
-    """Before the first 0 the later products over x; at it, the products without it; behind it nothing."""
+    """Before the first 0 the later products over x; at it, the products without it; behind it 0, with a slope in that 0."""
     n, x = lang.conj(n), lang.conj(x)
     none = lang.eq(x, 0)
     zeros = graph.scan(cast(none, dtypes.int64), "add", axis, reverse)
-    first = none & lang.eq(zeros, 1)
-    without = graph.scan(lang.where(first, 1, x), "mul", axis, reverse)
-    later = graph.scan(g * n, "add", axis, not reverse) / lang.where(none, 1, x)
-    at = graph.scan(g * without, "add", axis, not reverse)
-    return lang.where(lang.eq(zeros, 0), later, lang.where(first, at, 0))
+    first, second = none & lang.eq(zeros, 1), none & lang.eq(zeros, 2)
+    divisor = lang.where(none, 1, x)
+    later = graph.scan(g * n, "add", axis, not reverse) / divisor
+    at = graph.scan(g * graph.scan(lang.where(first, 1, x), "mul", axis, reverse), "add", axis, not reverse)
+    past = graph.scan(g * graph.scan(lang.where(first | second, 1, x), "mul", axis, reverse), "add", axis, not reverse)
+    behind = lang.where(second, past, lang.where(lang.eq(zeros, 1), at / divisor, 0))
+    zero = graph.scan(lang.where(first, x, 0), "add", axis, reverse)
+    behind = lang.where(lang.lt(lang.absolute(behind), math.inf), zero * behind, 0)
+    return lang.where(lang.eq(zeros, 0), later, lang.where(first, at, behind))
 
 
 def take_along(x: Node, index: Node, axis: int) -> Node:

@@ -155,6 +155,18 @@ def test_second_gradient_of_a_product_with_zeros() -> None:
     np.testing.assert_allclose(second.numpy(), mixed @ weights)
 
 
+def test_second_gradient_of_running_products_with_zeros() -> None:
+    values = [[1.0, 2, 3, 4, 5], [1, 0, 3, 4, 5], [0, 2, 0, 4, 5], [1, 2, 0, 0, 0], [0, 0, 0, 4, 5]]
+    found = []
+    for library in (st, torch):
+        x = library.tensor(values, dtype=library.float64, requires_grad=True)
+        weights = library.tensor([1.0, 10, 100, 1000, 7], dtype=library.float64)
+        (d,) = library.autograd.grad((library.cumprod(x, 1) * weights.flip(0)).sum(), x, create_graph=True)
+        (second,) = library.autograd.grad((d * weights).sum(), x)
+        found.append((d.tolist(), second.tolist()))
+    np.testing.assert_allclose(*found)
+
+
 def test_nothing_flows_to_integers_or_around_a_detached_value() -> None:
     x, i = real(0, 3), graph.param(1, (3,), I64)
     out = lang.detach(x) * cast(i, F64)
