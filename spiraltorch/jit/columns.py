@@ -19,6 +19,7 @@ from .places import Group, Place, refine, spread
 from .stages import Stage
 
 MOST_SUMS = 6  # of one kernel: each has its part of the columns on the stack
+NARROW, WIDE = 32, 768  # columns that a kernel of their own walks row by row
 
 
 def is_column(s: Stage) -> bool:
@@ -61,6 +62,14 @@ def check_column(s: Stage, g: Group, place: Place) -> Place | str:
     return place
 
 
+def alone(s: Stage) -> Place | None:
+    """The place of a sum in a group of its own, where the columns' part stays in the nearest cache: rows are walked one after
+    the other, as memory has them.  Else lanes go down blocks of columns; the bits are the same."""
+    first = s.folded[-1] + 1
+    inner = list(range(first, len(s.atoms)))
+    return Place(list(range(first)), inner) if NARROW <= _size(s, inner) <= WIDE else None
+
+
 def beside(s: Stage, g: Group) -> Place | None:
     """The place of a sum that reads nothing the group makes, but an element that it reads at the same point."""
     rows = list(range(s.folded[-1] + 1))
@@ -93,4 +102,4 @@ def _size(s: Stage, atoms: Sequence[int]) -> int:
     return math.prod(_sizes(s, atoms))
 
 
-__all__ = ["MOST_SUMS", "beside", "check_column", "columns_last", "is_column"]
+__all__ = ["MOST_SUMS", "alone", "beside", "check_column", "columns_last", "is_column"]

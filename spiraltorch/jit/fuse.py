@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from ..config import config, log
 from ..ir.index import ZERO, Affine, NeedSplit, NotAffine, radix
 from ..ir.node import Node
-from .columns import beside, check_column, columns_last, is_column
+from .columns import alone, beside, check_column, columns_last, is_column
 from .lower_matrix import matrix_axes
 from .places import Group, Place, atoms_at, refine
 from .remat import is_again
@@ -294,7 +294,12 @@ class Fusion:
     def _new(self, s: Stage) -> Group:
         kind = {"map": "map", "reduce": "row"}.get(s.kind, s.kind)
         g = Group(len(self.groups), kind)
-        if s.kind == "reduce":
+        walk = alone(s) if is_column(s) else None
+        if walk is not None:
+            g.add(s, walk)
+            g.columns.append(s)
+            g.rows, g.lane = math.prod(s.atoms[a] for a in walk.rows), "inner"
+        elif s.kind == "reduce":
             g.add(s, Place(list(s.kept), list(s.folded)))
             g.rows = math.prod(s.atoms[a] for a in s.kept)
             g.lane = s.lane or "row"

@@ -95,6 +95,14 @@ def test_lengths_share_kernels():
     assert len(keys) == 1
 
 
+def test_narrow_rows_are_walked_and_wide_ones_cut_into_blocks_with_the_same_bits():
+    x = arguments((1088, 1500))[3]
+    kernels = {n: st.compile(lambda x: x.sum(0)).lower(x[:, :n].clone()).kernels[0] for n in (500, 1500)}
+    assert (kernels[500].walked, kernels[500].lane) == (1, "inner") and (kernels[1500].walked, kernels[1500].lane) == (0, "row")
+    np.testing.assert_array_equal(x.sum(0)[:500].numpy(), x[:, :500].clone().sum(0).numpy())
+    np.testing.assert_array_equal(x.sum(0)[:9].numpy(), x[:, :9].clone().sum(0).numpy())
+
+
 def test_refusals_are_said():
     def wide(x):
         return x.softmax(-1), x.sum(0)

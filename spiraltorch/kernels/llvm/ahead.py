@@ -9,7 +9,8 @@ phase will read in the next row.
 
 The first phase waits for memory, and the others find the row in the nearest cache: a row is longer than what a core has in
 flight, so without this memory idles while they compute.  (Layer norm forward and backward, 4096 rows of 768, on one thread:
-2.0 ms instead of 2.45.)  Rows of more than FAR values ask for what they read now, which costs nothing.
+2.0 ms instead of 2.45.)  Where they compute little the hardware's own prefetching is faster: a variance took 3.7 ms instead of 3.3.
+Rows of more than FAR values ask for what they read now, which costs nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...ir.kernel import Kernel, Load, Phase
+from ...ir.node import toposort
+from ...ir.prims import ROWS
 from .rows import memory
 
 if TYPE_CHECKING:
     from .writer import Writer
 
 FAR = 1 << 15  # values of a row: longer ones would not be in the cache any more when their turn comes
+BUSY = 8  # rows of arithmetic for each array, from which on there is time to fetch it
 
 
 def ahead(kernel: Kernel) -> dict[Phase, list[Load]]:
@@ -35,7 +39,8 @@ def ahead(kernel: Kernel) -> dict[Phase, list[Load]]:
     row, lane = kernel.rows - 1, walks[0].axes[-1]
     loads = dict.fromkeys([n.arg for n in kernel.nodes() if n.op == "LOAD" and not n.arg.dyn and not n.arg.guarded])
     streams = [x for x in loads if x.access.stride(row) != 0 and x.access.stride(lane) == 1 and kernel.params[x.param].mode == "in"]
-    for k, load in enumerate(streams):
+    work = sum([n.op in ROWS for p in walks[1:] for n in toposort(p.exprs())]) + sum([len(p.reduces) for p in walks[1:]])
+    for k, load in enumerate(streams if work >= BUSY * len(streams) else ()):
         found.setdefault(walks[1 + k % (len(walks) - 1)], []).append(load)
     return found
 

@@ -31,6 +31,7 @@ from ..reference import identity
 from . import columns, rows
 from .ahead import ahead, fetch
 from .columns import CHUNK
+from .invariant import row_invariant
 from .math import expand_kernel
 from .points import PHASE, Points, Scope, iota
 from .rows import Code, Unit, memory, number, register, vector
@@ -39,6 +40,7 @@ from .stream import fence, store_either, streams
 from .target import Target
 
 LEVEL = 64  # steps of a sum's inner level for lane 'inner'
+LIGHT = 8  # nodes of a phase whose chunks are written out for lane 'row'
 
 _FOLD = {"add": "ADD", "mul": "MUL", "max": "MAX", "min": "MIN"}
 
@@ -93,25 +95,6 @@ class _Level:
             for v, total in zip(self.variables[r.id], self.totals[r.id]):
                 a, b = [code.let(f"load {ty}, ptr {p}") for p in (total, v)]
                 code.do(f"store {ty} {code.let(f'fadd {ty} {a}, {b}')}, ptr {total}")
-
-
-def row_invariant(kernel: Kernel) -> list[Phase]:
-    """Phases that only fold, and whose expressions do not move with any row axis."""
-    values: set[int] = set()
-    found = []
-    for p in kernel.phases:
-        if p.stores or p.checks or not p.reduces:
-            continue
-        for n in toposort([r.expr for r in p.reduces]):
-            if n.op == "VALUE" and n.arg not in values:
-                break
-            access = n.arg.access if n.op == "LOAD" else n.arg if n.op == "INDEX" else None
-            if access is not None and any(axis < kernel.rows for axis, _ in access.terms):
-                break
-        else:
-            found.append(p)
-            values |= {r.id for r in p.reduces}
-    return found
 
 
 class Writer(Points):
@@ -432,11 +415,29 @@ class Writer(Points):
 
             lane_loop(partial(vectors, steps))
 
+        def whole_chunk(i: str) -> None:
+            lane_loop(partial(vectors, partial(self._side_by_side_rows, phase.axes[-1], i)))
+
+        def chunks() -> None:
+            size, whole = self.size(phase.axes[-1]), "0"
+            if len(order) <= LIGHT:
+                whole = self.here.let(f"and i64 {size}, {-CHUNK}")
+                self.loop(0, "0", whole, CHUNK, whole_chunk)
+            self.loop(0, whole, size, CHUNK, chunk)
+
         if phase.axes:
-            chunks = partial(self.loop, 0, "0", self.size(phase.axes[-1]), CHUNK, chunk)
             self._guarded(phase, phase.axes, partial(self.nest, phase.axes[:-1], chunks))
         else:
             self._guarded(phase, (), partial(lane_loop, partial(vectors, lambda body: body())))
+
+    def _side_by_side_rows(self, axis: int, start: str, body: Callable[[], None]) -> None:
+        """``body`` at CHUNK values of ``axis``, written out: each of these rows is then a stream of its own, which is fetched ahead."""
+        for k in range(CHUNK):
+            self.scopes.append(Scope(self.code(), 1 << axis))
+            self.index[axis] = self.here.let(f"add i64 {start}, {k}")
+            body()
+            scope = self.scopes.pop()
+            self.here.lines += scope.code.lines
 
     # ------------------------------------------------------------ results a lane, kept in arrays
 
