@@ -190,7 +190,8 @@ def _airy(x: Node) -> Node:
     decayed = exp_parts(-third, -low) * expand("airy_far", inverse) / (fourth * (2 * math.sqrt(math.pi)))
     v = inverse * inverse
     sine, cosine = lang.sin(third), lang.cos(third)
-    sine, cosine = sine + low * cosine, cosine - low * sine
+    turn, still = lang.sin(low), lang.cos(low)  # of many turns the low part is more than one
+    sine, cosine = sine * still + turn * cosine, cosine * still - turn * sine
     p, q = expand("airy_p", v), inverse * expand("airy_q", v)
     wave = (p * (sine + cosine) - q * (cosine - sine)) / (fourth * math.sqrt(2 * math.pi))
     out = lang.where(lang.lt(x, -7), wave, lang.where(lang.lt(x, 2.25), near, decayed))

@@ -55,3 +55,21 @@ def test_incomplete_gamma_functions_differentiate_twice() -> None:
     x = st.tensor([0.7, 2.0, 3.0, 28.0], dtype=st.float64).requires_grad_()
     for f in (st.igamma, st.igammac):
         assert st.autograd.gradcheck(lambda t, f=f: f(a, t), [x]) and st.autograd.gradgradcheck(lambda t, f=f: f(a, t), [x])
+
+
+def test_airy_function_of_many_turns() -> None:
+    """Far to the left its phase is a product of which float64 keeps the head: what is rounded off is turned by as well."""
+    x = np.array([-30.0, -1234.5, -1e5, -1e8, -1e10])
+    got = st.special.airy_ai(st.tensor(x)).numpy()
+    want = [float(mp.airyai(mp.mpf(v))) if v > -1e6 else float(_airy_far(mp.mpf(v))) for v in x]
+    np.testing.assert_allclose(got, want, rtol=1e-13)
+    far = np.array([-1e20, -3e38, -1e100])
+    assert (np.abs(st.special.airy_ai(st.tensor(far)).numpy()) <= np.abs(far) ** -0.25).all()
+
+
+def _airy_far(x: mp.mpf) -> mp.mpf:
+    """Two terms of the expansion for large negative numbers (DLMF 9.7.9)."""
+    with mp.workdps(60):
+        z = 2 * (-x) ** mp.mpf("1.5") / 3
+        first, second = mp.cos(z - mp.pi / 4), 5 * mp.sin(z - mp.pi / 4) / (72 * z)
+        return (first + second) / (mp.sqrt(mp.pi) * (-x) ** mp.mpf("0.25"))
