@@ -248,8 +248,10 @@ def run_engine(
     retain_graph: bool,
     create_graph: bool,
     wanted: Sequence[Tensor] | None = None,
+    ends: bool = False,
 ) -> dict[Any, Tensor]:
-    """Walk the tape from ``tensors``.  Returns gradients by edge key of the leaves (or of ``wanted``)."""
+    """Walk the tape from ``tensors``.  Returns gradients by edge key of the leaves (or of ``wanted``, which with ``ends`` count as
+    leaves too)."""
     from .tensor import add_grads
 
     pending: dict[GradFn, list[Tensor | None]] = {}
@@ -257,7 +259,7 @@ def run_engine(
     results: dict[Any, Tensor] = {}
     leaves: dict[Any, Tensor] = {}
     targets = {_key(edge_of(t)) for t in wanted} if wanted is not None else None
-    needed = _ancestors(tensors, targets) if targets is not None else None
+    needed = _ancestors(tensors, targets, ends) if targets is not None else None
 
     def send(edge: Any, g: Tensor) -> None:
         if edge is None:
@@ -331,12 +333,12 @@ def _key(edge: Any) -> Any:
     return (id(edge[0]), edge[1]) if isinstance(edge, tuple) else id(edge)
 
 
-def _ancestors(tensors: Sequence[Tensor], targets: set[Any]) -> set[GradFn]:
-    """The steps that lie between ``tensors`` and the targets."""
+def _ancestors(tensors: Sequence[Tensor], targets: set[Any], ends: bool) -> set[GradFn]:
+    """The steps that lie between ``tensors`` and the targets; with ``ends`` none that made a target."""
     state: dict[GradFn, bool] = {}
     for t in tensors:
         edge = edge_of(t)
-        stack = [(edge[0], False)] if isinstance(edge, tuple) else []
+        stack = [(edge[0], False)] if isinstance(edge, tuple) and not (ends and _key(edge) in targets) else []
         while stack:
             fn, ready = stack.pop()
             if not ready:
@@ -344,7 +346,7 @@ def _ancestors(tensors: Sequence[Tensor], targets: set[Any]) -> set[GradFn]:
                     continue
                 state[fn] = False
                 stack.append((fn, True))
-                stack.extend([(e[0], False) for e in fn.edges if isinstance(e, tuple)])
+                stack.extend([(e[0], False) for e in fn.edges if isinstance(e, tuple) and not (ends and _key(e) in targets)])
             else:
                 state[fn] = any(
                     e is not None and (_key(e) in targets or (isinstance(e, tuple) and state.get(e[0], False)))

@@ -194,6 +194,8 @@ F.max_pool3d(v(1, nan, nan, 2, nan, 0, 3, nan, 2, 1, nan, nan).view(1, 1, 3, 2, 
 F.adaptive_max_pool1d(v(1, nan, nan, 2, nan, 0, 2).view(1, 1, 7), 3, return_indices=True)
 F.adaptive_max_pool2d(v(1, nan, nan, 2, nan, 0, 3, nan, 2).view(1, 1, 3, 3), 2, return_indices=True)
 L.prod(v(inf, 0, 1, 2))
+L.prod(v(inf, 0, nan, 0))
+L.prod(v(inf, 0, nan, 0, 1, 2).view(2, 3))
 L.prod(v(inf, inf, -inf, 0, 0, 3, nan, 0, nan, -inf, 1, -2).view(4, 3), 1)
 L.prod(v(inf, 2, 1, 2, -inf, 1).view(2, 3), 1)
 L.lerp(v(inf, 1, -inf, 2, 0, 0), v(1, inf, 2, -inf, inf, 3), v(inf, inf, 0, 0, 0, inf))

@@ -113,11 +113,12 @@ def partition(capture: Capture) -> Differentiable | None:
 
     Adds the values to save to the capture's cells.
     """
-    outs = [k for k, t in enumerate(capture.results) if t._fn is not None and not consumed(t._fn)]
+    given = [t for t in capture.tensors if t._storage not in capture.trace.writes]
+    outs = [k for k, t in enumerate(capture.results) if t._fn is not None and not consumed(t._fn) and not any([t is g for g in given])]
     if not outs or not mode.enabled:
         return None
     roots = [capture.results[k] for k in outs]
-    leaves = _leaves(roots)
+    leaves = _ends(roots, given)
     holes = [graph.param(("grad", k), tuple(t.shape), t.dtype) for k, t in zip(outs, roots)]
     from ..storage import queue
 
@@ -125,7 +126,7 @@ def partition(capture: Capture) -> Differentiable | None:
     queue.trace = capture.trace
     try:
         starts = [from_node(h, t.device) for h, t in zip(holes, roots)]
-        grads = run_engine(roots, starts, retain_graph=False, create_graph=False, wanted=leaves)
+        grads = run_engine(roots, starts, retain_graph=True, create_graph=False, wanted=leaves, ends=True)
     finally:
         queue.trace = before
     from ..autograd import _key
@@ -137,10 +138,25 @@ def partition(capture: Capture) -> Differentiable | None:
     return d
 
 
-def _leaves(roots: Sequence[Tensor]) -> list[Tensor]:
-    from ..autograd import _leaves as leaves
+def _ends(roots: Sequence[Tensor], given: Sequence[Tensor]) -> list[Tensor]:
+    """Where the function's part of the tape ends: arguments, whatever they were made of, and leaves that it found itself."""
+    from ..autograd import _key
 
-    return leaves(roots)
+    arguments = {_key(edge_of(t)): t for t in reversed(given) if t.requires_grad}
+    found: dict[int, Tensor] = {}
+    seen: set[GradFn] = set()
+    stack: list[Any] = [edge_of(t) for t in roots]
+    while stack:
+        e = stack.pop()
+        if e is None:
+            continue
+        end = arguments.get(_key(e), None if isinstance(e, tuple) else e)
+        if end is not None:
+            found[id(end)] = end
+        elif e[0] not in seen:
+            seen.add(e[0])
+            stack.extend(e[0].edges)
+    return list(found.values())
 
 
 def _save(d: Differentiable, capture: Capture) -> list[tuple[Node, Storage]]:

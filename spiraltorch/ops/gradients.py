@@ -97,8 +97,8 @@ def _reduce(n: Node, g: Node, out: Node) -> Grads:
 
 
 def _others(x: Node, out: Node, axes: Sequence[int]) -> Node:
-    """For each element the product of the others along ``axes``; ``out``, the whole product, over it where no 0 is in ``x``
-    at all, as in torch, which tells an infinity and a 0 apart only then."""
+    """For each element the product of the others along ``axes``, as torch has it: ``out``, the whole product, over the element
+    where no 0 is in ``x`` at all; of a whole tensor with several 0, never nan."""
     zero = lang.eq(x, 0)
     quotient = out / lang.where(zero, 1, x)  # its own derivative too is finite where it is not taken
     found = quotient
@@ -113,6 +113,9 @@ def _others(x: Node, out: Node, axes: Sequence[int]) -> Node:
         else:
             several = lang.where(lang.lt(x, 0), -out, out)
         found = lang.where(odd, lang.where(lang.eq(many, 1), rest, several), found)
+    if len(axes) == len(x.shape) and far:
+        several = lang.lt(1, lang.fold("add", cast(zero, x.dtype), axes, keepdim=True))
+        found = lang.where(several & lang.isnan(found), 0, found)
     return lang.where(lang.fold("max", zero, range(len(x.shape)), keepdim=True), found, quotient)
 
 
