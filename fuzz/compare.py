@@ -64,6 +64,7 @@ ACCEPTED = {
         ("value", name): (r"^\d+ instead of \d+ at", "of equal elements torch takes any; here it is the first in order")
         for name in ("kthvalue", "nanmedian", "topk")
     },
+    ("gradient", "logdet"): (r": (nan|-?inf) instead of (nan|-?inf)", "of a singular matrix, whose logarithm is -inf"),
     ("value", "mode"): (r"instead of nan at|^\d+ instead of \d+ at", "torch sorts by < and leaves nan where it happens to be"),
 }
 CHOOSING = frozenset((

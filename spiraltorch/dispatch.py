@@ -60,7 +60,7 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
     if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
-    order = order_of(args, kwargs) if op.pointwise else None
+    order = order_of(args[::-1] if op.name == "rsub" else args, kwargs) if op.pointwise else None
     return _recorded(op, args, kwargs) if order is None else _in_order(op, args, kwargs, order)
 
 

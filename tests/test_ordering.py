@@ -30,6 +30,7 @@ CALLS: dict[str, Call] = {
     "itself": lambda m, x: x * x, "row-major second": lambda m, x: x - m.ones(*x.shape), "row-major first": lambda m, x: m.ones(*x.shape) - x,
     "vector": lambda m, x: x * m.ones(x.shape[-1]), "vector first": lambda m, x: m.ones(x.shape[-1]) * x, "0-d": lambda m, x: m.tensor(2.0) * x,
     "more axes": lambda m, x: m.ones(2, *[1] * x.ndim) + x, "chain": lambda m, x: (x + 1).relu() * 2 - x, "bool": lambda m, x: ~(x > 3),
+    "row-major minus": lambda m, x: m.rsub(x, m.ones(*x.shape)),
     "other type": lambda m, x: x + m.ones(*x.shape, dtype=m.float64), "where": lambda m, x: m.where(x > 3, x, 0.0),
     "three": lambda m, x: m.addcmul(x, x, m.ones(x.shape[-1])), "clamp": lambda m, x: x.clamp(1, max=5), "lerp": lambda m, x: m.lerp(x, x, 0.5),
     "two results": lambda m, x: m.frexp(x)[1], "softplus": lambda m, x: m.nn.functional.softplus(x),

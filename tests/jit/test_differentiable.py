@@ -11,7 +11,7 @@ import torch
 import spiraltorch as st
 
 ARGUMENTS: dict[str, Callable[[Any], Any]] = {
-    "leaf": lambda a: a, "made": lambda a: a * 2, "view": lambda a: a.t(), "view of what was made": lambda a: (a * a)[1:],
+    "leaf": lambda a: a, "made": lambda a: a * 2, "view": lambda a: a.t(), "view of what was made": lambda a: (a * a)[:, 1:],
     "twice made": lambda a: (a.exp() + 1).t(),
 }  # fmt: skip
 
