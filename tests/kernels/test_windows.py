@@ -105,14 +105,15 @@ GEOMETRIES = [
 ]  # fmt: skip
 
 
-TYPED = [(w, float32) for w in GEOMETRIES] + [(w, d) for w in (*GEOMETRIES[:2], GEOMETRIES[3]) for d in (bfloat16, float64)]
+SOME = (*GEOMETRIES[:2], GEOMETRIES[3])
+TYPED = [(w, float32, float32) for w in GEOMETRIES] + [(w, d, d.acc) for w in SOME for d in (bfloat16, float64)]
+TYPED += [(w, bfloat16, bfloat16) for w in SOME]
 
 
-@pytest.mark.parametrize(("w", "dtype"), TYPED, ids=lambda v: getattr(v, "name", "") or f"{v.space}s{v.stride}p{v.pad}")
-def test_filters_times_windows(w: Windows, dtype: DType) -> None:
+@pytest.mark.parametrize(("w", "dtype", "acc"), TYPED, ids=lambda v: getattr(v, "name", "") or f"{v.space}s{v.stride}p{v.pad}")
+def test_filters_times_windows(w: Windows, dtype: DType, acc: DType) -> None:
     rng, images, filters = np.random.default_rng(0), 2, 19
     n, k = math.prod(w.out), w.channels * math.prod(w.kernel)
-    acc = dtype.acc
     params = [Param(dtype), Param(dtype), *[Param(text.BY_NAME["int64"])] * (2 + 2 * len(w.space)), Param(acc, "out")]
     out = len(params) - 1
     store = Store(out, Access(0, ((0, Slot(4)), (1, Slot(2)), (2, 1))), make("VALUE", (), 0, (), acc))

@@ -22,9 +22,10 @@ from ...ir.kernel import MOST_BOUNDS, Bound, Coef, Gemm, Kernel, Operand, Slot
 from ...runtime import cache
 from ...runtime.threads import get_num_threads
 from ...runtime.tuning import chosen
-from . import gemm_core, gemm_pack, gemm_thin, rows, winograd
+from . import gemm_core, gemm_pack, gemm_pairs, gemm_thin, rows, winograd
 from .emit import Module
 from .gemm_core import BATCH_WORDS, DESC, PANELS_A, PANELS_B, PLAN, SIDE, compute_type, room, shape_of
+from .pairs import in_pairs
 from .routine import Routine
 from .rows import Unit, register
 from .target import Target
@@ -172,13 +173,15 @@ def _ceil(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def blocks(m: int, n: int, k: int, batch: int, shape: gemm_core.Shape, itemsize: int, threads: int) -> Blocks:
+def blocks(
+    m: int, n: int, k: int, batch: int, shape: gemm_core.Shape, itemsize: int, threads: int, most_depth: int = _DEPTH
+) -> Blocks:
     """Cut m x n x k so that packed panels fit the caches and every thread has work.
 
     The steps of k depend on k alone, since they decide the result's bits; the rest may be tuned.
     """
     tuned = chosen()
-    k_steps = max(1, _ceil(k, _DEPTH))
+    k_steps = max(1, _ceil(k, most_depth))
     kc = max(1, _ceil(_ceil(k, k_steps), shape.lanes) * shape.lanes if k_steps > 1 else k)
     k_steps = max(1, _ceil(k, kc))
     m_tiles, n_tiles = _ceil(m, shape.rows), _ceil(n, shape.columns)
@@ -222,7 +225,7 @@ def _value(c: Coef | str, ints: Sequence[int]) -> int | None:
 
 class Shared(NamedTuple):
     """A function that all Gemms of a machine share, as a word of a plan: the 'core', or one that reads ``source`` elements:
-    to 'pack' them, of a 'thin' product, or the core for 'windows' over them."""
+    to 'pack' them, of a 'thin' product, or the core for 'windows' over them.  'core pairs' and 'thin pairs' run by pairs of k."""
 
     kind: str
     compute: str
@@ -233,9 +236,13 @@ class Shared(NamedTuple):
     def module(self, target: Target) -> cache.Source:
         """The module it is in."""
         compute = BY_NAME[self.compute]
-        if self.kind == "core":
-            name = gemm_core.core_name(compute)
-            return cache.Source(name, [name], lambda: gemm_core.core_text(target, compute))
+        if self.kind in ("core", "core pairs"):
+            paired = self.kind == "core pairs"
+            name = gemm_core.core_name(compute, paired)
+            return cache.Source(name, [name], lambda: gemm_core.core_text(target, compute, paired))
+        if self.kind == "thin pairs":
+            name = gemm_pairs.thin_name(self.along)
+            return cache.Source(name, [name], partial(gemm_pairs.thin_text, target, self.along))
         source = BY_NAME[self.source]
         if self.kind == "thin":
             name = gemm_thin.thin_names(source, compute)[self.along]
@@ -272,10 +279,11 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     height, width = [ints[s.index] for s in gemm.window] if gemm.window else (0, 0)
     if height:
         return _cut_windows(gemm, ints, target, batch * n // (height * width), height, width)
-    b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads())
+    paired = in_pairs(target, gemm.acc)
+    b = blocks(m, n, k, batch, shape, compute.itemsize, get_num_threads(), 2 * _DEPTH if paired else _DEPTH)
     depth = b.kc * b.k_steps * compute.itemsize
     keep_a, keep_b = b.mc * depth <= room(PANELS_A), b.nc * depth <= room(PANELS_B)
-    thin = _thin(gemm, ints, m, shape, compute)
+    thin = _thin(gemm, ints, m, target, compute)
     as_is = gemm.params[gemm.b.param].dtype is compute and not gemm.b.bounds
     few = m <= chosen().direct_panels * shape.rows
     direct = few and as_is and _value(gemm.b.outer, ints) == 1 and _value(gemm.b.inner, ints) is not None
@@ -283,7 +291,7 @@ def cut_gemm(gemm: Gemm, ints: Sequence[int], target: Target) -> GemmPlan:
     along_n = (m if keep_a else m * b.n_blocks) + (n if keep_b and b.n_blocks == 1 else n * b.m_blocks)
     along_m = (m if keep_a and b.m_blocks == 1 else m * b.n_blocks) + (n if keep_b else n * b.m_blocks)
     values: dict[str, Any] = {
-        "core": Shared("core", compute.name),
+        "core": Shared("core pairs" if paired else "core", compute.name),
         "pack_a": _packer(gemm, gemm.a, compute, ints),
         "pack_b": _packer(gemm, gemm.b, compute, ints),
         **b._asdict(),
@@ -332,11 +340,11 @@ def _packer(gemm: Gemm, o: Operand, compute: DType, ints: Sequence[int]) -> Shar
     return Shared("pack", compute.name, gemm.params[o.param].dtype.name, _along(o, ints), bool(o.bounds))
 
 
-def _thin(gemm: Gemm, ints: Sequence[int], m: int, shape: gemm_core.Shape, compute: DType) -> Shared | None:
+def _thin(gemm: Gemm, ints: Sequence[int], m: int, target: Target, compute: DType) -> Shared | None:
     """The function for a product of so few rows that B is not worth packing; None for others."""
     tuned, along, source = chosen(), _along(gemm.b, ints), gemm.params[gemm.b.param].dtype
     most = tuned.thin_along if along else tuned.thin_across
     strides = 1 in (_value(gemm.b.outer, ints), _value(gemm.b.inner, ints)) and _value(gemm.b.inner, ints) is not None
-    if m > min(most, gemm_thin.heights(shape)[-1]) or gemm.b.bounds or not strides:
+    if m > min(most, gemm_thin.heights(shape_of(target, compute))[-1]) or gemm.b.bounds or not strides:
         return None
-    return Shared("thin", compute.name, source.name, along)
+    return Shared("thin pairs" if in_pairs(target, gemm.acc) else "thin", compute.name, source.name, along)

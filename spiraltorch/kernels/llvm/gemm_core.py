@@ -35,6 +35,7 @@ from ...dtypes import DType, int32, int64
 from ...ir.kernel import MOST_BOUNDS
 from ...runtime.native import KEPT, SCRATCH_BYTES
 from .micro import micro_kernel
+from .pairs import fold
 from .points import iota
 from .routine import Routine
 from .rows import Unit, register, splat, vector
@@ -132,8 +133,9 @@ def tables(shape: Shape) -> list[str]:
 class Core(Routine):
     """Writes ``gemm_core_*``; :mod:`.winograd` computes a task another way."""
 
-    def __init__(self, unit: Unit, compute: DType, name: str) -> None:
+    def __init__(self, unit: Unit, compute: DType, name: str, paired: bool = False) -> None:
         params = ("ptr noalias %desc", "i64 %lo", "i64 %hi", "ptr noalias %scratch")
+        self.paired = paired
         super().__init__(unit, "void", name, params)
         self.one, self.shape, self.compute = register(compute), shape_of(unit.target, compute), compute
         self.size = compute.itemsize
@@ -248,7 +250,8 @@ class Core(Routine):
         """One step of k over the block."""
         w, shape = self.words, self.shape
         k0 = self.mul(step, w["kc"])
-        depth = self.min(w["kc"], self.sub(w["k"], k0))
+        values = self.min(w["kc"], self.sub(w["k"], k0))
+        depth = self.let(f"lshr i64 {self.add(values, 1)}, 1") if self.paired else values  # of panels
         slots_a, slots_b = [self.choose(self.test("ne", w[k], 0), step, 0) for k in ("keep_a", "keep_b")]
         slots_b = self.choose(self.kept, step, slots_b)
         start_a = self.mul(self.mul(slots_a, w["kc"]), self.padded)
@@ -257,10 +260,10 @@ class Core(Routine):
             with self.loop(0, self.rows, shape.rows) as i:
                 height = self._height(i)
                 to = self.at(self.one, panels_a, self.mul(i, depth))
-                self._pack("a", to, OFFSETS_A, i, height, self.min(height, self.sub(self.rows, i)), k0, depth)
+                self._pack("a", to, OFFSETS_A, i, height, self.min(height, self.sub(self.rows, i)), k0, values)
         thin = self.test("ne", w["thin"], 0)
         with self.when(thin):
-            self._thin(step, panels_a, k0, depth)
+            self._thin(step, panels_a, k0, values)
         wide = self.add(self.columns, shape.columns - 1)
         wide = self.sub(wide, self.rem(wide, shape.columns))
         start_b = self.mul(self.mul(slots_b, w["kc"]), wide)
@@ -283,7 +286,7 @@ class Core(Routine):
                 self.store("ptr", self.at(self.one, self.pointer("b_pointer"), at), b)
                 self.store("i64", w["b_inner"], ldb)
             with self.when(self.let(f"and i1 {pack_b}, {self.let(f'xor i1 {direct}, true')}")):
-                self._pack("b", self.load("ptr", b), OFFSETS_B, j, width, self.min(width, left), k0, depth)
+                self._pack("b", self.load("ptr", b), OFFSETS_B, j, width, self.min(width, left), k0, values)
             sums = self.at(self.one, self.area(SUMS), self.mul(self.choose(single, 0, j), self.padded))
             from_b, stride = self.load("ptr", b), self.load("i64", ldb)
             with self.loop(0, self.rows, shape.rows) as i:
@@ -331,20 +334,25 @@ class Core(Routine):
         inner = f"i64 {w[side + '_inner']}, ptr {self.pointer(side + '_inner_table')}, i64 {k0}, i64 {depth}"
         bounds = self.at("i64", "%desc", DESC.index(f"{side}_bounds"))
         self.do(f"call void {self.pointer('pack_' + side)}({where}, {inner}, ptr {bounds})")
+        if self.paired:  # behind this panel there are only those that are packed after it
+            self.do(f"call void @fold(ptr {to}, i64 {width}, i64 {depth})")
 
 
-def core_name(compute: DType) -> str:
-    return f"gemm_core_{compute.name}"
+def core_name(compute: DType, paired: bool = False) -> str:
+    return f"gemm_core_{'pairs' if paired else compute.name}"
 
 
-def core_text(target: Target, compute: DType) -> str:
-    """The module with ``core_name(compute)``: ``void (ptr desc, i64 lo, i64 hi, ptr scratch)``."""
+def core_text(target: Target, compute: DType, paired: bool = False) -> str:
+    """The module with ``core_name(compute)``: ``void (ptr desc, i64 lo, i64 hi, ptr scratch)``; ``paired``: panels become pairs
+    of k (:mod:`.pairs`)."""
     unit = Unit(target)
     shape = shape_of(target, compute)
     functions = [
-        micro_kernel(unit, compute, shape.lanes, micro_name(h, v), h, v)
+        micro_kernel(unit, compute, shape.lanes, micro_name(h, v), h, v, paired=paired)
         for h in shape.heights
         for v in range(1, shape.vectors + 1)
     ]
-    functions.append(Core(unit, compute, core_name(compute)).write())
+    functions.append(Core(unit, compute, core_name(compute, paired), paired).write())
+    if paired:
+        functions.append(fold(unit, shape.lanes))
     return "\n".join([*tables(shape), *unit.globals.values(), "", *functions])

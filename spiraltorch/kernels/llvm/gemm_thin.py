@@ -43,7 +43,7 @@ def heights(shape: Shape) -> tuple[int, ...]:
     return tuple([h for h in shape.heights if h <= MOST_ROWS])
 
 
-class _Thin(Panel):
+class Thin(Panel):
     """A function for any of the heights."""
 
     def __init__(self, unit: Unit, source: DType, compute: DType, name: str) -> None:
@@ -75,7 +75,7 @@ class _Thin(Panel):
 
 
 def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
-    f = _Thin(unit, source, compute, name)
+    f = Thin(unit, source, compute, name)
     registers = 16 if f.lanes * compute.bits == 512 or not unit.target.is_x86 else 8  # for values of A
     first = f.at(f.element, "%from", f.load("i64", "%offsets"))
 
@@ -112,7 +112,7 @@ def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
 
 
 def _along(unit: Unit, source: DType, compute: DType, name: str) -> str:
-    f = _Thin(unit, source, compute, name)
+    f = Thin(unit, source, compute, name)
     whole = f.let(f"and i64 %depth, {-f.lanes}")
     rest = f.sub("%depth", whole)
     lanes_left = f.ahead(rest)

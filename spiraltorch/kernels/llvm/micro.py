@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...dtypes import DType
+from .pairs import pair_add
 from .routine import Routine
 from .rows import Unit, register, splat, vector
 from .target import Target
@@ -35,9 +36,12 @@ def multiply_add(f: Routine, compute: DType, lanes: int, a: str, b: str, c: str)
 
 
 def micro_kernel(
-    unit: Unit, compute: DType, lanes: int, name: str, height: int, vectors: int, layout: str = "packed"
+    unit: Unit, compute: DType, lanes: int, name: str, height: int, vectors: int, layout: str = "packed", paired: bool = False
 ) -> str:
-    """The function ``name`` for a tile of ``height`` x ``vectors`` vectors; a packed one's C is a panel as well."""
+    """The function ``name`` for a tile of ``height`` x ``vectors`` vectors; a packed one's C is a panel as well.
+
+    ``paired``: what A and B hold are pairs of k (:mod:`.pairs`).
+    """
     packed = layout == "packed"
     lda, ldc = ("", "") if packed else ("i64 %lda", "i64 %ldc")
     params = ("i64 %k", "ptr noalias %a", lda, "ptr noalias %b", "i64 %ldb", "ptr noalias %c", ldc, "i1 %add")
@@ -54,7 +58,11 @@ def micro_kernel(
         for i in range(height):
             left = splat(f, f.load(one, f.at(one, rows[i], k) if rows else f.at(one, a, i), size), one, lanes)
             for v in range(vectors):
-                f.store(ty, multiply_add(f, compute, lanes, left, right[v], f.load(ty, tiles[i][v])), tiles[i][v])
+                total = f.load(ty, tiles[i][v])
+                if paired:
+                    f.store(ty, pair_add(f, lanes, left, right[v], total), tiles[i][v])
+                else:
+                    f.store(ty, multiply_add(f, compute, lanes, left, right[v], total), tiles[i][v])
         if not rows:
             f.store("ptr", f.at(one, a, height if packed else "%lda"), pa)
         f.store("ptr", f.at(one, b, "%ldb"), pb)
