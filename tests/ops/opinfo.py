@@ -4,6 +4,7 @@
     python -m tests.ops.opinfo --dtypes float32,int64 --limit 3 --shown 10 add
     python -m tests.ops.opinfo --reference sinh              # the larger set, with extreme values
     python -m tests.ops.opinfo --summary                     # all operators, one line each
+    python -m tests.ops.opinfo --dtypes float64 --limit 0 --forms 0 --second 2 prod   # second-order gradients alone
 
 In: operator names or patterns, as torch's OpInfo spells them.  Out: what differs, of values, dtypes, shapes,
 gradients, refusals (torch raises, we must raise an error that the same ``except`` catches), whether a result shares memory

@@ -21,3 +21,10 @@ def test_on_torchs_samples(name: str) -> None:
         report = opinfo.check(info, ("float32", "int64"), limit=2, forms=1)
         assert not report.missing and report.compared, report.line()
         assert not report.differences, f"{report.line()}\n{report.differences[0]}"
+
+
+@pytest.mark.parametrize("name", ["prod", "nn.functional.mish", "linalg.solve", "sinc"])
+def test_second_gradients_on_torchs_samples(name: str) -> None:
+    for info in opinfo.chosen([name]):
+        report = opinfo.check(info, ("float64",), limit=0, forms=0, second=2)
+        assert report.compared and not report.differences, f"{report.line()}\n{report.differences}"
