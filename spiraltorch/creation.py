@@ -197,14 +197,6 @@ def from_dlpack(other: Any) -> Tensor:
     return from_numpy(a)
 
 
-def rebuild_tensor(values: np.ndarray, dtype: str, requires_grad: bool, kind: type, where: str = "cpu") -> Tensor:
-    """What pickle calls to make a tensor again, on the device it was on."""
-    t = over_array(np.ascontiguousarray(values).reshape(values.shape), place(where))
-    t.__class__ = kind
-    t._requires_grad = requires_grad
-    return t
-
-
 # -- factories -----------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,15 @@ from .writes import refuse_leaf_write, refuse_overlap, write
 
 
 def _as_tuple(index: Any) -> tuple[Any, ...]:
-    if isinstance(index, tuple):
-        return index
-    return (index,)
+    return tuple([_mask(i) for i in index]) if isinstance(index, tuple) else (_mask(index),)
+
+
+def _mask(i: Any) -> Any:
+    """A uint8 tensor or array is a mask, as in old code."""
+    if not isinstance(i, (Tensor, np.ndarray)) or i.dtype not in (dtypes.uint8, np.uint8) or not i.ndim:
+        return i
+    warnings.warn("indexing with dtype uint8 is deprecated, use bool instead", UserWarning, stacklevel=5)
+    return i.to(dtypes.bool_) if isinstance(i, Tensor) else i.astype(np.bool_)
 
 
 def _is_advanced(i: Any) -> bool:
@@ -180,6 +187,18 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     return call(OPS["index_tensors"], (view, advanced))  # type: ignore[no-any-return]
 
 
+def _number_to_write(value: Any, x: Tensor) -> Tensor:
+    from .creation import tensor
+
+    if not isinstance(value, (bool, int, float, complex, np.generic)):
+        raise TypeError(f"can't assign a {type(value).__name__} to a {x.type()}; make it a tensor first")
+    if isinstance(value, complex) and not x.dtype.is_complex:
+        if value.imag:
+            raise SpiralError(f"value cannot be converted to type {x.dtype.name} without overflow: {value} is no real number")
+        value = value.real
+    return tensor(value, dtype=x.dtype)
+
+
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """Write ``value`` (a number, or a tensor that broadcasts) to the indexed elements."""
     if mode.enabled:
@@ -187,9 +206,7 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
     steps, advanced = parse(x, index)
     view = view_of(x, steps, "slice") if steps else x
     if not isinstance(value, Tensor):
-        from .creation import tensor
-
-        value = tensor(value, dtype=x.dtype)
+        value = _number_to_write(value, x)
     value = value.to(x._storage.device)
     if value.dtype is not x.dtype:
         if value.dtype.is_complex and not x.dtype.is_complex:

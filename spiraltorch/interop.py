@@ -1,4 +1,4 @@
-"""A tensor among Python's and NumPy's objects: what their operators and functions ask of it, and torch's old type names.
+"""A tensor among Python's and NumPy's objects: what their operators, copies and pickles ask of it, and torch's old type names.
 
 In: arrays, numbers, sizes.  Out: tensors.
 
@@ -11,16 +11,20 @@ In: arrays, numbers, sizes.  Out: tensors.
 
 from __future__ import annotations
 
+import copy
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
-from .creation import empty, from_numpy, tensor
+from .creation import empty, from_numpy, over_array, tensor
+from .device import place
 from .dtypes import DType
-from .tensor import Size, Tensor
+from .errors import SpiralError
+from .tensor import Size, Tensor, tensor_over
 
 __all__ = [
     "BFloat16Tensor", "BoolTensor", "ByteTensor", "CharTensor", "DoubleTensor", "FloatTensor", "HalfTensor", "IntTensor",
@@ -52,14 +56,68 @@ def _contains(self: Tensor, element: Any) -> bool:
     return bool(equal.any().item())
 
 
+def _delete(self: Tensor, index: Any) -> None:
+    raise TypeError("Tensor does not support deleting items")
+
+
 def _reversed(self: Tensor) -> Tensor:
     """This tensor flipped along its first axis (torch.Tensor.__reversed__)."""
     return self.flip(0) if self.ndim else self
 
 
+# -- copies ---------------------------------------------------------------------------------------------------
+
+
+def sharing(x: Tensor) -> Tensor:
+    """What ``copy.copy`` gives: another tensor over the same memory, a leaf."""
+    t = x.detach()
+    t.__class__, t._requires_grad = type(x), x._requires_grad
+    t.__dict__.update(_of_the_user(x))
+    return t
+
+
+def deepcopied(x: Tensor, memo: dict[int, Any]) -> Tensor:
+    """What ``copy.deepcopy`` gives: tensors that share memory share its copy.  Raises RuntimeError for what is no leaf."""
+    if x._history() is not None:
+        raise SpiralError("Only Tensors created explicitly by the user support the deepcopy protocol at the moment")
+    cell = memo.get(id(x._storage))
+    if cell is None:
+        whole = tensor_over(x._storage, ())
+        cell = memo[id(x._storage)] = over_array(np.array(whole._values()), x.device)._storage
+    t = memo[id(x)] = tensor_over(cell, x._steps)
+    t.__class__, t._requires_grad = type(x), x._requires_grad
+    t._grad = copy.deepcopy(x._grad, memo)
+    t.__dict__.update(copy.deepcopy(_of_the_user(x), memo))
+    return t
+
+
+def _of_the_user(x: Tensor) -> dict[str, Any]:
+    return {name: value for name, value in x.__dict__.items() if not name.startswith("_")}
+
+
+def reduced(x: Tensor, protocol: Any = None) -> Any:
+    """What pickle writes: the values in the order in which they lie, and that order."""
+    strides, values = x._layout()[0], x._values()
+    order = tuple(sorted(range(x.ndim), key=lambda k: -strides[k]))
+    return rebuild_tensor, (values.transpose(order).copy(), x.dtype.name, x._requires_grad, type(x), str(x.device), order)
+
+
+def rebuild_tensor(
+    values: np.ndarray, dtype: str, requires_grad: bool, kind: type, where: str = "cpu", order: Sequence[int] = ()
+) -> Tensor:
+    """What pickle calls to make a tensor again, on the device it was on."""
+    t = over_array(np.ascontiguousarray(values).reshape(values.shape), place(where))
+    if list(order) != sorted(order):
+        t = t.permute(*np.argsort(order).tolist())
+    t.__class__ = kind
+    t._requires_grad = requires_grad
+    return t
+
+
 METHODS: dict[str, Any] = {
     "__array_priority__": 1000,  # a NumPy scalar on the left leaves the operation to the tensor
     "__array_wrap__": _wrap, "__contains__": _contains, "__reversed__": _reversed,
+    "__delitem__": _delete, "__copy__": sharing, "__deepcopy__": deepcopied, "__reduce_ex__": reduced,
 }  # fmt: skip
 
 

@@ -369,8 +369,9 @@ class Tensor(Methods):
         return a.astype(dtype) if dtype is not None and a.dtype != dtype else (a.copy() if copy else a)
 
     def __bool__(self) -> bool:
-        if self.numel() != 1:
-            raise SpiralError("Boolean value of Tensor with more than one value is ambiguous")
+        count = self.numel()
+        if count != 1:
+            raise SpiralError(f"Boolean value of Tensor with {'more than one value' if count else 'no values'} is ambiguous")
         return bool(self.item())
 
     def __int__(self) -> int:
@@ -380,15 +381,20 @@ class Tensor(Methods):
         return float(self._real_item("double"))
 
     def _real_item(self, kind: str) -> Any:
-        value = self.item()
+        value = self._only()
         if not isinstance(value, complex):
             return value
         if value.imag:
             raise SpiralError(f"value cannot be converted to type {kind} without overflow: {value} is no real number")
         return value.real
 
+    def _only(self) -> Any:
+        if self.numel() != 1:
+            raise ValueError("only one element tensors can be converted to Python scalars")
+        return self.item()
+
     def __complex__(self) -> complex:
-        return complex(self.item())
+        return complex(self._only())
 
     def __index__(self) -> int:
         if self.dtype.category > dtypes.INT or self.numel() != 1:
@@ -414,7 +420,7 @@ class Tensor(Methods):
         return format_tensor(self)
 
     def __format__(self, spec: str) -> str:
-        return format(self.item(), spec) if spec and self.ndim == 0 else repr(self)
+        return format(self.item(), spec) if self.ndim == 0 and type(self) is Tensor else object.__format__(self, spec)
 
     def __getitem__(self, index: Any) -> Tensor:
         from .indexing import getitem
@@ -439,18 +445,6 @@ class Tensor(Methods):
         from .transfer import dlpack_device
 
         return dlpack_device(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
-        if self._history() is not None:
-            raise SpiralError("Only Tensors created explicitly by the user support the deepcopy protocol at the moment")
-        rebuild, arguments = self.__reduce_ex__(2)
-        t = memo[id(self)] = rebuild(*arguments)
-        return t  # type: ignore[no-any-return]
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        from .creation import rebuild_tensor
-
-        return rebuild_tensor, (np.array(self._values()), self.dtype.name, self._requires_grad, type(self), str(self.device))
 
     # -- conversion --------------------------------------------------------------------------------
 

@@ -50,6 +50,34 @@ t.ones(2) in t.arange(3) | np.int64(1) in t.arange(3) | repr(t.finfo(t.float16))
 t.finfo(t.float32) == t.finfo(t.float32) | t.finfo(t.float32) == t.finfo(t.float64) | repr(t.ones(2, 2).max(0)) | repr(t.frexp(t.ones(1)))
 """
 
+VALUES = """
+f"{t.tensor(1.5)} {t.tensor(3):5d} {t.tensor(1.5, requires_grad=True):.3f} {t.ones(2)}" | f"{t.ones(2):.2f}" | bool(t.tensor([])) | bool(t.ones(2))
+int(t.tensor([3.7])) | int(t.ones(2)) | float(t.ones(0)) | complex(t.ones(2)) | float(t.tensor(1j)) | t.ones(2).item() | t.ones(2).__delitem__(0)
+t.arange(4.).view(2, 2)[t.tensor([1, 0], dtype=t.uint8)] | t.arange(4.)[np.array([1, 0, 1, 0], 'u1')] | t.arange(4)[t.tensor([[1, 0]], dtype=t.uint8)]
+written(t, [1., 2.]) | written(t, np.ones(2)) | written(t, 1j) | written(t, 1 + 0j) | written(t, True) | written(t, np.float64(2)) | written(t, None)
+t.tensor(1) // 0 | t.tensor(1) % 0 | t.tensor([1, 2]).fmod(0) | t.div(t.tensor(1), 0, rounding_mode='trunc') | t.tensor(1.) // 0 | t.tensor(1) / 0
+pickle.loads(pickle.dumps(t.arange(6.).view(2, 3).t())).stride() | pickle.loads(pickle.dumps(t.ones(2, 3, 4).permute(2, 0, 1))).stride()
+pickle.loads(pickle.dumps(t.arange(6).view(2, 3).t())) | pickle.loads(pickle.dumps(t.ones(2).bfloat16().requires_grad_()))
+shared(t, copy.copy) | shared(t, copy.deepcopy) | type(copy.copy(t.nn.Parameter(t.ones(2)))).__name__ | copy.deepcopy(t.ones(2, requires_grad=True) * 2)
+copy.copy(t.ones(2, requires_grad=True)).requires_grad | copy.copy(t.ones(2, requires_grad=True)).is_leaf
+"""
+
+
+def written(lib: Any, value: Any) -> Any:
+    x = lib.arange(4.0).view(2, 2)
+    x[0] = value
+    return x
+
+
+def shared(lib: Any, copied: Any) -> Any:
+    """What a write to a copy of a tensor changes, in a view copied with it and in the original."""
+    x = lib.zeros(2, 2)
+    a, b = copied([x, x.view(4)[1:]])
+    if copied is copy.copy:
+        a = copied(x)
+    a[0, 1] = 7
+    return b.tolist(), x.tolist()
+
 
 def expressions(*blocks: str) -> list[str]:
     return [e.strip() for block in blocks for line in block.strip().splitlines() for e in line.split(" | ")]
@@ -58,7 +86,7 @@ def expressions(*blocks: str) -> list[str]:
 def outcome(lib: Any, text: str) -> Any:
     """What an expression gives in a library, as plain data; of an error, the built-in class that catches it."""
     try:
-        found = eval(text, {"t": lib, "np": np})
+        found = eval(text, {**globals(), "t": lib})
     except Exception as e:
         return next(c for c in type(e).__mro__ if c.__module__ == "builtins")
     if isinstance(found, lib.Tensor):
@@ -69,7 +97,7 @@ def outcome(lib: Any, text: str) -> Any:
     return found
 
 
-@pytest.mark.parametrize("text", expressions(BESIDE_NUMPY, CONSTRUCTED, PLAIN))
+@pytest.mark.parametrize("text", expressions(BESIDE_NUMPY, CONSTRUCTED, PLAIN, VALUES))
 def test_as_in_torch(text: str):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -80,6 +108,15 @@ def test_a_gradient_flows_past_a_numpy_scalar():
     x = st.ones(2, requires_grad=True)
     (np.sqrt(4.0) * x).sum().backward()
     assert x.grad.tolist() == [2, 2]
+
+
+def test_a_deep_copy_has_its_own_gradient_and_the_users_attributes():
+    x = st.ones(2, requires_grad=True)
+    x.tag = ["a"]
+    (x * 2).sum().backward()
+    y = copy.deepcopy(x)
+    y.grad += 1
+    assert y.grad.tolist() == [3, 3] and x.grad.tolist() == [2, 2] and y.tag == ["a"] and y.tag is not x.tag
 
 
 def test_sizes_survive_copies():

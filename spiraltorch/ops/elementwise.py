@@ -107,8 +107,16 @@ def _opposite_signs(a: Node, b: Node) -> Node:
     return lang.lt(a, 0) ^ lang.lt(b, 0)
 
 
+def _not_zero(divisor: Node) -> Node:
+    """Refuses integers divided by the number 0.  A tensor's zeros are data: what they give is unspecified (docs/numerics.md)."""
+    if divisor.dtype.category < FLOAT and is_const(divisor, 0):
+        raise SpiralError("ZeroDivisionError: integers cannot be divided by zero; convert to a floating type for inf and nan")
+    return divisor
+
+
 def floor_quotient(a: Node, b: Node) -> Node:
     """``floor(a / b)`` of the exact quotient, which the rounded one may overshoot."""
+    b = _not_zero(b)
     if a.dtype.kind == "u":
         return lang.row("IDIV", a, b)
     rest = lang.row("REM", a, b)
@@ -142,7 +150,7 @@ def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
     if rounding_mode == "floor":
         return cast(floor_quotient(cast(input, input.dtype.acc), cast(other, other.dtype.acc)), input.dtype)
     if input.dtype.category < FLOAT:
-        return lang.row("IDIV", input, other)
+        return lang.row("IDIV", input, _not_zero(other))
     return lang.trunc(quotient)
 
 
@@ -162,13 +170,13 @@ def floor_divide(input: Node, other: Node) -> Node:
 @op("fmod", operands=2, numbers="second", promote="arith", row="REM", kinds="uif", inplace=True, samples=s.binary(second="positive"))
 def fmod(input: Node, other: Node) -> Node:
     """``input - trunc(input / other) * other``: the rest has the sign of ``input``.  (torch.fmod)"""
-    return lang.row("REM", input, other)
+    return lang.row("REM", input, _not_zero(other))
 
 
 @op("remainder", operands=2, numbers="both", promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
 def remainder(input: Node, other: Node) -> Node:
     """``input - floor(input / other) * other``: the rest has the sign of ``other``.  (torch.remainder)"""
-    rest = lang.row("REM", input, other)
+    rest = lang.row("REM", input, _not_zero(other))
     if input.dtype.kind == "u":
         return rest
     return lang.where(lang.ne(rest, 0) & _opposite_signs(rest, other), rest + other, rest)
