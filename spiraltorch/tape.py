@@ -188,9 +188,12 @@ class WriteCall(Call):
         return [write_through(nodes[0], self.steps, nodes[1])]
 
     def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
-        if self.steps or grads[0] is None:
-            return super().vjp(grads, outs, nodes)
-        return [graph.full(0, nodes[0].shape, nodes[0].dtype), grads[0]]
+        if grads[0] is None:
+            return [None, None]
+        of_cell, of_value = super().vjp(grads, outs, nodes) if self.steps else (None, grads[0])
+        if of_cell is None:  # all of it was overwritten
+            of_cell = graph.full(0, nodes[0].shape, nodes[0].dtype)
+        return [of_cell, of_value]
 
 
 class ViewCall(Call):

@@ -126,7 +126,7 @@ def partition(capture: Capture) -> Differentiable | None:
     queue.trace = capture.trace
     try:
         starts = [from_node(h, t.device) for h, t in zip(holes, roots)]
-        grads = run_engine(roots, starts, retain_graph=False, create_graph=False, wanted=leaves, ends=True)
+        grads = run_engine(roots, starts, retain_graph=True, create_graph=False, wanted=leaves, ends=True)
     finally:
         queue.trace = before
     from ..autograd import _key

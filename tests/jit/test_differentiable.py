@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -64,3 +65,31 @@ def test_a_compiled_block_inside_a_model_trains() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses == sorted(losses, reverse=True)
+
+
+def test_what_is_given_up_after_its_backward_was_traced_still_has_one():
+    kept = []
+
+    @st.compile
+    def f(x):
+        y = (x * 2).exp()
+        kept.append(y)  # no result, so each call runs operation by operation
+        return y.sum()
+
+    with pytest.warns(UserWarning):
+        for _ in range(2):
+            x = st.ones(3, requires_grad=True)
+            f(x).backward()
+            assert np.allclose(x.grad.numpy(), 2 * np.exp(2.0))
+
+
+def test_a_value_that_was_overwritten_whole_gets_zeros():
+    def f(x, v):
+        z = x * 2
+        z[0] = v
+        return (z * z).sum()
+
+    for g in (f, st.compile(f)):
+        x, v = st.ones(1, 3, requires_grad=True), st.ones(3, requires_grad=True)
+        g(x, v).backward()
+        assert x.grad.tolist() == [[0, 0, 0]] and v.grad.tolist() == [2, 2, 2]
