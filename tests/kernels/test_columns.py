@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import test_llvm as llvm
+from kernel_cases import SOFTMAX
 
 from spiraltorch.ir import text
 from spiraltorch.ir.verify import VerifyError, verify_kernel
@@ -104,20 +105,6 @@ def test_what_cannot_be_folded_is_refused():
             verify_kernel(text.parse_kernel(spec))
 
 
-SOFTMAX = """kernel rows=1 lane=inner block=0 axes=(s0, s1) params=(in float32, out float32) scalars=() slots=3
-  phase (a1)
-    %0 = LOAD p0[a0*s2+a1] : float32
-    r0 = max %0
-  phase (a1)
-    %1 = VALUE 0 : float32
-    %2 = SUB(%0, %1) : float32
-    %3 = EXP(%2) : float32
-    r1 = add %3
-  phase (a1)
-    %4 = VALUE 1 : float32
-    %5 = DIV(%3, %4) : float32
-    store p1[a0*s2+a1] = %5
-"""
 CENTRED = """kernel rows=1 lane=inner block=0 axes=(s0, s1) params=(in float32, out float32) scalars=() slots=3
   phase (a1)
     %0 = LOAD p0[a0*s2+a1] : float32

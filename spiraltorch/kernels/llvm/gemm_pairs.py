@@ -48,21 +48,12 @@ def _across(unit: Unit, name: str) -> str:
         lines = [f.at(f.element, first, f.mul(k, "%inner")) for k in at]
         begins = f.test("eq", pair, 0)
 
-        def strip(column: str, lanes: str) -> None:
-            to = [f.sums(i, column) for i in range(height)]
-            total = [f.let(f"select i1 {begins}, {f.vector} zeroinitializer, {f.vector} {f.read(p)}") for p in to]
-            for t in range(count):
-                low = f.masked(f.at(f.element, lines[2 * t], column), lanes)
-                high = "zeroinitializer" if odd else f.masked(f.at(f.element, lines[2 * t + 1], column), lanes)
-                right = f.joined(low, high)
-                total = [f.plus(left[t][i], right, s) for i, s in enumerate(total)]
-            for s, p in zip(total, to):
-                f.write(s, p)
+        def right(t: int, column: str, lanes: str) -> str:
+            low = f.masked(f.at(f.element, lines[2 * t], column), lanes)
+            high = "zeroinitializer" if odd else f.masked(f.at(f.element, lines[2 * t + 1], column), lanes)
+            return f.joined(low, high)
 
-        with f.loop(0, f.whole, f.lanes) as column:
-            strip(column, f.all)
-        with f.when(f.test("ne", f.whole, "%valid")):
-            strip(f.whole, f.ahead(f.sub("%valid", f.whole)))
+        f.add_products(left, begins, right)
 
     for height in heights(shape_of(unit.target, float32)):
         count = max(1, min(4, 16 // height))

@@ -15,7 +15,7 @@ are transposed in registers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ...dtypes import DType
 from .gemm_core import Shape, shape_of
@@ -67,6 +67,24 @@ class Thin(Panel):
     def plus(self, a: str, b: str, c: str) -> str:
         return multiply_add(self, self.compute, self.lanes, a, b, c)
 
+    def add_products(self, left: Sequence[Sequence[str]], begins: str, right: Callable[[int, str, str], str]) -> None:
+        """Add ``left[t][i]`` times ``right(t, column, lanes)`` for all t to the sums of every row i, strip by strip of columns;
+        the sums start from zero where ``begins``."""
+
+        def strip(column: str, lanes: str) -> None:
+            to = [self.sums(i, column) for i in range(len(left[0]))]
+            total = [self.let(f"select i1 {begins}, {self.vector} zeroinitializer, {self.vector} {self.read(p)}") for p in to]
+            for t, values in enumerate(left):
+                b = right(t, column, lanes)
+                total = [self.plus(a, b, s) for a, s in zip(values, total)]
+            for s, p in zip(total, to):
+                self.write(s, p)
+
+        with self.loop(0, self.whole, self.lanes) as column:
+            strip(column, self.all)
+        with self.when(self.test("ne", self.whole, "%valid")):
+            strip(self.whole, self.ahead(self.sub("%valid", self.whole)))
+
     def read(self, pointer: str) -> str:
         return self.load(self.vector, pointer, self.compute.itemsize)
 
@@ -84,20 +102,7 @@ def _across(unit: Unit, source: DType, compute: DType, name: str) -> str:
         left = [[f.left(f.add(k, t), height, i) for i in range(height)] for t in range(count)]
         lines = [f.at(f.element, first, f.mul(f.add(f.add("%k0", k), t), "%inner")) for t in range(count)]
         begins = f.test("eq", k, 0)
-
-        def strip(column: str, lanes: str) -> None:
-            to = [f.sums(i, column) for i in range(height)]
-            total = [f.let(f"select i1 {begins}, {f.vector} zeroinitializer, {f.vector} {f.read(p)}") for p in to]
-            for t in range(count):
-                right = f.value(f.masked(f.at(f.element, lines[t], column), lanes))
-                total = [f.plus(left[t][i], right, s) for i, s in enumerate(total)]
-            for s, p in zip(total, to):
-                f.write(s, p)
-
-        with f.loop(0, f.whole, f.lanes) as column:
-            strip(column, f.all)
-        with f.when(f.test("ne", f.whole, "%valid")):
-            strip(f.whole, f.ahead(f.sub("%valid", f.whole)))
+        f.add_products(left, begins, lambda t, column, lanes: f.value(f.masked(f.at(f.element, lines[t], column), lanes)))
 
     for height in heights(shape_of(unit.target, compute)):
         count = max(1, min(8, registers // height))
