@@ -414,7 +414,8 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
             out = over_number(self, args[0], last, state, order);
         }
     }
-    if (out == Py_NotImplemented && is_plain && self->name != NULL && PyDict_GetItemWithError(state, words.trace) == Py_None) {
+    int is_known = self->name != NULL && !(self->reflected && count && !is_short(args[0])); /* 2 has no __rmul__ */
+    if (out == Py_NotImplemented && is_plain && is_known && PyDict_GetItemWithError(state, words.trace) == Py_None) {
         Py_DECREF(out);
         out = over_any(self, args, count, names, state);
     }

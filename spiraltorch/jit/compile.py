@@ -280,6 +280,8 @@ class CompiledFunction:
                 return result
             capture = self._capture(trace, result, tensors)
             if capture.escaped:
+                if capture.differentiable is not None:
+                    capture.differentiable.stand_in(capture.results)
                 trace.broken = capture.escaped
                 self._broken.add(form)
                 import warnings

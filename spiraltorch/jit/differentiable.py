@@ -65,6 +65,11 @@ class Differentiable:
         index = {id(t): i for i, t in enumerate(capture.tensors)}
         self.argument = [index.get(id(t)) for t in self.inputs]
 
+    def stand_in(self, results: Sequence[Any]) -> None:
+        """Put the traced backward on the tape of a capture that is given up: tracing has used the results' own tape up."""
+        self.sources, self.argument = [], [None] * len(self.inputs)
+        self.attach(results, (), ())
+
     def attach(self, results: Sequence[Any], tensors: Sequence[Tensor], cells: Sequence[Storage]) -> None:
         """Put the call on the tape as what made ``results``."""
         mapping: dict[Node, Node] = {}
@@ -126,7 +131,7 @@ def partition(capture: Capture) -> Differentiable | None:
     queue.trace = capture.trace
     try:
         starts = [from_node(h, t.device) for h, t in zip(holes, roots)]
-        grads = run_engine(roots, starts, retain_graph=True, create_graph=False, wanted=leaves, ends=True)
+        grads = run_engine(roots, starts, retain_graph=False, create_graph=False, wanted=leaves, ends=True)
     finally:
         queue.trace = before
     from ..autograd import _key

@@ -236,3 +236,12 @@ def test_a_value_that_is_pending_elsewhere_is_waited_for():
     worker.start()
     worker.join()
     assert f(made[0]).tolist() == [4, 4, 4]
+
+
+def test_a_reflected_operator_is_a_tensors():
+    x = st.ones(3)
+    for _ in range(3):
+        x * 2, 2 / x  # these are remembered
+        for call in (st.Tensor.__rmul__, st.Tensor.__rtruediv__, st.Tensor.__rsub__):
+            with pytest.raises(TypeError, match="reflected"):
+                call(2, x)
