@@ -85,6 +85,8 @@ def ours_like(a: np.ndarray, draw: np.ndarray) -> st.Tensor:
 
 
 VALUES = """
+(lambda x: L.autograd.grad(L.celu(x).sum(), x))(L.full((64,), float('nan'), requires_grad=True))
+(lambda x: L.autograd.grad(L.nn.functional.hardswish(x).sum(), x))(L.full((64,), float('nan'), requires_grad=True))
 L.arange(0.0, -8.000001, -4.0, dtype=L.int64)
 L.arange(-1.7, 2.9, dtype=L.int64)
 L.linspace(4.3, 0, 11, dtype=L.int64)

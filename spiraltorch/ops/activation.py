@@ -214,7 +214,7 @@ def hardsigmoid(input: Node) -> Node:
 
 def _hardswish_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     middle = g * (input / 3 + 0.5)
-    return [lang.where(lang.le(input, -3), 0, lang.where(lang.lt(input, 3), middle, g))]
+    return [lang.where(lang.le(input, -3), 0, lang.where(lang.le(3, input), g, middle))]  # nan where the input is
 
 
 @op("hardswish", operands=1, promote="arith", kinds="f", grad=_hardswish_grad, where=FUNCTIONAL, samples=s.unary())
@@ -224,7 +224,7 @@ def hardswish(input: Node) -> Node:
 
 
 def _celu_grad(g: Node, out: Node, input: Node, alpha: float = 1.0) -> list[Node | None]:
-    return [lang.where(lang.le(input, 0), g * lang.exp(input / number(alpha, g)), g)]
+    return [lang.where(lang.lt(0, input), g, g * lang.exp(input / number(alpha, g)))]  # nan where the input is
 
 
 @op("celu", operands=1, promote="arith", kinds="f", grad=_celu_grad, inplace=True, where=("", "nn.functional"),
