@@ -31,11 +31,17 @@ ACCEPTED = {
     ),
     **{("gradient", name): (r"instead of -?0.0 at", "for nan torch's vector code gives 0 and its scalar code the whole")
        for name in ("softshrink", "hardshrink", "hardtanh", "relu6")},
+    ("gradient", "hardswish"): (r"nan instead of", "for nan torch's vector code gives nan and its scalar code a part"),
     ("gradient", "elu"): (r"instead of nan", "for nan torch's vector code gives nan and its scalar code the whole"),
     ("gradient", "nanmean"): (r"instead of nan", "of nothing but nan: torch multiplies the infinity of g / 0 by 0"),
     ("gradient", "norm"): (r"0.0 instead of nan", "at an element 0 where the norm is nan, torch multiplies 0 by nan"),
-    **{("gradient", name): (r": (-?\d+\.\d{6})\d* instead of \1", "torch's float64 multiplies by a float32 constant")
-       for name in ("hardsigmoid", "celu")},
+    ("gradient", "hardsigmoid"): (r": (-?\d+\.\d{6})\d* instead of \1", "torch's float64 multiplies by a float32 constant"),
+    ("gradient", "celu"): (
+        r": (-?\d+\.\d{6})\d* instead of \1|nan instead of", "as hardsigmoid; for nan torch's vector code gives nan alone"),
+    ("gradient", "pow"): (r"-?inf instead of nan", "a sum of float16 over a broadcast axis, of which torch rounds each part first"),
+    ("gradient", "qr"): (r"instead of (nan|-?inf)|(nan|-?inf) instead of", "of a singular matrix: R has no inverse"),
+    ("write", "pow"): (r"0.0 instead of nan", "as its value"),
+    ("strides", "ldexp"): (r"", "as pow, which torch composes it of"),
     ("gradient", "logit"): (r"^at v\d+: nan instead of 0.0", "for nan torch's vector code gives 0 and its scalar code nan"),
     ("gradient", "erfcx"): (r"nan instead of inf", "2 x overflows at the largest numbers: the slope is lost here and infinite in torch"),
     ("refusal", "lu_unpack"): (r"row exchanges for", "torch reads beyond the rows"),

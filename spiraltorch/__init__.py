@@ -62,6 +62,8 @@ from .dtypes import (
 )
 from .dtypes import (
     bfloat16,
+    cdouble,
+    cfloat,
     complex64,
     complex128,
     double,

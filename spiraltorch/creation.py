@@ -104,11 +104,14 @@ def _of_python_data(a: np.ndarray, kinds: set[Any]) -> DType:
 def _fitting(a: np.ndarray, d: DType) -> np.ndarray:
     """``a`` converted to ``d``.  Raises RuntimeError for numbers that an integer type cannot hold."""
     if d.kind in "iu" and a.size:
+        if d is not dtypes.uint64 and a.dtype in (np.uint64, np.object_):
+            raise ValueError(f"Overflow when unpacking long long: integers beyond 64 bits do not fit {d.name}")
         high = int(np.iinfo(d.np).max)
         low = int(np.iinfo(d.np).min) or -high
         if not (a.min() >= low and a.max() <= high):
             raise SpiralError(f"value cannot be converted to type {d.name} without overflow")
-    return a if a.dtype == d.np else a.astype(d.np)
+    with np.errstate(over="ignore"):
+        return a if a.dtype == d.np else a.astype(d.np)
 
 
 def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
@@ -234,7 +237,7 @@ def size_of(size: Sequence[Any]) -> tuple[int, ...]:
 
 def filled(value: Any, shape: tuple[int, ...], d: DType, where: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor of one number."""
-    return made(graph.full(value, shape, d), where, requires_grad)
+    return made(graph.full(dtypes.fitting(value, d), shape, d), where, requires_grad)
 
 
 def made(node: Any, where: Any = None, requires_grad: bool = False) -> Tensor:

@@ -7,6 +7,8 @@ result is rounded back, which is what torch does on CPUs.
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import ml_dtypes
@@ -110,6 +112,33 @@ def set_default_dtype(d: DType) -> None:
     if not isinstance(d, DType) or d not in FLOATS:
         raise TypeError(f"only floating-point types are supported as the default type, got {d!r}")
     _default = d
+
+
+def fitting(value: Any, d: DType) -> Any:
+    """``value``, a Python number, if type ``d`` can hold it; unsigned types wrap negative numbers.
+
+    Raises RuntimeError if it cannot, as torch where it converts checked, and OverflowError for integers beyond 64 bits.
+    """
+    if value.__class__ is int and not -1 << 63 <= value < 1 << 64:
+        raise OverflowError("int too big to convert: Python integers beyond 64 bits are no elements")
+    if d.kind == "b" or value == 0:
+        return value
+    parts = (value.real, value.imag) if isinstance(value, complex) else (value, 0)
+    low, high = _range(d)
+    finite = [p for p in parts if math.isfinite(p)]
+    fits = (d.kind in "fc" or len(finite) == 2) and (d.kind == "c" or not parts[1]) and all([low <= p <= high for p in finite])
+    if not fits:
+        raise SpiralError(f"value cannot be converted to type {d.name} without overflow: {value}")
+    return value
+
+
+@functools.cache
+def _range(d: DType) -> tuple[Any, Any]:
+    if d.kind in "iu":
+        high = int(np.iinfo(d.np).max)
+        return int(np.iinfo(d.np).min) or -high, high
+    high = float(ml_dtypes.finfo(d.to_real().np if d.kind == "c" else d.np).max)
+    return -high, high
 
 
 def from_numpy_dtype(d: Any) -> DType:

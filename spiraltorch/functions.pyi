@@ -45,6 +45,8 @@ from .device import device as device
 from .dtypes import DType as _DType
 dtype = _DType
 from .dtypes import bfloat16 as bfloat16
+from .dtypes import cdouble as cdouble
+from .dtypes import cfloat as cfloat
 from .dtypes import complex64 as complex64
 from .dtypes import complex128 as complex128
 from .dtypes import double as double

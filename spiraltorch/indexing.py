@@ -196,6 +196,9 @@ def _number_to_write(value: Any, x: Tensor) -> Tensor:
         if value.imag:
             raise SpiralError(f"value cannot be converted to type {x.dtype.name} without overflow: {value} is no real number")
         value = value.real
+    if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
+        raise ValueError("Overflow when unpacking long long: the integer has more than 64 bits")
+    dtypes.fitting(value, x.dtype.acc)
     return tensor(value, dtype=x.dtype)
 
 

@@ -3,6 +3,7 @@ threads; and the methods that its neighbours (layouts, shapes, sampling, factori
 
 from __future__ import annotations
 
+from math import e, inf, nan, pi
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,11 @@ from .tensor import Tensor, from_node
 from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap, write
 
 __all__ = [
-    "adjoint", "allclose", "can_cast", "equal", "finfo", "get_num_threads", "iinfo", "is_floating_point", "is_nonzero",
-    "is_same_size", "is_tensor", "numel", "result_type", "set_num_threads",
+    "adjoint", "allclose", "can_cast", "e", "equal", "finfo", "get_num_threads", "iinfo", "inf", "is_floating_point",
+    "is_nonzero", "is_same_size", "is_tensor", "nan", "newaxis", "numel", "pi", "result_type", "set_num_threads",
 ]  # fmt: skip
+
+newaxis = None
 
 
 # -- questions -----------------------------------------------------------------------------------------
@@ -160,7 +163,7 @@ def _fill(self: Tensor, value: Any) -> Any:
         if value.ndim:
             raise SpiralError(f"fill_ only supports 0-dimension value tensor but got tensor with {value.ndim} dimensions.")
         return value.to(self.device, self.dtype).expand(tuple(self.shape))
-    return graph.full(value, tuple(self.shape), self.dtype)
+    return graph.full(dtypes.fitting(value, self.dtype), tuple(self.shape), self.dtype)
 
 
 def _zero(self: Tensor) -> Any:

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+import numpy as np
+
 from ..dtypes import DType, bool_, int64
 from ..errors import Origin
 from . import prims
@@ -167,6 +169,11 @@ class Bits:
         return repr(self.value)
 
 
+def _rounded(value: Any, dtype: DType) -> Any:
+    with np.errstate(over="ignore"):  # infinity, which is what rounding says
+        return dtype.np.type(value)
+
+
 def _coerce(value: Any, dtype: DType) -> Any:
     if dtype.kind == "b":
         return bool(value)
@@ -177,8 +184,11 @@ def _coerce(value: Any, dtype: DType) -> Any:
         half = 1 << (dtype.bits - 1)
         return (value + half) % (2 * half) - half
     if dtype.kind == "c":
-        return complex(dtype.np.type(value))
-    return float(dtype.np.type(value)) if dtype.itemsize < 8 else float(value)
+        return complex(_rounded(value, dtype))
+    v = float(value)
+    if dtype.itemsize == 8 or -60000.0 < v < 60000.0:
+        return float(dtype.np.type(v)) if dtype.itemsize < 8 else v
+    return float(_rounded(v, dtype))
 
 
 # Values that rewrite rules look at; they are never lifted out of a program.
@@ -187,6 +197,8 @@ _SPECIAL = frozenset((0, 1, -1, 2, -2, 0.5, 3, float("inf"), float("-inf")))
 
 def const(value: Any, dtype: DType, static: bool = True) -> Node:
     """A 0-d constant, rounded to ``dtype``; it broadcasts against every shape."""
+    if not static and value.__class__ is int and not -1 << 63 <= value < 1 << 64:
+        raise OverflowError("int too big to convert: Python integers beyond 64 bits are no elements")
     v = _coerce(value, dtype)
     if dtype.kind == "c" and not static and v not in _SPECIAL:  # only real numbers are data of a program
         part = dtype.to_real()

@@ -22,7 +22,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .elementwise import number
+from .elementwise import filling
 from .parts import as_strided_steps, diagonal, select
 from .parts import slice_ as slice_steps
 from .rearrange import cat, flipped, joined
@@ -390,4 +390,4 @@ def fill_diagonal(input: Node, fill_value: Any, wrap: bool = False) -> Node:
     at = graph.iota((input.size,), 0)
     on = lang.eq(lang.row("REM", at, max(step, 1)), 0) & lang.lt(at, end)
     flat = graph.reshape(input, (input.size,))
-    return graph.reshape(lang.row("WHERE", on, number(fill_value, flat), flat), input.shape)
+    return graph.reshape(lang.row("WHERE", on, filling(fill_value, flat), flat), input.shape)

@@ -40,7 +40,7 @@ def _clamp_grad(g: Node, out: Node, input: Node, min: Any = None, max: Any = Non
     return grads
 
 
-@op("clamp", operands=3, aliases=("clip",), promote="arith", grad=_clamp_grad, inplace=True, samples=s.more(
+@op("clamp", operands=3, fitting=True, aliases=("clip",), promote="arith", grad=_clamp_grad, inplace=True, samples=s.more(
     s.unary(min=-1, max=1), s.unary(min=0.5), s.unary(max=0),
     s.calls(s.call(s.T(2, 3), s.T(3), s.T(2, 1)), s.call(s.T(2, 3), None, s.T(3)),
     s.call(s.T(4), s.T(4), None))))  # fmt: skip
@@ -64,8 +64,8 @@ def _clamp_min_grad(g: Node, out: Node, input: Node, min: Node) -> list[Node | N
     return _clamp_grad(g, out, input, min)
 
 
-@op("clamp_min", operands=2, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_min_grad, inplace=True,
-    samples=s.more(s.unary(min=0.5), s.binary()))  # fmt: skip
+@op("clamp_min", operands=2, fitting=True, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_min_grad,
+    inplace=True, samples=s.more(s.unary(min=0.5), s.binary()))  # fmt: skip
 def clamp_min(input: Node, min: Node) -> Node:
     """``max(input, min)``.  (torch.clamp_min)"""
     return lang.maximum(input, min)
@@ -75,8 +75,8 @@ def _clamp_max_grad(g: Node, out: Node, input: Node, max: Node) -> list[Node | N
     return _clamp_grad(g, out, input, None, max)
 
 
-@op("clamp_max", operands=2, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_max_grad, inplace=True,
-    samples=s.more(s.unary(max=0.5), s.binary()))  # fmt: skip
+@op("clamp_max", operands=2, fitting=True, refuses=_refuse_bool_limit, numbers="second", promote="arith", grad=_clamp_max_grad,
+    inplace=True, samples=s.more(s.unary(max=0.5), s.binary()))  # fmt: skip
 def clamp_max(input: Node, max: Node) -> Node:
     """``min(input, max)``.  (torch.clamp_max)"""
     return lang.minimum(input, max)

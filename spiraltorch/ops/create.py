@@ -38,7 +38,7 @@ def shape_of(size: Sequence[Any]) -> tuple[int, ...]:
 
 def filled(value: Any, shape: tuple[int, ...], dtype: DType) -> Node:
     """A number of the caller everywhere: as data, so another number is no new program."""
-    return graph.expand(const(value, dtype, static=False), shape)
+    return graph.expand(const(dtypes.fitting(value, dtype), dtype, static=False), shape)
 
 
 @op("full", kinds="buifc", where=(), differentiable=False, samples=s.calls(

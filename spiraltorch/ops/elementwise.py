@@ -29,8 +29,16 @@ from .registry import op, raise_dtype, result_type
 
 
 def number(value: Any, like: Node) -> Node:
-    """A number of the caller as data of ``like``'s type: another value is not another program."""
-    return const(value, like.dtype, static=False)
+    """A number of the caller as data of ``like``'s type: another value is not another program.
+
+    Raises RuntimeError for one that the type which ``like`` is computed in cannot hold.
+    """
+    return const(dtypes.fitting(value, like.dtype.acc), like.dtype, static=False)
+
+
+def filling(value: Any, like: Node) -> Node:
+    """As :func:`number`, for what is written as it is: ``like``'s own type must hold it."""
+    return const(dtypes.fitting(value, like.dtype), like.dtype, static=False)
 
 
 def lifted(value: Any, like: Node) -> Node:
@@ -41,7 +49,8 @@ def lifted(value: Any, like: Node) -> Node:
 def together(*operands: Any) -> list[Node]:
     """Tensors and numbers converted to their common type."""
     common = result_type(operands)
-    return [cast(a, common) if isinstance(a, Node) else const(a, common, static=False) for a in operands]
+    like = [cast(a, common) if isinstance(a, Node) else dtypes.fitting(a, common.acc) for a in operands]
+    return [a if isinstance(a, Node) else const(a, common, static=False) for a in like]
 
 
 def zero_gradient(g: Node, out: Node, *args: Any, **kwargs: Any) -> list[Node | None]:
@@ -93,7 +102,7 @@ def sub(input: Node, other: Node, *, alpha: Any = 1) -> Node:
 
 
 @op("mul", kinds="buifc", operands=2, promote="arith", aliases=("multiply",),
-    row="MUL", inplace=True, samples=s.binary())  # fmt: skip
+    row="MUL", inplace=True, unrounded=True, samples=s.binary())  # fmt: skip
 def mul(input: Node, other: Node) -> Node:
     """``input * other``, broadcast, in the operands' common type; for bool it is *and*.  (torch.mul)"""
     return _times(input, other)
@@ -131,14 +140,16 @@ def floor_quotient(a: Node, b: Node) -> Node:
     return lang.floor(lang.where(lang.eq(b, 0), a / b, whole))  # FLOOR last: it stops the gradient
 
 
-@op("div", kinds="buifc", acc=False, operands=2, promote="arith", aliases=("divide",), row="DIV", inplace=True, samples=s.more(
-    s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
+@op("div", kinds="buifc", acc=False, operands=2, promote="arith", aliases=("divide",), row="DIV", inplace=True, unrounded=True,
+    samples=s.more(s.binary(second="positive"), s.binary(second="positive", rounding_mode="floor"),
     s.binary(second="positive", rounding_mode="trunc")))  # fmt: skip
 def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
     """``input / other``, broadcast; integers give floats.  ``rounding_mode`` 'trunc' or 'floor' rounds the
     quotient and keeps integers; its gradient is zero.  (torch.div)"""
     a, b = (cast(v, v.dtype.acc) for v in (floating(input), floating(other)))
-    quotient = cast(lang.row("DIV", a, b), floating(input).dtype)  # what is cut is the rounded one
+    quotient = lang.row("DIV", a, b)
+    if rounding_mode is None or other.dtype is input.dtype:  # then what is cut is the rounded one
+        quotient = cast(quotient, floating(input).dtype)
     if rounding_mode is None:
         return quotient
     if rounding_mode not in ("trunc", "floor"):
@@ -151,16 +162,16 @@ def div(input: Node, other: Node, *, rounding_mode: str | None = None) -> Node:
         return cast(floor_quotient(cast(input, input.dtype.acc), cast(other, other.dtype.acc)), input.dtype)
     if input.dtype.category < FLOAT:
         return lang.row("IDIV", input, _not_zero(other))
-    return lang.trunc(quotient)
+    return cast(lang.trunc(quotient), input.dtype)
 
 
-@op("true_divide", operands=2, promote="float", row="DIV", kinds="fc", inplace=True, samples=s.binary(second="positive"))
+@op("true_divide", operands=2, promote="float", row="DIV", kinds="fc", inplace=True, unrounded=True, samples=s.binary(second="positive"))
 def true_divide(input: Node, other: Node) -> Node:
     """``input / other``, broadcast; integers give floats.  (torch.true_divide)"""
     return lang.row("DIV", input, other)
 
 
-@op("floor_divide", operands=2, promote="arith", kinds="uif", inplace=True, differentiable=False,
+@op("floor_divide", operands=2, promote="arith", kinds="uif", inplace=True, differentiable=False, unrounded=True,
     samples=s.binary(second="positive"))  # fmt: skip
 def floor_divide(input: Node, other: Node) -> Node:
     """``floor(input / other)``, broadcast, in the operands' common type.  (torch.floor_divide)"""
@@ -210,8 +221,8 @@ def _refuse_bool_powers(first: Any, second: Any) -> None:
         raise_dtype(pow_, first.dtype)
 
 
-@op("pow", kinds="buifc", operands=2, numbers="both", refuses=_refuse_bool_powers, promote="arith", inplace=True, samples=s.more(
-    s.binary("positive", "unit"),
+@op("pow", kinds="buifc", operands=2, fitting=True, numbers="both", refuses=_refuse_bool_powers, promote="arith",
+    inplace=True, samples=s.more(s.binary("positive", "unit"),
     s.calls(*[s.call(s.T(4, 3, fill="positive"), e) for e in (0, 1, 2, 3, 2.5, -1.0, 0.5, -0.5, -2.0)]),
     s.calls(s.call(2, s.T(3, fill="unit")), s.call(s.T(5), 2), s.call(s.T(5), 3),
             s.call(s.T(5, dtype=dtypes.int64), s.T(5, fill="positive", dtype=dtypes.int64)))))  # fmt: skip
@@ -450,11 +461,11 @@ def nan_to_num(input: Node, nan: float | None = None, posinf: float | None = Non
     if input.dtype.kind != "f":
         return input
     most = float(dtypes_limits(input).max)
-    high = number(most if posinf is None else posinf, input)
-    low = number(-most if neginf is None else neginf, input)
+    high = const(most if posinf is None else posinf, input.dtype, False)
+    low = const(-most if neginf is None else neginf, input.dtype, False)
     inf = float("inf")
     out = lang.where(lang.eq(input, inf), high, lang.where(lang.eq(input, -inf), low, input))
-    return lang.where(lang.isnan(input), number(0.0 if nan is None else nan, input), out)
+    return lang.where(lang.isnan(input), const(0.0 if nan is None else nan, input.dtype, False), out)
 
 
 def dtypes_limits(a: Node) -> Any:

@@ -23,7 +23,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .elementwise import lifted
+from .elementwise import filling, lifted
 from .registry import op, wrap_dim
 
 T = s.T
@@ -114,7 +114,7 @@ def _scattered(name: str, input: Node, dim: int, index: Node, src: Any, how: str
                 )
         values = graph.slice_(values, tuple([(0, n, 1) for n in at.shape]))
     else:
-        values = graph.expand(lifted(src, x), at.shape)
+        values = graph.expand(filling(src, x), at.shape)
     flat = graph.reshape(flat_position(at, x.shape, axis), (at.size,))
     out = graph.scatter(graph.reshape(x, (x.size,)), flat, graph.reshape(values, (at.size,)), 0, how)
     return graph.reshape(out, input.shape)
@@ -242,12 +242,9 @@ def masked_fill(input: Node, mask: Node, value: Any) -> Node:
             "masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
             f"{len(value.shape)} dimension(s)."
         )
-    given = value.dtype.kind if isinstance(value, Node) else "c" if isinstance(value, complex) else ""
-    if given == "c" and input.dtype.kind != "c":
+    if isinstance(value, Node) and value.dtype.kind == "c" and input.dtype.kind != "c":
         raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
-    if not isinstance(value, Node) and input.dtype.kind in "iu" and not math.isfinite(value):
-        raise SpiralError(f"value cannot be converted to type {input.dtype.name} without overflow")
-    fill = cast(value, input.dtype) if isinstance(value, Node) else lifted(value, input)
+    fill = cast(value, input.dtype) if isinstance(value, Node) else filling(value, input)
     return lang.row("WHERE", mask, fill, input)
 
 

@@ -208,10 +208,12 @@ def scaled_sum(input: Node, product: Node, beta: Any, alpha: Any) -> Node:
         raise ShapeError(
             f"The expanded size of the tensor must match: {list(input.shape)} does not expand to {list(product.shape)}"
         )
-    product = product if alpha == 1 else product * number(alpha, product)
+    narrow, wide = product.dtype, product.dtype.acc  # numbers are not rounded to 16 bits
+    product = product if alpha == 1 else cast(product, wide) * number(alpha, cast(product, wide))
     if beta == 0:
-        return product
-    return (input if beta == 1 else input * number(beta, input)) + product
+        return cast(product, narrow)
+    input = input if beta == 1 else cast(input, wide) * number(beta, cast(input, wide))
+    return cast(cast(input, wide) + cast(product, wide), narrow)
 
 
 @op("addmm", out="exact", kinds="buifc", saves=("mat1", "mat2"), acc=False, inplace=True, samples=s.calls(

@@ -18,7 +18,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .elementwise import number
+from .elementwise import filling
 from .parts import cut
 from .registry import OPS, op, raise_dtype, result_type, wrap_dim
 from .view import apply_steps, sizes_of
@@ -275,7 +275,7 @@ def filled_pad(input: Node, widths: Sequence[tuple[int, int]], value: Any) -> No
         return graph.pad(input, tuple([(b, a, 0) for b, a in grown]))
     shape = tuple([b + n + a for n, (b, a) in zip(input.shape, grown)])
     ranges = tuple([(b, b + n, 1) for n, (b, _) in zip(input.shape, grown)])
-    return graph.update(graph.expand(number(value, input), shape), ranges, input)
+    return graph.update(graph.expand(filling(value, input), shape), ranges, input)
 
 
 def _mirror(input: Node, axis: int, before: int, after: int, mode: str) -> Node:

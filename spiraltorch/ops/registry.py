@@ -57,6 +57,8 @@ class Op:
     undefined: those of the tensor arguments that have no derivative here and in torch: backward raises where one is wanted.
     out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
+    unrounded: 16-bit floats meet a number, or a 0-d tensor as second operand, in float32: it is not rounded to their type.
+    fitting: whether numbers beside the first operand that the common type cannot hold are refused.
     pointwise: whether results lie in memory as the tensors they are made of (None: where operands are promoted).
     """
 
@@ -84,6 +86,8 @@ class Op:
     out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
+    unrounded: bool = False
+    fitting: bool = False
     pointwise: bool | None = None
     signature: inspect.Signature = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
@@ -308,14 +312,17 @@ def promote(record: Op, args: Sequence[Any]) -> list[Any]:
         common = dtypes.get_default_dtype()
     if common.kind not in record.kinds or (isinstance(record.refuses, tuple) and common.name in record.refuses):
         raise_dtype(record, common)
+    narrow = record.unrounded and common.acc is not common
     out: list[Any] = []
-    for a in operands:
+    for i, a in enumerate(operands):
+        scalar = not isinstance(a, Node) or (i and not a.shape)
+        d = common.acc if narrow and scalar and (i or record.acc) else common
         if a is None:
             out.append(None)
         elif isinstance(a, Node):
-            out.append(cast(a, common))
+            out.append(cast(a, d))
         else:
-            out.append(const(a, common, static=False))
+            out.append(const(dtypes.fitting(a, d) if record.fitting and i else a, d, static=False))
     out.extend(args[k:])
     return out
 

@@ -23,7 +23,7 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast, const
 from . import samples as s
-from .elementwise import floor_divide, number, remainder
+from .elementwise import filling, floor_divide, remainder
 from .index import _positions as integer_positions
 from .index import flat_position, unchanged
 from .registry import OPS, op, raise_dtype, wrap_dim
@@ -182,7 +182,7 @@ def index_fill(input: Node, dim: int, index: Node, value: Any) -> Node:
     at = lang.where(lang.lt(at, 0), at + n, at)
     on = graph.scatter(graph.full(False, (n,), dtypes.bool_), at, graph.full(True, at.shape, dtypes.bool_), 0, "set")
     along = graph.reshape(on, tuple([n if a == axis else 1 for a in range(len(x.shape))]))
-    fill = cast(value, x.dtype) if isinstance(value, Node) else number(value, x)
+    fill = cast(value, x.dtype) if isinstance(value, Node) else filling(value, x)
     return graph.reshape(lang.row("WHERE", along, fill, x), input.shape)
 
 

@@ -63,8 +63,8 @@ def isclose(input: Node, other: Node, rtol: float = 1e-05, atol: float = 1e-08, 
     """``|input - other| <= atol + rtol * |other|``, or equal, as bool; tensors of one type.  (torch.isclose)"""
     if input.dtype is not other.dtype:
         raise SpiralError(f"{input.dtype.name} did not match {other.dtype.name}")
-    if rtol < 0 or atol < 0:
-        what, value = ("rtol", rtol) if rtol < 0 else ("atol", atol)
+    if not (rtol >= 0 and atol >= 0):
+        what, value = ("rtol", rtol) if not rtol >= 0 else ("atol", atol)
         raise SpiralError(f"{what} must be greater than or equal to zero, but got {value}")
     close = lang.eq(input, other)
     if equal_nan:
