@@ -395,6 +395,10 @@ def _accumulate(leaf: Tensor, g: Tensor, create_graph: bool) -> None:
 
     have = leaf.grad
     if have is None:
+        if leaf._steps or g._steps:
+            from .layouts import as_leaf
+
+            g = as_leaf(g, leaf, create_graph)
         leaf.grad = g
     elif create_graph or queue.trace is not None:
         leaf.grad = add_grads(have, g)

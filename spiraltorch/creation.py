@@ -263,7 +263,12 @@ def _filled(name: str, value: int) -> Callable[..., Tensor]:
     def factory(*shape: Any, size: Any = (), dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
         no_more(name, options)
         d = type_or(dtype, dtypes.get_default_dtype())
-        return filled(value, size_of(shape or size), d, device, requires_grad)
+        found = size_of(shape or size)
+        if "memory_format" not in options:
+            return filled(value, found, d, device, requires_grad)
+        from .layouts import new_in
+
+        return new_in(found, options["memory_format"], lambda lying: filled(value, lying, d, device, requires_grad))
 
     return factory
 
@@ -365,7 +370,6 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
     copy = copy or any(flags[1:])
-    order = getattr(options.get("memory_format"), "order", ())
     out = self
     if dtype is not None and self.dtype.is_complex and not dtype.is_complex and dtype is not dtypes.bool_:
         warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)
@@ -383,7 +387,11 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
             from .transfer import move
 
             out = move(out, where)
-    return out.contiguous(memory_format=options["memory_format"]) if order else out
+    if "memory_format" in options:
+        from .layouts import formatted
+
+        return formatted(out, options["memory_format"])
+    return out
 
 
 __all__ = ["Size", "Storage", "queue"]

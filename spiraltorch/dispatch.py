@@ -25,11 +25,11 @@ from .ir.node import Bits, Node
 from .ir.prims import ROWS
 from .ops.registry import OPS, Op, result_class
 from .ops.view import LISTS
-from .ordering import TURNING, Order, in_order, is_turned, laid, order_of
+from .ordering import TURNING, Order, in_order, is_turned, laid, lay_out, order_of
 from .outs import Long, with_out, write_result
 from .runtime import buffers, plan_table, threads
 from .short import NUMBERS, SHORT, form, number_node, numbers, short_binary, short_number, short_unary, tensor_of
-from .storage import Storage, computed_at_once, queue, reshape_strides
+from .storage import Storage, computed_at_once, is_marked, queue, reshape_strides
 from .tape import Hole, OpCall, ViewCall, fill, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap
@@ -60,6 +60,10 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
     if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
+    if op.lies:
+        found = _recorded(op, args, kwargs)
+        lay_out(op, args, kwargs, [found] if isinstance(found, Tensor) else found)
+        return found
     order = order_of(args[::-1] if op.name == "rsub" else args, kwargs) if op.pointwise else None
     return _recorded(op, args, kwargs) if order is None else _in_order(op, args, kwargs, order)
 
@@ -228,6 +232,11 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
                 "two contiguous subspaces). Use .reshape(...) instead."
             )
         return view_of(call(OPS["clone"], (x,)), found, op.name)
+    if op.name == "view_as_real" and is_marked(x._steps, "CONJ"):
+        raise SpiralError(
+            "view_as_real doesn't work on unresolved conjugated tensors.  To resolve the conjugate tensor so you can view it "
+            "as real, use self.resolve_conj(); however, be warned that the resulting tensor will NOT alias the original."
+        )
     view = view_of(x, found, op.name)
     if op.name == "view_as_complex":
         view._layout()  # refuses strides that do not allow it
@@ -279,8 +288,8 @@ def function(op: Op, long: Long = call) -> Callable[..., Any]:
     def apply(*args: Any, **kwargs: Any) -> Any:
         return long(op, args, kwargs)
 
-    remembered = op.view is None and op.name not in LISTS
-    return fast.recorder(_dress(apply, op), op.name, pointwise=bool(op.pointwise)) if remembered else _dress(apply, op)
+    remembered = op.view is None and op.name not in LISTS and op.lies != "columns" and not isinstance(op.lies, tuple)
+    return fast.recorder(_dress(apply, op), op.name, pointwise=bool(op.pointwise or op.lies)) if remembered else _dress(apply, op)
 
 
 def _dress(apply: Callable[..., Any], op: Op, name: str | None = None) -> Callable[..., Any]:

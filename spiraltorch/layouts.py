@@ -23,11 +23,11 @@ from .ops.gradients import vjp
 from .ops.parts import as_strided_steps
 from .ops.rearrange import pad_any
 from .ops.registry import OPS, Op
-from .ordering import by_strides, inverse
-from .storage import Step, Storage, apply_steps, contiguous_strides
+from .ordering import by_strides, is_channels_last, laid, turn
+from .storage import Step, Storage, apply_steps, contiguous_strides, is_marked
 from .tape import Call, ViewCall, mode
-from .tensor import Tensor, attach, tensor_over
-from .writes import refuse_leaf_write
+from .tensor import Tensor, attach, from_node, tensor_over
+from .writes import is_dense, refuse_leaf_write
 
 
 class memory_format:
@@ -66,14 +66,22 @@ def axes_in_memory(x: Tensor) -> tuple[int, ...]:
 
 def new_like(x: Tensor, format: memory_format, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
     """``make(shape)``, a new tensor, with the shape of ``x`` in the order of ``format`` (preserve_format: that of ``x``)."""
-    order = format.order or (axes_in_memory(x) if format is preserve_format and x._steps else tuple(range(x.ndim)))
-    if len(order) != x.ndim:
-        raise SpiralError(f"required rank {len(order)} tensor to use {format.name} format")
-    made = make(tuple([x.shape[a] for a in order]))
-    if order == tuple(range(x.ndim)):
-        return made
-    laid = tensor_over(made._storage, (("PERMUTE", inverse(order)),))
-    return laid.requires_grad_() if made._requires_grad else laid
+    if format is preserve_format and x._steps:
+        return _new_lying(tuple(x.shape), axes_in_memory(x), make)
+    return new_in(tuple(x.shape), format, make)
+
+
+def new_in(shape: tuple[int, ...], format: memory_format, make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    """``make(shape)``, a new tensor, in the order of ``format``."""
+    if format.order and len(format.order) != len(shape):
+        raise SpiralError(f"required rank {len(format.order)} tensor to use {format.name} format")
+    return _new_lying(shape, format.order, make)
+
+
+def _new_lying(shape: tuple[int, ...], order: tuple[int, ...], make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+    if not order or order == tuple(range(len(shape))):
+        return make(shape)
+    return laid(make(tuple([shape[a] for a in order])), order)
 
 
 def is_contiguous(self: Tensor, memory_format: memory_format = contiguous_format) -> bool:
@@ -95,25 +103,54 @@ def contiguous(self: Tensor, memory_format: memory_format = contiguous_format) -
     order = memory_format.order
     if not order:
         return call(OPS["clone"], (self,))  # type: ignore[no-any-return]
-    if len(order) != self.ndim:
-        raise SpiralError(f"required rank {len(order)} tensor to use {memory_format.name} format")
-    return contiguous(self.permute(order)).permute(inverse(order))
+    return _copy_in(self, memory_format)
+
+
+def _copy_in(x: Tensor, format: memory_format) -> Tensor:
+    """A copy with its axes in the order of ``format``."""
+    copied = call(OPS["clone"], (x,))
+    order = format.order
+    if order and len(order) != x.ndim:
+        raise SpiralError(f"required rank {len(order)} tensor to use {format.name} format")
+    if order:
+        turn([copied], 0, order)
+    return copied  # type: ignore[no-any-return]
+
+
+def formatted(x: Tensor, format: memory_format) -> Tensor:
+    """``x.to(memory_format=format)``: itself where torch takes it to have that format."""
+    if format is preserve_format:
+        return x
+    lies = x.ndim in (4, 5) and is_channels_last(x.shape, x.stride())
+    return x if lies == bool(format.order) and len(format.order) in (0, x.ndim) else _copy_in(x, format)
+
+
+def as_leaf(g: Tensor, leaf: Tensor, create_graph: bool) -> Tensor:
+    """A gradient that lies as its leaf does, or row by row where the leaf has gaps, as torch's ``.grad``."""
+    dense = bool(leaf._steps) and is_dense(leaf)
+    order = axes_in_memory(leaf) if dense else tuple(range(leaf.ndim))
+    if not g._steps and order == tuple(range(leaf.ndim)) or (is_dense(g) and g.stride() == leaf.stride()):
+        return g
+    g = call(OPS["clone"], (g,)) if create_graph else from_node(g._read(), g.device)
+    if order != tuple(range(leaf.ndim)):
+        turn([g], 0, order)
+    return g
 
 
 def clone(input: Tensor, *, memory_format: memory_format = preserve_format) -> Tensor:
     """The same values in memory of their own, in the order of ``memory_format`` (torch.clone)."""
     if memory_format is preserve_format:
         return kept_order(OPS["clone"], input)
-    copied = call(OPS["clone"], (input,))
-    return contiguous(copied, memory_format) if memory_format.order else copied  # type: ignore[no-any-return]
+    return _copy_in(input, memory_format)
 
 
 def kept_order(op: Op, x: Tensor, *args: Any) -> Tensor:
     """A copy of ``x`` through ``op``, whose axes lie in memory as those of ``x``."""
+    copied: Tensor = call(op, (x, *args))
     order = axes_in_memory(x) if x._steps else ()
-    if order == tuple(range(len(order))):
-        return call(op, (x, *args))  # type: ignore[no-any-return]
-    return call(op, (x.permute(order), *args)).permute(inverse(order))  # type: ignore[no-any-return]
+    if order != tuple(range(len(order))) and x.numel():
+        turn([copied], 0, order)
+    return copied
 
 
 def dim_order(self: Tensor, *, ambiguity_check: bool = False) -> tuple[int, ...]:
@@ -135,6 +172,8 @@ def _reinterpreted(x: Tensor, dtype: DType) -> Tensor:
     have, want = x.dtype.itemsize, dtype.itemsize
     if dtype is x.dtype:
         return view_of(x, (), "view")
+    if is_marked(x._steps, "CONJ"):
+        raise SpiralError("torch.Tensor.view is not supported for conjugate view tensors when converting to a different dtype.")
     if x.dtype.is_complex or dtype.is_complex:
         raise SpiralError(f"view({dtype.name}) of {x.dtype.name}: use view_as_real or view_as_complex")
     words = f"to view {x.dtype.name} as {dtype.name} (different element sizes)"
@@ -167,6 +206,7 @@ def as_strided(input: Tensor, size: Any, stride: Any, storage_offset: int | None
     offset = input.storage_offset() if storage_offset is None else int(storage_offset)
     sizes, strides = (tuple([int(n) for n in v]) for v in (size, stride))
     steps = as_strided_steps(cell.node.size, sizes, strides, offset)
+    steps += [(mark, None) for mark in ("CONJ", "NEG") if is_marked(input._steps, mark)]
     t = tensor_over(cell, steps)
     t._base = input if input._base is None else input._base
     t._detached, t._seen = input._detached, cell.history_version

@@ -1,10 +1,12 @@
-"""The order in which results of pointwise operators lie in memory: as their operands do, by torch's rules.
+"""The order in which results lie in memory, by torch's rules: those of pointwise operators as their operands do, others as
+their record says (``Op.lies``).
 
 In: operands of a call, some of which are views whose axes are permuted.  Out: the axes from the slowest to the fastest, or
 None for row-major; and the operands seen in that order, in which the call is recorded as any other.  Its result is row-major
 in its cell and is shown to the user as a view of it, so nothing below knows of orders:
 
     y = x.t() + 1     # recorded: z = x + 1;  y is z with its axes permuted, and y.stride() == x.t().stride()
+    y = x.t().flip(0) # recorded: z = x.t().flip(0).t();  y is z.t()
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .again import MOST
+from .again import MOST, moved
+from .ir import graph
 from .ir.node import Shape
-from .storage import Step
+from .ops.registry import Op, _flat
+from .storage import Step, Storage, queue
 from .tensor import Tensor, tensor_over
 
 Order = tuple[int, ...]
@@ -124,6 +128,72 @@ def _permuted(steps: tuple[Step, ...], shape: Shape, rank: int, order: Order) ->
 
 
 def laid(x: Tensor, order: Order) -> Tensor:
-    """``x``, which nobody holds yet, as a view of its cell whose axes lie in ``order``."""
+    """``x``, which nobody holds yet, as a view of its cell whose axes lie in ``order`` (and were turned in the cell)."""
     x._steps, x._cached_from = (("PERMUTE", inverse(order)),), None
     return x
+
+
+# -- results that are not pointwise ------------------------------------------------------------------
+
+
+def lay_out(op: Op, args: Sequence[Any], named: dict[str, Any], outs: Sequence[Tensor]) -> None:
+    """Put the axes of results that nobody holds yet in the order that the record of ``op`` says."""
+    if op.lies == "columns" or isinstance(op.lies, tuple):
+        if named.get("left") is False:  # solved for the transposed
+            return
+        for k, t in enumerate(outs):
+            if t.ndim > 1 and (op.lies == "columns" or op.results[k] in op.lies):
+                turn(outs, k, (*range(t.ndim - 2), t.ndim - 1, t.ndim - 2))
+        return
+    operands = [a for a in _flat([*args, *named.values()]) if isinstance(a, Tensor)]
+    if not any([t._steps and is_turned(t) for t in operands]):
+        return
+    listed = bool(args) and not isinstance(args[0], Tensor)
+    for k, t in enumerate(outs):
+        if op.lies == "input":
+            order = by_strides(operands[0].shape, [operands[0].stride()])
+        else:
+            first, last, axes = _DECIDING[op.lies]
+            order = _images(operands if listed else operands[first:last], t.ndim, axes, listed)
+        if len(order) == t.ndim and order != tuple(range(t.ndim)) and 0 not in t.shape:
+            turn(outs, k, order)
+
+
+#: which operands decide about channels last, and how many axes they have at least
+_DECIDING = {"images": (0, 2, 4), "sequences": (0, 1, 3), "filter": (1, 2, 3)}
+
+
+def _images(operands: Sequence[Tensor], rank: int, least: int, together: bool) -> Order:
+    """Channels last where one of the operands (``together``: all), images or a filter of at least ``least`` axes, lies so."""
+    lying = [t.ndim >= least and is_channels_last(t.shape, t.stride()) for t in operands]
+    if not (all(lying) if together else any(lying)):
+        return ()
+    batch = 1 - (max([t.ndim for t in operands]) - rank)  # none, where a filter has more axes than the result
+    if not batch and rank == 4:  # one volume
+        return ()
+    return (*range(batch), *range(batch + 1, rank), batch)
+
+
+def is_channels_last(shape: Sequence[int], strides: Sequence[int]) -> bool:
+    """Whether torch takes images of this shape with these strides for ones with channels last."""
+    if len(shape) < 3 or not strides[1]:
+        return False
+    least = 0
+    for axis in (1, *range(len(shape) - 1, 1, -1)):
+        if not shape[axis] or strides[axis] < least:
+            return False
+        least = strides[axis] * shape[axis]
+    return shape[0] > 0 and strides[0] >= least and least != strides[1]
+
+
+def turn(outs: Sequence[Tensor], k: int, order: Order) -> None:
+    """Let ``outs[k]``, a result that nobody holds yet, lie with its axes in ``order``."""
+    t = outs[k]
+    steps: tuple[Step, ...] = (("PERMUTE", order),)
+    n = graph.permute(t._read(), order) if queue.trace is not None else moved(t._read(), steps)
+    t._storage = Storage(n, t._storage.device)
+    laid(t, order)
+    fn = next((o._fn for o in outs if o._fn is not None), None)
+    if fn is not None:
+        kept, _, *rest = fn.outs[k]
+        fn.outs[k] = (kept and t._storage, t._steps, *rest)

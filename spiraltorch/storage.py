@@ -297,6 +297,11 @@ def reshape_strides(shape: Shape, strides: Sequence[int], new: Shape) -> tuple[i
     return tuple(out)
 
 
+def is_marked(steps: Sequence[Step], mark: str) -> bool:
+    """Whether memory seen through ``steps`` holds conjugates (mark 'CONJ') or negatives ('NEG') of the view's elements."""
+    return [kind for kind, _ in steps].count(mark) % 2 == 1
+
+
 def layout(shape: Shape, steps: Sequence[Step]) -> tuple[tuple[int, ...], int]:
     """(strides, offset) in elements of the view at ``steps`` of a contiguous cell of ``shape``."""
     strides: tuple[int, ...] = contiguous_strides(shape)

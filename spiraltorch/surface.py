@@ -18,9 +18,9 @@ from .ir.node import cast
 from .ops.registry import OPS
 from .ops.registry import result_type as _result_type
 from .outs import write_result
-from .storage import computed_at_once
+from .storage import Storage, computed_at_once
 from .tape import mode
-from .tensor import Tensor, from_node
+from .tensor import Tensor, from_node, tensor_over
 from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap, write
 
 __all__ = [
@@ -264,6 +264,16 @@ def _as_subclass(self: Tensor, cls: type) -> Tensor:
     return t  # type: ignore[no-any-return]
 
 
+def _memory(self: Storage) -> int:
+    """The address of the first byte (torch.UntypedStorage.data_ptr); realizes."""
+    return tensor_over(self, ()).data_ptr()
+
+
+def _bytes(self: Storage) -> int:
+    """How many bytes there are (torch.UntypedStorage.nbytes)."""
+    return self.node.nbytes
+
+
 def _itself(self: Tensor, *args: Any) -> Tensor:
     """This tensor: host memory is one kind here."""
     return self
@@ -359,6 +369,8 @@ def install_methods(space: dict[str, Any]) -> None:
     for methods in (written, _METHODS, *neighbours):
         for name, method in methods.items():
             setattr(Tensor, name, method)
+    for name, ask in {"data_ptr": _memory, "nbytes": _bytes, "size": _bytes, "__len__": _bytes}.items():
+        setattr(Storage, name, ask)
     for name, d in {
         "float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
         "int": dtypes.int32, "long": dtypes.int64, "short": dtypes.int16, "bool": dtypes.bool_, "byte": dtypes.uint8,

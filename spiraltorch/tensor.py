@@ -28,6 +28,7 @@ from .storage import (
     Storage,
     apply_steps,
     contiguous_strides,
+    is_marked,
     layout,
     queue,
     realize,
@@ -305,12 +306,13 @@ class Tensor(Methods):
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        """From now on this tensor is over the memory of ``value``; who saw its own keeps it."""
         cell = self._storage
-        if value.dtype is not self.dtype or value.shape != self.shape or value._storage.device is not cell.device:
-            self._storage = Storage(value._read(), value.device)
-            self._steps = ()
+        if queue.trace is not None and value.dtype is self.dtype and value.shape == self.shape and value._storage.device is cell.device:
+            cell.set(write_through(cell.node, self._steps, value._read()))
             return
-        cell.set(write_through(cell.node, self._steps, value._read()))
+        self._storage, self._steps, self._cached_from = value._storage, value._steps, None
+        self._seen = value._storage.history_version
 
     # -- values ------------------------------------------------------------------------------------
 
@@ -327,6 +329,13 @@ class Tensor(Methods):
             )
         if self.requires_grad and not force:
             raise SpiralError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+        for mark, bit in (("CONJ", "conjugate"), ("NEG", "negative")) if self._steps else ():
+            if is_marked(self._steps, mark):
+                if force:
+                    return from_node(self._read()).numpy()
+                raise SpiralError(
+                    f"Can't call numpy() on Tensor that has {bit} bit set. Use tensor.resolve_{mark.lower()}().numpy() instead."
+                )
         strides, offset = self._layout()
         buffer = self._buffer()
         if not self.numel():
@@ -338,6 +347,8 @@ class Tensor(Methods):
 
     def _values(self) -> np.ndarray:
         """The elements as a private NumPy array (nothing is exported)."""
+        if self._steps and any([kind in ("CONJ", "NEG") for kind, _ in self._steps]):
+            return from_node(self._read(), self.device)._values()
         cell = self._buffer()
         node = self._storage.node
         if not self._steps:
@@ -352,6 +363,8 @@ class Tensor(Methods):
         shape = self._read().shape if self._steps else self._storage.node.shape
         if shape and math.prod(shape) != 1:
             raise SpiralError(f"a Tensor with {self.numel()} elements cannot be converted to Scalar")
+        if self._steps and is_marked(self._steps, "NEG"):
+            return self._values().item()
         buffer = self._buffer()
         dtype = self._storage.node.dtype
         native = _NATIVE.get(dtype)

@@ -52,7 +52,7 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
 
 def _steps_to(view: Tensor) -> Sequence[Step]:
     """The movement steps from the cell to ``view``; without repetition where only a part of what repeats is seen."""
-    if not any([kind == "EXPAND" for kind, _ in view._steps]) or any([kind == "BITCAST" for kind, _ in view._steps]):
+    if not any([kind == "EXPAND" for kind, _ in view._steps]) or any([kind in ("BITCAST", "CONJ", "NEG") for kind, _ in view._steps]):
         return view._steps
     strides, offset = view._layout()
     shape = tuple(view.shape)
@@ -111,10 +111,10 @@ def refuse_own_overlap(target: Tensor) -> None:
 def _overlap(a: Tensor, b: Tensor) -> bool:
     """Whether two dense stretches of memory have elements in common."""
     (_, i), (_, j) = a._layout(), b._layout()
-    return a.dtype is b.dtype and _is_dense(a) and _is_dense(b) and i < j + b.numel() and j < i + a.numel()
+    return a.dtype is b.dtype and is_dense(a) and is_dense(b) and i < j + b.numel() and j < i + a.numel()
 
 
-def _is_dense(x: Tensor) -> bool:
+def is_dense(x: Tensor) -> bool:
     held = sorted([(s, n) for n, s in zip(x.shape, x.stride()) if n != 1])
     return x.numel() > 0 and all([s == math.prod([n for _, n in held[:k]]) for k, (s, _) in enumerate(held)])
 

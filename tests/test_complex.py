@@ -72,7 +72,7 @@ def test_values_and_gradients(name):
     a, b = (m.tensor(data, dtype=m.complex128, requires_grad=True) for m in (st, torch))
     got, want = CALLS[name](st, a), CALLS[name](torch, b)
     assert got.dtype.name == str(want.dtype)[6:]
-    np.testing.assert_allclose(got.detach().numpy(), want.resolve_conj().detach().numpy(), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(got.numpy(force=True), want.resolve_conj().numpy(force=True), rtol=1e-12, atol=1e-14)
     loss(got).backward()
     loss(want).backward()
     np.testing.assert_allclose(a.grad.numpy(), b.grad.resolve_conj().numpy(), rtol=1e-11, atol=1e-13)
@@ -149,3 +149,67 @@ def test_a_changing_complex_factor_is_data():
     for k in (1.75 + 1.25j, 2.25 - 0.75j, -1.5 + 4j):
         assert (x * k).tolist() == pytest.approx([(1 + 2j) * k, (3 - 1j) * k])
     assert counters["programs"] == before
+
+
+CONJUGATES = {
+    "conj": lambda m, x: x.conj(), "H": lambda m, x: x.H, "mH": lambda m, x: x.mH, "adjoint": lambda m, x: m.adjoint(x), "twice": lambda m, x: x.conj().conj(),
+    "row": lambda m, x: x.conj()[1], "turned": lambda m, x: x.conj().t(), "flat": lambda m, x: x.conj().reshape(-1), "real": lambda m, x: x.conj().real,
+    "imag": lambda m, x: x.conj().imag, "element of imag": lambda m, x: x.conj().imag[0, 1], "strided": lambda m, x: x.conj().as_strided((2,), (2,), 1),
+    "expanded": lambda m, x: x.conj()[:1].expand(3, 3), "detached": lambda m, x: x.conj().detach(),
+    "clone": lambda m, x: x.conj().clone(), "resolved": lambda m, x: x.conj().resolve_conj(), "resolved imag": lambda m, x: x.conj().imag.resolve_neg(),
+    "sum": lambda m, x: x.conj() + 1, "flip": lambda m, x: x.conj().flip(0), "zeros": lambda m, x: m.zeros_like(x.conj()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONJUGATES)
+def test_conjugates_are_views(name):
+    """The memory, what holds it, and what a write to either side does to the other."""
+    found = []
+    for m in (st, torch):
+        x = m.tensor(np.array([[1 + 2j, 3 - 1j, 0.5j], [1j, 2, -1 - 1j]]))
+        v = CONJUGATES[name](m, x)
+        shares = v.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        seen = [v.is_conj(), v.is_neg(), shares, v.stride(), v.storage_offset(), v.tolist(), v._base is None, v.is_contiguous()]
+        try:
+            seen.append(v.numpy().tolist())
+        except RuntimeError as e:
+            seen += [str(e), v.numpy(force=True).tolist()]
+        if v.ndim == 0:
+            seen.append(v.item())
+        if name != "expanded":
+            v.mul_(2)
+            v += 1
+        x[0] = 5 - 1j
+        found.append([*seen, x.tolist(), v.tolist()])
+    assert found[0] == found[1]
+
+
+def test_gradients_through_conjugate_views():
+    grads = []
+    for m in (st, torch):
+        leaf = m.tensor(np.array([1 + 2j, 3 - 1j]), requires_grad=True)
+        x = leaf * 2
+        x.conj()[0].mul_(1j)
+        x.conj().imag[1:].add_(3)
+        y = x.conj()
+        (y * x.real + y.imag * leaf).abs().sum().backward()
+        assert y.grad_fn.name() == "ConjBackward0" or m is torch
+        grads.append([x.tolist(), leaf.grad.resolve_conj().tolist()])
+    np.testing.assert_allclose(*grads, rtol=1e-12)
+
+
+def test_what_a_conjugate_view_refuses():
+    for m in (st, torch):
+        x = m.tensor(np.array([1 + 2j]))
+        for call in (m.view_as_real, lambda v: v.view(st.float64 if isinstance(v, st.Tensor) else torch.float64), lambda v: v.numpy()):
+            with pytest.raises(RuntimeError):
+                call(x.conj())
+
+
+def test_a_compiled_function_of_a_conjugate_view():
+    x = st.tensor(np.array([1 + 2j, 3j]))
+    call = st.compile(lambda v: (v * 1j, v.conj()))
+    for given in (x, x.conj(), x, x.conj()):
+        found = call(given)
+        assert found[0].tolist() == (given * 1j).tolist() and found[1].tolist() == given.conj().tolist()
+        assert found[1].is_conj() != given.is_conj()

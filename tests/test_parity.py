@@ -58,7 +58,7 @@ class Side:
 
 
 def array(x: Any) -> np.ndarray:
-    return from_torch(x.detach().resolve_conj()) if isinstance(x, torch.Tensor) else np.asarray(x.detach().numpy())
+    return from_torch(x.detach().resolve_conj()) if isinstance(x, torch.Tensor) else np.asarray(x.numpy(force=True))
 
 
 def both(case: str) -> tuple[Side, Any, Side, Any]:

@@ -284,3 +284,69 @@ def test_writes_and_gradients_of_a_clone_that_lies_permuted():
         assert z.is_leaf and x[0, 0].item() == 0
         grads.append(x.grad.tolist() + z.grad.tolist())
     assert grads[0] == grads[1]
+
+
+def test_data_is_another_memory_from_then_on():
+    """Weights that are put aside, replaced and put back are what they were."""
+
+    def program(m):
+        p, other = m.nn.Parameter(m.make(3)), m.make(3)
+        aside, alias, row = p.data, p.detach(), p[:2]
+        p.data = other
+        seen = [p.tolist(), aside.tolist(), alias.tolist(), row.tolist()]
+        other.add_(5)
+        seen.append(p.tolist())
+        p.data = aside
+        p.data.mul_(2)
+        y = p * 2
+        kept = y.detach()
+        y.data = m.make(3) * 0
+        y.sum().backward()
+        return [*map(m.tensor, seen), p, aside, alias, other, y, kept, p.grad, y.requires_grad, y._version]
+
+    same(program)
+
+
+def test_a_compiled_function_sees_replaced_data():
+    net = st.nn.Linear(2, 1, bias=False)
+    with st.no_grad():
+        net.weight.fill_(1.0)
+    call = st.compile(lambda x: net(x))
+    x = st.ones(1, 2)
+    assert [call(x).item() for _ in range(3)] == [2.0] * 3
+    aside = net.weight.data
+    net.weight.data = st.full((1, 2), 4.0)
+    assert [call(x).item() for _ in range(3)] == [8.0] * 3
+    net.weight.data = aside
+    assert call(x).item() == 2.0
+
+
+FORMATS = {
+    "to": lambda m, x: x.to(memory_format=m.channels_last), "to rows": lambda m, x: x.to(memory_format=m.contiguous_format),
+    "contiguous": lambda m, x: x.contiguous(memory_format=m.channels_last), "rows": lambda m, x: x.contiguous(),
+    "clone": lambda m, x: x.clone(memory_format=m.channels_last), "copy": lambda m, x: x.clone(), "float": lambda m, x: x.double(),
+    "clone rows": lambda m, x: x.clone(memory_format=m.contiguous_format), "like": lambda m, x: m.zeros_like(x),
+    "like format": lambda m, x: m.ones_like(x, memory_format=m.channels_last), "to type": lambda m, x: x.to(m.float64, memory_format=m.channels_last),
+    "empty": lambda m, x: m.empty(2, 3, 4, 5, memory_format=m.channels_last).zero_(), "copied": lambda m, x: x.to(m.float32, copy=True),
+    "wrong rank": lambda m, x: x[0].contiguous(memory_format=m.channels_last), "wrong to": lambda m, x: x[0].to(memory_format=m.channels_last),
+}  # fmt: skip
+SOURCES = {
+    "rows": lambda m, x: x, "channels last": lambda m, x: x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), "one channel": lambda m, x: x[:, :1].clone(),
+    "pixels": lambda m, x: x[:, :, :1, :1].clone(), "turned": lambda m, x: x.transpose(0, 3), "part": lambda m, x: x[:, 1:, ::2],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_memory_formats(source):
+    for name, change in FORMATS.items():
+        found = []
+        for m in (Library(st), Library(torch)):
+            x = SOURCES[source](m, m.make(2, 3, 4, 5))
+            try:
+                y = change(m, x)
+            except RuntimeError:
+                found.append("refused")
+                continue
+            y.mul_(2)
+            found.append([tuple(y.shape), y.stride(), y is x, y._base is None or y is x, x.flatten().tolist(), y.flatten().tolist()])
+        assert found[0] == found[1], name

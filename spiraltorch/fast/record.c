@@ -36,6 +36,18 @@ static int is_turned(PyObject *t) {
     return 0;
 }
 
+/* whether a list or tuple holds such a tensor */
+static int has_turned(PyObject *list) {
+    if (!PyList_CheckExact(list) && !PyTuple_CheckExact(list))
+        return 0;
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++) {
+        PyObject *t = PySequence_Fast_GET_ITEM(list, i);
+        if (is_short(t) && is_turned(t))
+            return 1;
+    }
+    return 0;
+}
+
 /* ordering.shared_order: a new reference to the one permutation that all these tensors are seen through, or NULL without an error. */
 static PyObject *shared_order(PyObject *const *args, Py_ssize_t count) {
     PyObject *steps = AT(args[0], tensor_at.steps);
@@ -398,7 +410,7 @@ static PyObject *recorder_call(PyObject *callable, PyObject *const *args, size_t
     PyObject *order = NULL;
     int is_plain = 1; /* a result whose axes lie as they are numbered */
     for (Py_ssize_t i = 0; self->pointwise && is_plain && i < count + (names == NULL ? 0 : PyTuple_GET_SIZE(names)); i++)
-        is_plain = !is_short(args[i]) || !is_turned(args[i]);
+        is_plain = is_short(args[i]) ? !is_turned(args[i]) : !has_turned(args[i]);
     PyObject *state = PyObject_GetAttr(given.queue, words.dict), *out = state == NULL ? NULL : NOT_HERE;
     if (!is_plain && out != NULL && names == NULL && count == self->operands && is_short(args[0]))
         order = shared_order(args, is_short(args[count - 1]) ? count : 1);

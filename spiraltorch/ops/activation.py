@@ -273,7 +273,7 @@ def _glu_grad(g: Node, out: Node, input: Node, dim: int = -1) -> list[Node | Non
     return [joined([g * y, g * a * (y * (1 - y))], axis)]  # not through exp(-b), which overflows
 
 
-@op("glu", where=FUNCTIONAL, grad=_glu_grad, samples=s.calls(
+@op("glu", lies="input", where=FUNCTIONAL, grad=_glu_grad, samples=s.calls(
     s.call(T(2, 4)), s.call(T(4, 3, 2), 0), s.call(T(6), dim=-1), s.call(T(0, 4), 1),
     s.value_only(T(2, 14, fill="special"), 0)))  # fmt: skip
 def glu(input: Node, dim: int = -1) -> Node:
@@ -353,7 +353,7 @@ def _prelu_slope(input: Node, weight: Node) -> Node:
     return graph.reshape(weight, (1,) * min(rank, 1) + (weight.size,) * (rank > 1) + (1,) * (rank - 2))
 
 
-@op("prelu", where=EVERYWHERE, samples=s.calls(
+@op("prelu", lies="input", where=EVERYWHERE, samples=s.calls(
     s.call(T(2, 3, 4), T(3)), s.call(T(2, 3), T(1)), s.call(T(5), T(1)), s.call(T(), T(1)), s.call(T(2, 3), T()),
     s.call(T(0, 3), T(3)), s.call(T(2, 3, 2, 2), T(3)), s.value_only(T(14, fill="special"), T(1))))  # fmt: skip
 def prelu(input: Node, weight: Node) -> Node:

@@ -161,7 +161,7 @@ def positions(mask: Node, count: int, fill: int = -1) -> Node:
 # -- turning ----------------------------------------------------------------------------------------
 
 
-@op("fliplr", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(2, 3, 2)), s.call(T(0, 3))))
+@op("fliplr", lies="input", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(2, 3, 2)), s.call(T(0, 3))))
 def fliplr(input: Node) -> Node:
     """Backwards along axis 1.  (torch.fliplr)"""
     if len(input.shape) < 2:
@@ -169,7 +169,7 @@ def fliplr(input: Node) -> Node:
     return flipped(input, (1,))
 
 
-@op("flipud", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(4)), s.call(T(0, 3))))
+@op("flipud", lies="input", kinds="buifc", acc=False, saves="", samples=s.calls(s.call(T(2, 3)), s.call(T(4)), s.call(T(0, 3))))
 def flipud(input: Node) -> Node:
     """Backwards along axis 0.  (torch.flipud)"""
     if not input.shape:
@@ -250,14 +250,14 @@ def _replaced(input: Node, steps: Steps, src: Node, name: str) -> Node:
     return write_through(input, steps, cast(src, input.dtype))
 
 
-@op("select_scatter", kinds="buifc", acc=False, saves="", samples=s.calls(
+@op("select_scatter", lies="input", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(3, 4), T(4), 0, 1), s.call(T(3, 4), T(3), -1, -2), s.call(T(3), T(), 0, 2)))  # fmt: skip
 def select_scatter(input: Node, src: Node, dim: int, index: int) -> Node:
     """``input`` with ``src`` at position ``index`` of ``dim``.  (torch.select_scatter)"""
     return _replaced(input, select(input.shape, dim, index), src, "slice")
 
 
-@op("slice_scatter", kinds="buifc", out="exact", acc=False, saves="", samples=s.calls(
+@op("slice_scatter", lies="input", kinds="buifc", out="exact", acc=False, saves="", samples=s.calls(
     s.call(T(5, 3), T(2, 3), 0, 1, 3), s.call(T(5, 3), T(5, 2), 1, 0, None, 2), s.call(T(4), T(4)),
     s.call(T(5), T(2), 0, -2)))  # fmt: skip
 def slice_scatter(
@@ -267,7 +267,7 @@ def slice_scatter(
     return _replaced(input, slice_steps(input.shape, dim, start, end, step), src, "slice")
 
 
-@op("diagonal_scatter", kinds="buifc", acc=False, saves="", samples=s.calls(
+@op("diagonal_scatter", lies="input", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(3, 4), T(3)), s.call(T(3, 4), T(3), 1), s.call(T(2, 3, 3), T(3, 2), -1, 1, 2),
     s.call(T(3, 3), T(3), 0, 1, 0)))  # fmt: skip
 def diagonal_scatter(input: Node, src: Node, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Node:

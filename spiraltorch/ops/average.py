@@ -63,7 +63,7 @@ def _avg_pool(rank: int, input: Node, kernel_size: Any, stride: Any, padding: An
     return _shared(total, cast(count, total.dtype))
 
 
-@op("avg_pool1d", saves="", where=("", "nn.functional"), samples=s.calls(
+@op("avg_pool1d", lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6), 2), s.call(T(3, 7), 3, 2, 1), s.call(T(1, 2, 7), 3, 2, 1, False, False),
     s.call(T(1, 2, 8), 3, 2, 1, True), s.call(T(1, 2, 8), 3, 2, 1, True, False), s.call(T(0, 2, 4), 2)))  # fmt: skip
 def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
@@ -73,7 +73,7 @@ def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-@op("avg_pool2d", out="exact", saves="", where=("nn.functional",), samples=s.calls(
+@op("avg_pool2d", lies="images", out="exact", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
     s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
     s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False),
@@ -128,7 +128,7 @@ def _adaptive_avg(rank: int, input: Node, output_size: Any) -> Node:
     return input
 
 
-@op("adaptive_avg_pool1d", saves="", where=("", "nn.functional"), samples=s.calls(
+@op("adaptive_avg_pool1d", lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6), 3), s.call(T(2, 3, 7), 3), s.call(T(3, 6), 1), s.call(T(1, 2, 3), 5)))  # fmt: skip
 def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
     """Means of even parts of the last axis, as many as ``output_size`` says.
@@ -136,7 +136,7 @@ def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
     return _adaptive_avg(1, input, output_size)
 
 
-@op("adaptive_avg_pool2d", saves="", where=("nn.functional",), samples=s.calls(
+@op("adaptive_avg_pool2d", lies="images", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 6, 8), (3, 2)), s.call(T(2, 3, 7, 5), (3, 4)), s.call(T(3, 6, 6), 1),
     s.call(T(1, 2, 3, 5), (5, 5)), s.call(T(1, 2, 6, 5), (None, 2))))  # fmt: skip
 def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
@@ -173,14 +173,14 @@ def _lp_samples(*sizes: int) -> Any:
     )  # fmt: skip
 
 
-@op("lp_pool1d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(7))
+@op("lp_pool1d", lies="sequences", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(7))
 def lp_pool1d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
               ceil_mode: bool = False) -> Node:  # fmt: skip
     """``sum(input ** p) ** (1 / p)`` of each window of [N, C, L] or [C, L].  (torch.nn.functional.lp_pool1d)"""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-@op("lp_pool2d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(5, 6))
+@op("lp_pool2d", lies="images", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(5, 6))
 def lp_pool2d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
               ceil_mode: bool = False) -> Node:  # fmt: skip
     """``sum(input ** p) ** (1 / p)`` of each window of [N, C, H, W] or [C, H, W].  (torch.nn.functional.lp_pool2d)"""

@@ -9,7 +9,7 @@ In: nodes of complex or real types.  Out: nodes.  Arithmetic needs nothing here:
     >>> OPS["conj"].apply([graph.param(0, (3,), dtypes.complex64)], {}).dtype
     spiraltorch.complex64
 
-A conjugate is computed, not marked: ``is_conj`` is always False.
+Of ``conj`` there are two: the record here computes; ``Tensor.conj`` is a view (:mod:`spiraltorch.complexes`).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def imag(input: Node) -> Node:
 
 @op("conj", kinds=ANY, acc=False, saves="", where=(), samples=_NUMBERS)
 def conj(input: Node) -> Node:
-    """``real - i imag`` in memory of its own (torch makes a lazy view of it); a real tensor is its own.  (torch.conj)"""
+    """``real - i imag``, a view of the same memory; a real tensor is its own.  (torch.conj)"""
     return lang.conj(input)
 
 

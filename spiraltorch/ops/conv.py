@@ -115,7 +115,7 @@ def _conv_grad(g: Node, out: Node, input: Node, weight: Node, bias: Node | None 
     return grads
 
 
-@op("conv1d", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
+@op("conv1d", lies="filter", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1),
     s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
@@ -126,7 +126,7 @@ def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     return _conv(1, input, weight, bias, stride, padding, dilation, groups)
 
 
-@op("conv2d", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
+@op("conv2d", lies="images", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 6, 5), T(4, 3, 3, 2), T(4)), s.call(T(2, 3, 7, 6), T(4, 3, 3, 3), T(4), 2, 1),
     s.call(T(3, 6, 5), T(4, 3, 3, 3), None, padding=(1, 2)),
@@ -145,7 +145,7 @@ def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     return _conv(2, input, weight, bias, stride, padding, dilation, groups)
 
 
-@op("conv3d", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
+@op("conv3d", lies="images", kinds="buifc", acc=False, grad=_conv_grad, saves=("input", "weight"),
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 4, 5, 4), T(4, 3, 3, 2, 3), T(4)), s.call(T(2, 2, 5, 4, 6), T(4, 1, 2, 3, 2), T(4), 2, 1, 1, 2),
     s.call(T(3, 4, 5, 4), T(2, 3, 2, 2, 2), None, 1, "same", (2, 1, 1)), s.call(T(0, 2, 3, 3, 3), T(3, 2, 2, 2, 2))))  # fmt: skip

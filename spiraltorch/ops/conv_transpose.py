@@ -122,7 +122,8 @@ def _samples(*sizes: int) -> Any:
     )  # fmt: skip
 
 
-@op("conv_transpose1d", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4,
+@op("conv_transpose1d", lies="filter", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4,
     samples=_samples(5))  # fmt: skip
 def conv_transpose1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Ints = 0,
                      output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Node:  # fmt: skip
@@ -131,7 +132,8 @@ def conv_transpose1d(input: Node, weight: Node, bias: Node | None = None, stride
     return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@op("conv_transpose2d", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4,
+@op("conv_transpose2d", lies="images", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4,
     samples=_samples(4, 5))  # fmt: skip
 def conv_transpose2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Ints = 0,
                      output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Node:  # fmt: skip
@@ -140,7 +142,8 @@ def conv_transpose2d(input: Node, weight: Node, bias: Node | None = None, stride
     return _transposed(2, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
-@op("conv_transpose3d", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"), where=("", "nn.functional"), tolerance=1e-4,
+@op("conv_transpose3d", lies="images", kinds="buifc", acc=False, grad=_grad, saves=("input", "weight"),
+    where=("", "nn.functional"), tolerance=1e-4,
     samples=_samples(3, 2, 3))  # fmt: skip
 def conv_transpose3d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Ints = 0,
                      output_padding: Ints = 0, groups: int = 1, dilation: Ints = 1) -> Node:  # fmt: skip

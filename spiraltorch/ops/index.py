@@ -342,7 +342,7 @@ _PUT = s.calls(
 )  # fmt: skip
 
 
-@op("index_put", kinds="buifc", saves=("indices",), inplace=True, samples=_PUT)
+@op("index_put", lies="input", kinds="buifc", saves=("indices",), inplace=True, samples=_PUT)
 def index_put(input: Node, indices: Sequence[Index], values: Node, accumulate: bool = False) -> Node:
     """``input`` with ``values`` (broadcast) put at ``indices``, or added there; of equal positions the last
     stays.  (torch.index_put)"""

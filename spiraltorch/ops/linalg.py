@@ -65,7 +65,7 @@ def whole(n: Node) -> Node:
 # -- Cholesky -----------------------------------------------------------------------------------------
 
 
-@op("cholesky", kinds=KINDS, acc=False, saves="io", aliases=("linalg.cholesky",), samples=_DEFINITE)
+@op("cholesky", lies="columns", kinds=KINDS, acc=False, saves="io", aliases=("linalg.cholesky",), samples=_DEFINITE)
 def cholesky(input: Node, upper: bool = False) -> Node:
     """The lower (or ``upper``) triangular L with input = L L^H, of Hermitian positive-definite matrices.  Raises
     LinAlgError, a RuntimeError, for others.  (torch.linalg.cholesky)"""
@@ -74,7 +74,7 @@ def cholesky(input: Node, upper: bool = False) -> Node:
     return h(found) if upper else found
 
 
-@op("linalg_cholesky_ex", kinds=KINDS, acc=False, where=(), aliases=("linalg.cholesky_ex",), torch_name="linalg.cholesky_ex",
+@op("linalg_cholesky_ex", lies=("L",), kinds=KINDS, acc=False, where=(), aliases=("linalg.cholesky_ex",), torch_name="linalg.cholesky_ex",
     results=("L", "info"), samples=_DEFINITE)  # fmt: skip
 def cholesky_ex(input: Node, *, upper: bool = False, check_errors: bool = False) -> tuple[Node, Node]:
     """As cholesky, but the order of the first bad leading minor (or 0) is returned.  (torch.linalg.cholesky_ex)"""
@@ -99,7 +99,7 @@ def _inverse_grad(g: Node, out: Node, input: Node, upper: bool = False) -> list[
     return [-mm(factor, inner) if upper else -mm(inner, factor)]
 
 
-@op("cholesky_inverse", kinds=KINDS, acc=False, grad=_inverse_grad, saves="io", samples=_DEFINITE)
+@op("cholesky_inverse", lies="columns", kinds=KINDS, acc=False, grad=_inverse_grad, saves="io", samples=_DEFINITE)
 def cholesky_inverse(input: Node, upper: bool = False) -> Node:
     """The inverse of A, given its Cholesky factor.  (torch.cholesky_inverse)"""
     low = _low("cholesky_inverse", input, upper)
@@ -115,7 +115,7 @@ def _solve_grad(g: Node, out: Node, B: Node, L: Node, upper: bool = False) -> li
     return [gb, -mm(factor, both) if upper else -mm(both, factor)]
 
 
-@op("cholesky_solve", kinds=KINDS, acc=False, grad=_solve_grad, saves="io", samples=s.calls(
+@op("cholesky_solve", lies="columns", kinds=KINDS, acc=False, grad=_solve_grad, saves="io", samples=s.calls(
     s.call(T(3, 2), definite()), s.call(T(2, 3, 1), definite(2), True)))  # fmt: skip
 def cholesky_solve(B: Node, L: Node, upper: bool = False) -> Node:
     """X of A X = B, given the Cholesky factor of A.  (torch.cholesky_solve)"""
@@ -142,7 +142,7 @@ def _qr(input: Node, mode: str) -> tuple[Node, Node]:
     return q, r
 
 
-@op("linalg_qr", kinds=KINDS, acc=False, where=(), aliases=("linalg.qr",), torch_name="linalg.qr", results=("Q", "R"),
+@op("linalg_qr", lies=("Q", "R"), kinds=KINDS, acc=False, where=(), aliases=("linalg.qr",), torch_name="linalg.qr", results=("Q", "R"),
     samples=s.more(_ANY, s.calls(s.call(T(4, 2), "complete"), s.call(T(4, 2), mode="r"))))  # fmt: skip
 def linalg_qr(A: Node, mode: str = "reduced") -> tuple[Node, Node]:
     """A = Q R with orthonormal columns in Q, [m, k] and [k, n]: k = min(m, n), or m in mode 'complete'; in mode 'r' Q
@@ -154,14 +154,14 @@ def linalg_qr(A: Node, mode: str = "reduced") -> tuple[Node, Node]:
     return (graph.full(0, (0,), A.dtype) if mode == "r" else q), r
 
 
-@op("qr", kinds=KINDS, acc=False, results=("Q", "R"), samples=_ANY)
+@op("qr", lies=("Q", "R"), kinds=KINDS, acc=False, results=("Q", "R"), samples=_ANY)
 def qr(input: Node, some: bool = True) -> tuple[Node, Node]:
     """linalg.qr in mode 'reduced' or, without ``some``, 'complete'.  (torch.qr)"""
     matrices("qr", input)
     return _qr(input, "reduced" if some else "complete")
 
 
-@op("geqrf", kinds=KINDS, acc=False, differentiable=False, results=("a", "tau"),
+@op("geqrf", lies=("a",), kinds=KINDS, acc=False, differentiable=False, results=("a", "tau"),
     samples=s.calls(s.call(T(3, 3)), s.call(T(2, 4, 3)), s.call(T(3, 4))))  # fmt: skip
 def geqrf(input: Node) -> tuple[Node, Node]:
     """R, and below it the Householder reflectors of Q; and their factors.  (torch.geqrf)"""
@@ -184,7 +184,7 @@ def _reflectors(name: str, input: Node, tau: Node) -> tuple[Node, Node]:
     return v, solve_triangular(upper, embed(tau), True)
 
 
-@op("orgqr", kinds=KINDS, acc=False, aliases=("linalg.householder_product",), samples=s.calls(
+@op("orgqr", lies="columns", kinds=KINDS, acc=False, aliases=("linalg.householder_product",), samples=s.calls(
     s.call(T(4, 3), T(3, fill="unit")), s.call(T(2, 3, 3), T(2, 2, fill="unit"))))  # fmt: skip
 def orgqr(input: Node, tau: Node) -> Node:
     """The first n columns of the product of Householder reflectors H1 .. Hk below the diagonal of ``input`` [m, n]
@@ -197,7 +197,7 @@ def orgqr(input: Node, tau: Node) -> Node:
     return eye(input.shape, input.dtype) - mm(v, t, first)
 
 
-@op("ormqr", out="exact", kinds=KINDS, acc=False, samples=s.calls(
+@op("ormqr", lies="columns", out="exact", kinds=KINDS, acc=False, samples=s.calls(
     s.call(T(4, 3), T(3, fill="unit"), T(4, 2)), s.call(T(4, 3), T(3, fill="unit"), T(2, 4), left=False),
     s.call(T(4, 3), T(3, fill="unit"), T(4, 2), transpose=True), s.call(T(2, 5), T(2, fill="unit"), T(2, 3))))  # fmt: skip
 def ormqr(input: Node, tau: Node, other: Node, left: bool = True, transpose: bool = False) -> Node:
@@ -228,14 +228,15 @@ def _factor(name: str, a: Node, pivot: bool) -> tuple[Node, Node, Node, Node]:
     return lu, info_of(pivots), order, whole(info_of(info))
 
 
-@op("linalg_lu_factor", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_factor",), torch_name="linalg.lu_factor",
+@op("linalg_lu_factor", lies=("LU",), kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_factor",), torch_name="linalg.lu_factor",
     results=("LU", "pivots"), samples=_ANY)  # fmt: skip
 def lu_factor(A: Node, *, pivot: bool = True) -> tuple[Node, Node]:
     """L (without its ones) and U in one matrix, and the row exchanges, from 1.  (torch.linalg.lu_factor)"""
     return _factor("linalg.lu_factor", A, pivot)[:2]
 
 
-@op("linalg_lu_factor_ex", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_factor_ex",), torch_name="linalg.lu_factor_ex",
+@op("linalg_lu_factor_ex", lies=("LU",), kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_factor_ex",),
+    torch_name="linalg.lu_factor_ex",
     results=("LU", "pivots", "info"), samples=_ANY)  # fmt: skip
 def lu_factor_ex(A: Node, *, pivot: bool = True, check_errors: bool = False) -> tuple[Node, Node, Node]:
     """As lu_factor, and which pivot is zero, or 0.  (torch.linalg.lu_factor_ex)"""
@@ -301,7 +302,7 @@ def _svd(a: Node, full: bool) -> tuple[Node, Node, Node]:
     return u, lang.real(sizes), vh
 
 
-@op("linalg_svd", kinds=KINDS, acc=False, where=(), aliases=("linalg.svd",), torch_name="linalg.svd",
+@op("linalg_svd", lies=("U", "Vh"), kinds=KINDS, acc=False, where=(), aliases=("linalg.svd",), torch_name="linalg.svd",
     results=("U", "S", "Vh"), samples=s.more(_ANY, s.calls(s.call(T(4, 3), False))))  # fmt: skip
 def linalg_svd(A: Node, full_matrices: bool = True, *, driver: str | None = None) -> tuple[Node, Node, Node]:
     """A = U diag(S) Vh with orthonormal columns in U and rows in Vh; S falls.  (torch.linalg.svd)"""
@@ -311,7 +312,7 @@ def linalg_svd(A: Node, full_matrices: bool = True, *, driver: str | None = None
     return _svd(A, full_matrices)
 
 
-@op("svd", kinds=KINDS, acc=False, results=("U", "S", "V"), samples=_ANY)
+@op("svd", lies=("U",), kinds=KINDS, acc=False, results=("U", "S", "V"), samples=_ANY)
 def svd(input: Node, some: bool = True, compute_uv: bool = True) -> tuple[Node, Node, Node]:
     """input = U diag(S) V^H; without ``compute_uv`` U and V are zeros.  (torch.svd)"""
     matrices("svd", input)
@@ -340,7 +341,7 @@ def _triangle(UPLO: str) -> str:
 _HERMITIAN = s.calls(s.call(T(3, 3, fill="definite")), s.call(T(2, 2, 2, fill="definite"), "U"), s.call(T(0, 0)))
 
 
-@op("linalg_eigh", kinds=KINDS, acc=False, where=(), aliases=("linalg.eigh",), torch_name="linalg.eigh",
+@op("linalg_eigh", lies=("eigenvectors",), kinds=KINDS, acc=False, where=(), aliases=("linalg.eigh",), torch_name="linalg.eigh",
     results=("eigenvalues", "eigenvectors"), samples=_HERMITIAN)  # fmt: skip
 def eigh(A: Node, UPLO: str = "L") -> tuple[Node, Node]:
     """Rising eigenvalues and the eigenvectors (columns) of Hermitian matrices, of which only the lower ('L') or upper
@@ -359,7 +360,7 @@ def eigvalsh(A: Node, UPLO: str = "L") -> Node:
     return graph.call("linalg.eigvalsh", (A,), A.shape[:-1], A.dtype.to_real(), _triangle(UPLO))
 
 
-@op("linalg_eig", kinds=KINDS, acc=False, where=(), aliases=("linalg.eig",), torch_name="linalg.eig",
+@op("linalg_eig", lies=("eigenvectors",), kinds=KINDS, acc=False, where=(), aliases=("linalg.eig",), torch_name="linalg.eig",
     results=("eigenvalues", "eigenvectors"), samples=_SQUARE)  # fmt: skip
 def eig(A: Node) -> tuple[Node, Node]:
     """Complex eigenvalues and the eigenvectors (columns, of size 1).  (torch.linalg.eig)"""

@@ -69,7 +69,8 @@ _SYSTEMS = s.calls(
 )  # fmt: skip
 
 
-@op("linalg_solve", out="exact", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve",), torch_name="linalg.solve",
+@op("linalg_solve", lies="columns", out="exact", kinds=KINDS, acc=False, saves="io", where=(),
+    aliases=("linalg.solve",), torch_name="linalg.solve",
     samples=_SYSTEMS)  # fmt: skip
 def solve(A: Node, B: Node, *, left: bool = True) -> Node:
     """X of A X = B (of X A = B for ``left`` False); B is a matrix or a vector a matrix.  Raises LinAlgError, a
@@ -78,7 +79,7 @@ def solve(A: Node, B: Node, *, left: bool = True) -> Node:
     return _back(solved(a, b), vector, left)
 
 
-@op("linalg_solve_ex", kinds=KINDS, acc=False, where=(), aliases=("linalg.solve_ex",), torch_name="linalg.solve_ex",
+@op("linalg_solve_ex", lies=("result",), kinds=KINDS, acc=False, where=(), aliases=("linalg.solve_ex",), torch_name="linalg.solve_ex",
     results=("result", "info"), samples=_SYSTEMS)  # fmt: skip
 def solve_ex(A: Node, B: Node, *, left: bool = True, check_errors: bool = False) -> tuple[Node, Node]:
     """As solve, and which pivot is zero, or 0.  (torch.linalg.solve_ex)"""
@@ -91,7 +92,8 @@ def solve_ex(A: Node, B: Node, *, left: bool = True, check_errors: bool = False)
     return _back(x, vector, left), whole(info_of(info))
 
 
-@op("linalg_solve_triangular", out="exact", kinds=KINDS, acc=False, saves="io", where=(), aliases=("linalg.solve_triangular",),
+@op("linalg_solve_triangular", lies="columns", out="exact", kinds=KINDS, acc=False, saves="io", where=(),
+    aliases=("linalg.solve_triangular",),
     torch_name="linalg.solve_triangular", samples=s.calls(
     s.call(definite(), T(3, 2), upper=True), s.call(definite(2), T(3, 1), upper=False),
     s.call(definite(), T(2, 3), upper=False, left=False),
@@ -106,7 +108,8 @@ def solve_triangular(A: Node, B: Node, *, upper: bool, left: bool = True, unitri
     return back_substituted(a, b, upper, unitriangular)
 
 
-@op("triangular_solve", kinds=KINDS, acc=False, results=("solution", "cloned_coefficient"), samples=s.calls(
+@op("triangular_solve", lies=("solution", "cloned_coefficient"), kinds=KINDS, acc=False,
+    results=("solution", "cloned_coefficient"), samples=s.calls(
     s.call(T(3, 2), definite()), s.call(T(3, 2), definite(), False, True)))  # fmt: skip
 def triangular_solve(
     input: Node, A: Node, upper: bool = True, transpose: bool = False, unitriangular: bool = False
@@ -136,7 +139,8 @@ def _lu_solved(name: str, lu: Node, pivots: Node, b: Node, left: bool, adjoint: 
     return back_substituted(up, back_substituted(low, mm(t(p), b), False, True), True)
 
 
-@op("linalg_lu_solve", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_solve",), torch_name="linalg.lu_solve",
+@op("linalg_lu_solve", lies="columns", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.lu_solve",),
+    torch_name="linalg.lu_solve",
     samples=s.calls(s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2)),
     s.call(definite(2), T(2, 3, fill="ones", dtype=dtypes.int32), T(2, 2, 3), left=False),
     s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2), adjoint=True)))  # fmt: skip
@@ -145,7 +149,7 @@ def lu_solve(LU: Node, pivots: Node, B: Node, *, left: bool = True, adjoint: boo
     return _lu_solved("linalg.lu_solve", LU, pivots, B, left, adjoint)
 
 
-@op("lu_solve", out="exact", kinds=KINDS, acc=False, samples=s.calls(
+@op("lu_solve", lies="columns", out="exact", kinds=KINDS, acc=False, samples=s.calls(
     s.call(T(3, 2), definite(), T(3, fill="ones", dtype=dtypes.int32))))  # fmt: skip
 def old_lu_solve(b: Node, LU_data: Node, LU_pivots: Node) -> Node:
     """X of A X = b, given what lu_factor made of A.  (torch.lu_solve)"""
@@ -157,14 +161,14 @@ def old_lu_solve(b: Node, LU_data: Node, LU_pivots: Node) -> Node:
 _SQUARE = s.calls(s.call(definite()), s.call(definite(2)), s.call(T(0, 3, 3)), s.call(T(0, 0)))
 
 
-@op("inverse", out="exact", kinds=KINDS, acc=False, saves="io", aliases=("linalg.inv",), samples=_SQUARE)
+@op("inverse", lies="columns", out="exact", kinds=KINDS, acc=False, saves="io", aliases=("linalg.inv",), samples=_SQUARE)
 def inverse(input: Node) -> Node:
     """The inverse of square matrices.  Raises LinAlgError, a RuntimeError, for singular ones.  (torch.linalg.inv)"""
     matrices("linalg.inv", input, square=True)
     return graph.call("linalg.inv", (input,), input.shape, input.dtype)
 
 
-@op("linalg_inv_ex", kinds=KINDS, acc=False, where=(), aliases=("linalg.inv_ex",), torch_name="linalg.inv_ex",
+@op("linalg_inv_ex", lies=("inverse",), kinds=KINDS, acc=False, where=(), aliases=("linalg.inv_ex",), torch_name="linalg.inv_ex",
     results=("inverse", "info"), samples=_SQUARE)  # fmt: skip
 def inv_ex(A: Node, *, check_errors: bool = False) -> tuple[Node, Node]:
     """As inv, and which pivot is zero, or 0.  (torch.linalg.inv_ex)"""
@@ -241,7 +245,7 @@ def matrix_rank(A: Node, tol: Any = None, hermitian: bool = False, *, atol: Any 
 # -- least squares --------------------------------------------------------------------------------------
 
 
-@op("linalg_lstsq", kinds=KINDS, acc=False, where=(), aliases=("linalg.lstsq",), torch_name="linalg.lstsq",
+@op("linalg_lstsq", lies=("solution",), kinds=KINDS, acc=False, where=(), aliases=("linalg.lstsq",), torch_name="linalg.lstsq",
     fixed=("rank", "singular_values"), results=("solution", "residuals", "rank", "singular_values"), samples=s.calls(
     s.call(T(4, 3), T(4, 2)), s.call(T(2, 3, 4), T(2, 3, 1)), s.call(T(4, 3), T(4, 2), driver="gelsd")))  # fmt: skip
 def lstsq(A: Node, B: Node, rcond: float | None = None, *, driver: str | None = None) -> tuple[Node, Node, Node, Node]:
@@ -349,14 +353,14 @@ def _ldl(name: str, a: Node, is_hermitian: bool) -> tuple[Node, Node, Node]:
     return ld, info_of(pivots), whole(info_of(info))
 
 
-@op("linalg_ldl_factor", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_factor",), torch_name="linalg.ldl_factor",
+@op("linalg_ldl_factor", lies=("LD",), kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_factor",), torch_name="linalg.ldl_factor",
     differentiable=False, results=("LD", "pivots"), samples=s.calls(s.call(definite()), s.call(definite(2), hermitian=True)))  # fmt: skip
 def ldl_factor(A: Node, *, hermitian: bool = False) -> tuple[Node, Node]:
     """The Bunch-Kaufman factors of symmetric or Hermitian matrices, compact.  (torch.linalg.ldl_factor)"""
     return _ldl("linalg.ldl_factor", A, hermitian)[:2]
 
 
-@op("linalg_ldl_factor_ex", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_factor_ex",),
+@op("linalg_ldl_factor_ex", lies=("LD",), kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_factor_ex",),
     torch_name="linalg.ldl_factor_ex", differentiable=False, results=("LD", "pivots", "info"),
     samples=s.calls(s.call(definite())))  # fmt: skip
 def ldl_factor_ex(A: Node, *, hermitian: bool = False, check_errors: bool = False) -> tuple[Node, Node, Node]:
@@ -364,7 +368,8 @@ def ldl_factor_ex(A: Node, *, hermitian: bool = False, check_errors: bool = Fals
     return _ldl("linalg.ldl_factor_ex", A, hermitian)
 
 
-@op("linalg_ldl_solve", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_solve",), torch_name="linalg.ldl_solve",
+@op("linalg_ldl_solve", lies="columns", out="exact", kinds=KINDS, acc=False, where=(), aliases=("linalg.ldl_solve",),
+    torch_name="linalg.ldl_solve",
     differentiable=False, samples=s.calls(s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2))))  # fmt: skip
 def ldl_solve(LD: Node, pivots: Node, B: Node, *, hermitian: bool = False) -> Node:
     """X of A X = B, given what ldl_factor made of A.  (torch.linalg.ldl_solve)"""

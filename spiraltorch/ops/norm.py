@@ -166,7 +166,7 @@ def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: N
     return _given((input, dx), (weight, dw), (bias, fold("add", g, rest)))
 
 
-@op("group_norm", grad=_group_norm_grad, saves=("input", "weight"),
+@op("group_norm", lies="images", grad=_group_norm_grad, saves=("input", "weight"),
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1),
     s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
@@ -220,7 +220,7 @@ def _batch_norm_grad(g: Any, out: Any, input: Node, running_mean: Node | None = 
 _RUNNING = (T(3), T(3, fill="positive"))
 
 
-@op("batch_norm", acc=False, grad=_batch_norm_grad, saves=("input", "weight"), where=(), tolerance=1e-4,
+@op("batch_norm", lies="images", acc=False, grad=_batch_norm_grad, saves=("input", "weight"), where=(), tolerance=1e-4,
     samples=s.calls(
     s.call(T(4, 3, 5), None, None, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING, T(3), T(3), 0.3, 0.01),
     s.call(T(4, 3)),
@@ -266,7 +266,7 @@ def _batch_norm_fixed_grad(g: Node, out: Node, input: Node, running_mean: Node, 
     return _given((input, dx), (running_mean, None), (running_var, None), (weight, dw), (bias, db))
 
 
-@op("batch_norm_fixed", acc=False, grad=_batch_norm_fixed_grad, where=(), tolerance=1e-4, samples=s.calls(
+@op("batch_norm_fixed", lies="images", acc=False, grad=_batch_norm_fixed_grad, where=(), tolerance=1e-4, samples=s.calls(
     s.call(T(4, 3), *_RUNNING, T(3), T(3)), s.call(T(4, 3, 2, 2), *_RUNNING),
     s.call(T(1, 3, 5), *_RUNNING, T(3), None, 0.1),
     s.call(T(0, 3), *_RUNNING, None, T(3))))  # fmt: skip
@@ -318,7 +318,7 @@ def instance_norm(input: Node, running_mean: Node | None = None, running_var: No
 # -- neighbouring channels --------------------------------------------------------------------------------
 
 
-@op("local_response_norm", kinds="uif", where=("nn.functional",), samples=s.calls(
+@op("local_response_norm", lies="input", kinds="uif", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 5, 3), 3), s.call(T(1, 6, 2, 3), 4, 0.01, 0.5, 2.0), s.call(T(2, 3, 2, 2, 2), size=2), s.call(T(2, 1, 3), 1),
     s.call(T(0, 3, 2), 2)))  # fmt: skip
 def local_response_norm(input: Node, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Node:

@@ -155,7 +155,7 @@ def max_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return found.largest(input, return_indices)
 
 
-@op("max_pool2d", acc=False, grad=_max_pool_grad(2), saves="io", where=("", "nn.functional"), samples=s.calls(
+@op("max_pool2d", lies="images", acc=False, grad=_max_pool_grad(2), saves="io", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6, 6, fill="distinct"), 2), s.call(T(2, 3, 7, 6, fill="distinct"), 3, 2, 1),
     s.call(T(3, 6, 6), (2, 3), (1, 2)), s.call(T(2, 6, 7, fill="special"), 3, 2, 1, return_indices=True),
     s.call(T(1, 2, 7, 7, fill="distinct"), 2, 2, 0, 2), s.call(T(1, 2, 7, 7), 3, 2, 1, 1, True),
@@ -170,7 +170,7 @@ def max_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return found.largest(input, return_indices)
 
 
-@op("max_pool3d", acc=False, grad=_max_pool_grad(3), saves="io", where=("", "nn.functional"), samples=s.calls(
+@op("max_pool3d", lies="images", acc=False, grad=_max_pool_grad(3), saves="io", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 2, 4, 4, 6, fill="distinct"), 2), s.call(T(2, 5, 4, 7, fill="distinct"), (3, 2, 3), 2, (1, 1, 0)),
     s.call(T(1, 2, 5, 5, 5), 2, 2, 0, 2), s.call(T(1, 2, 5, 4, 5), 2, 2, 1, 1, True, True),
     s.call(T(0, 2, 4, 4, 4), 2)))  # fmt: skip
@@ -244,7 +244,7 @@ def _adaptive_samples(*sizes: int, **kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("adaptive_max_pool1d", acc=False, grad=_adaptive_max_grad(1), saves="io", where=("nn.functional",),
+@op("adaptive_max_pool1d", lies="sequences", acc=False, grad=_adaptive_max_grad(1), saves="io", where=("nn.functional",),
     samples=s.more(_adaptive_samples(8), _adaptive_samples(7, return_indices=True)))  # fmt: skip
 def adaptive_max_pool1d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
     """The largest elements of even parts of the last axis, as many as ``output_size`` says.
@@ -252,7 +252,7 @@ def adaptive_max_pool1d(input: Node, output_size: Any, return_indices: bool = Fa
     return _adaptive_max(1, input, output_size, return_indices)
 
 
-@op("adaptive_max_pool2d", acc=False, grad=_adaptive_max_grad(2), saves="io", where=("nn.functional",),
+@op("adaptive_max_pool2d", lies="images", acc=False, grad=_adaptive_max_grad(2), saves="io", where=("nn.functional",),
     samples=s.more(_adaptive_samples(4, 6), _adaptive_samples(5, 7, return_indices=True)))  # fmt: skip
 def adaptive_max_pool2d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
     """The largest elements of even parts of H and W, as many as ``output_size`` says (None: as many as there are).

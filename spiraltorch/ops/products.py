@@ -49,7 +49,7 @@ def addbmm(input: Node, batch1: Node, batch2: Node, *, beta: Any = 1, alpha: Any
     return scaled_sum(input, total, beta, alpha)
 
 
-@op("addr", pointwise=False, kinds=ANY, operands=3, promote="arith", acc=False, inplace=True, samples=s.calls(
+@op("addr", lies="input", pointwise=False, kinds=ANY, operands=3, promote="arith", acc=False, inplace=True, samples=s.calls(
     s.call(T(2, 3), T(2), T(3)), s.call(T(3), T(2), T(3), beta=2, alpha=3), s.call(T(2, 3), T(2), T(3), beta=0)))  # fmt: skip
 def addr(input: Node, vec1: Node, vec2: Node, *, beta: Any = 1, alpha: Any = 1) -> Node:
     """``beta * input + alpha * outer(vec1, vec2)``; with ``beta`` 0 ``input`` is ignored.  (torch.addr)"""

@@ -62,8 +62,8 @@ def _all_tensors(tensors: Sequence[Any]) -> None:
             raise TypeError(f"expected Tensor as element {i} in argument 0, but got {type(t).__name__}")
 
 
-@op("cat", kinds="buifc", acc=False, grad=_cat_grad, saves="", where=("",), aliases=("concat", "concatenate"), samples=s.calls(
-    s.call([T(2, 3), T(4, 3)]), s.call([T(2, 3), T(2, 1), T(2, 2)], -1), s.call([T(3)]), s.call([T(0), T(2, 3)]),
+@op("cat", lies="images", kinds="buifc", acc=False, grad=_cat_grad, saves="", where=("",), aliases=("concat", "concatenate"),
+    samples=s.calls(s.call([T(2, 3), T(4, 3)]), s.call([T(2, 3), T(2, 1), T(2, 2)], -1), s.call([T(3)]), s.call([T(0), T(2, 3)]),
     s.call([T(2, 3), T(0, 3)], dim=0), s.call([T(2), T(3, dtype=s.dtypes.float64)])))  # fmt: skip
 def cat(tensors: Sequence[Node], dim: int = 0) -> Node:
     """Tensors one after the other along ``dim``, in their common type; 1-d empty ones are skipped.  (torch.cat)"""
@@ -127,7 +127,7 @@ def flipped(input: Node, axes: Sequence[int]) -> Node:
     return graph.slice_(input, tuple(ranges))
 
 
-@op("flip", kinds="buifc", acc=False, saves="", samples=s.calls(
+@op("flip", lies="input", kinds="buifc", acc=False, saves="", samples=s.calls(
     s.call(T(2, 3), (0,)), s.call(T(2, 3), (0, -1)), s.call(T(2, 3), ()), s.call(T(0, 3), (0,)),
     s.call(T(), ())))  # fmt: skip
 def flip(input: Node, *dims: Any) -> Node:
@@ -303,7 +303,7 @@ def _mirror(input: Node, axis: int, before: int, after: int, mode: str) -> Node:
     return graph.gather(input, at, axis)
 
 
-@op("pad", kinds="buifc", acc=False, where=("nn.functional",), samples=s.calls(
+@op("pad", lies="images", kinds="buifc", acc=False, where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3), (1, 2)), s.call(T(2, 3), (0, 1, 2, 0), "constant", 1.5), s.call(T(2, 3), (-1, 1)),
     s.call(T(5), (2, -2), value=-1.0),
     s.call(T(0, 3), (1, 1)), s.call(T(2, 3), ()), s.call(T(1, 2, 5), (2, 1), "reflect"),
@@ -395,7 +395,7 @@ def _swapped(x: Node, apart: tuple[int, ...], order: tuple[int, ...], shape: tup
     return graph.reshape(graph.permute(graph.reshape(x, (*lead, *apart)), places), (*lead, *shape))
 
 
-@op("pixel_shuffle", kinds="buifc", acc=False, saves="", where=BOTH, samples=s.calls(
+@op("pixel_shuffle", lies="images", kinds="buifc", acc=False, saves="", where=BOTH, samples=s.calls(
     s.call(T(1, 8, 2, 3), 2), s.call(T(9, 2, 2), 3), s.call(T(2, 3, 4, 1, 2), 1), s.call(T(0, 4, 2, 2), 2)))  # fmt: skip
 def pixel_shuffle(input: Node, upscale_factor: int) -> Node:
     """[..., C r r, H, W] as [..., C, H r, W r]: channels become blocks of r x r pixels.  (torch.nn.functional.pixel_shuffle)"""
@@ -411,7 +411,7 @@ def pixel_shuffle(input: Node, upscale_factor: int) -> Node:
     return _swapped(input, (c, r, r, h, w), (0, 3, 1, 4, 2), (c, h * r, w * r))
 
 
-@op("pixel_unshuffle", kinds="buifc", acc=False, saves="", where=BOTH, samples=s.calls(
+@op("pixel_unshuffle", lies="images", kinds="buifc", acc=False, saves="", where=BOTH, samples=s.calls(
     s.call(T(1, 2, 4, 6), 2), s.call(T(1, 3, 3), 3), s.call(T(2, 3, 4, 1, 2), 1), s.call(T(0, 4, 2, 2), 2)))  # fmt: skip
 def pixel_unshuffle(input: Node, downscale_factor: int) -> Node:
     """[..., C, H r, W r] as [..., C r r, H, W]: undoes :func:`pixel_shuffle`.  (torch.nn.functional.pixel_unshuffle)"""
@@ -426,7 +426,7 @@ def pixel_unshuffle(input: Node, downscale_factor: int) -> Node:
     return _swapped(input, (c, h // r, r, w // r, r), (0, 2, 4, 1, 3), (c * r * r, h // r, w // r))
 
 
-@op("channel_shuffle", kinds="buifc", acc=False, saves="", where=BOTH, aliases=("native_channel_shuffle",), samples=s.calls(
+@op("channel_shuffle", lies="images", kinds="buifc", acc=False, saves="", where=BOTH, aliases=("native_channel_shuffle",), samples=s.calls(
     s.call(T(2, 6, 3), 2), s.call(T(1, 4, 2, 2), 4), s.call(T(2, 4, 1, 2, 2), 1), s.call(T(0, 4, 2), 2)))  # fmt: skip
 def channel_shuffle(input: Node, groups: int) -> Node:
     """The channels (axis 1) of ``groups`` groups taken in turns.  (torch.nn.functional.channel_shuffle)"""

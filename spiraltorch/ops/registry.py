@@ -60,6 +60,9 @@ class Op:
     unrounded: 16-bit floats meet a number, or a 0-d tensor as second operand, in float32: it is not rounded to their type.
     fitting: whether numbers beside the first operand that the common type cannot hold are refused.
     pointwise: whether results lie in memory as the tensors they are made of (None: where operands are promoted).
+    lies: how results of others lie where that is not row by row: 'input', in the order of the axes of the first tensor; with
+    channels last where 'images' or the filter lie so, or the 'sequences', or the 'filter' of sequences alone; by 'columns', as
+    LAPACK's matrices, or the names of such results.
     """
 
     name: str
@@ -89,6 +92,7 @@ class Op:
     unrounded: bool = False
     fitting: bool = False
     pointwise: bool | None = None
+    lies: str | tuple[str, ...] = ""
     signature: inspect.Signature = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
 

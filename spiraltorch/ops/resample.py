@@ -220,7 +220,7 @@ _WEIGHTED = (
 )  # fmt: skip
 
 
-@op("interpolate", where=("nn.functional",), tolerance=1e-4, samples=s.calls(*_NEAREST, *_WEIGHTED))
+@op("interpolate", lies="images", where=("nn.functional",), tolerance=1e-4, samples=s.calls(*_NEAREST, *_WEIGHTED))
 def interpolate(input: Node, size: Any = None, scale_factor: Any = None, mode: str = "nearest",
                 align_corners: bool | None = None, recompute_scale_factor: bool | None = None,
                 antialias: bool = False) -> Node:  # fmt: skip

@@ -161,7 +161,7 @@ def index_copy(input: Node, dim: int, index: Node, source: Node) -> Node:
     return graph.reshape(graph.scatter(x, at, values, axis, "set"), input.shape)
 
 
-@op("index_fill", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("index_fill", lies="input", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), 0, T(2, fill="index", high=4), 1.0), s.call(T(2, 4), -1, T(3, fill="wrapped", high=4), T()),
     s.call(T(4), 0, T(fill="index", high=4), 2), s.call(T(), 0, T(1, fill="index", high=1), 2),
     s.call(T(4, 3), 0, T(0, fill="index", high=4), 1)))  # fmt: skip
@@ -207,7 +207,7 @@ def take(input: Node, index: Node) -> Node:
     return graph.reshape(graph.gather(graph.reshape(input, (input.size,)), at, 0), index.shape)
 
 
-@op("put", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
+@op("put", lies="input", kinds="buifc", acc=False, saves=("index",), inplace=True, samples=s.calls(
     s.call(T(4, 3), T(1, fill="wrapped", high=12), T(1)), s.call(T(4, 3), T(2, 3, fill="index", high=12), T(2, 3), True),
     s.call(T(), T(1, fill="index", high=1), T(1)), s.call(T(4, 3), T(0, fill="index", high=3), T(0))))  # fmt: skip
 def put(input: Node, index: Node, source: Node, accumulate: bool = False) -> Node:

@@ -91,7 +91,7 @@ _SORT = s.calls(
 )  # fmt: skip
 
 
-@op("sort", acc=False, saves="o", results=PAIR, out="exact", samples=_SORT)
+@op("sort", lies="input", acc=False, saves="o", results=PAIR, out="exact", samples=_SORT)
 def sort(input: Node, dim: int = -1, descending: bool = False, *, stable: bool | None = None) -> tuple[Node, Node]:
     """(values, indices) in order along ``dim``; always stable, nan is the largest.  (torch.sort)"""
     axis = wrap_dim(dim, len(input.shape))
@@ -101,7 +101,7 @@ def sort(input: Node, dim: int = -1, descending: bool = False, *, stable: bool |
     return graph.gather_along(input, places, axis), places
 
 
-@op("argsort", acc=False, differentiable=False, out="exact", samples=s.calls(
+@op("argsort", lies="input", acc=False, differentiable=False, out="exact", samples=s.calls(
     s.call(T(2, 5, fill="distinct")), s.call(T(4, 3, fill="distinct"), 0, True), s.call(T()), s.call(T(2, 0)),
     s.call(T(3, 50), dim=1, stable=True)))  # fmt: skip
 def argsort(input: Node, dim: int = -1, descending: bool = False, *, stable: bool = False) -> Node:
@@ -110,7 +110,8 @@ def argsort(input: Node, dim: int = -1, descending: bool = False, *, stable: boo
     return graph.reshape(order(_vector(input), axis, bool(descending)), input.shape)
 
 
-@op("msort", acc=False, out="exact", samples=s.calls(s.call(T(5, 2, fill="distinct")), s.call(T(0, 2)), s.call(T(7, fill="distinct"))))
+@op("msort", lies="input", acc=False, out="exact", samples=s.calls(s.call(T(5, 2, fill="distinct")),
+    s.call(T(0, 2)), s.call(T(7, fill="distinct"))))  # fmt: skip
 def msort(input: Node) -> Node:
     """Values in order along the first axis.  (torch.msort)"""
     x = _vector(input)

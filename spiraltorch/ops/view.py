@@ -3,7 +3,7 @@
 Each is written once, as a function from the input's shape to movement steps: ('RESHAPE', shape),
 ('PERMUTE', order), ('EXPAND', shape), ('SLICE', ranges), ('WINDOW', (axis, size, stride, dilation)),
 ('DIAGONAL', (offset, a, b)), ('STRIDED', (sizes, strides, offset)) over the flat elements, ('BITCAST', (type, new type)),
-('AS_REAL', None), ('AS_COMPLEX', None).
+('AS_REAL', None), ('AS_COMPLEX', None); ('CONJ', None) and ('NEG', None) for memory that holds the conjugates or negatives.
 The body applies the steps to a node; the tensor layer applies the same steps to a view's position in
 its storage.  ``split``, ``chunk`` and ``unbind`` have several results: their step lists are in ``LISTS``.
 
@@ -96,11 +96,19 @@ def _as_complex(n: Node, arg: None) -> Node:
     return graph.as_complex(n)
 
 
+def _conjugates(n: Node, arg: None) -> Node:
+    return lang.conj(n)
+
+
+def _negatives(n: Node, arg: None) -> Node:
+    return -n
+
+
 _MOVES: dict[str, Callable[[Node, Any], Node]] = {
     "RESHAPE": graph.reshape, "PERMUTE": graph.permute, "EXPAND": graph.expand, "SLICE": graph.slice_,
     "WINDOW": _window,
     "DIAGONAL": _diagonal, "STRIDED": _strided, "BITCAST": _bitcast,
-    "AS_REAL": _as_real, "AS_COMPLEX": _as_complex,
+    "AS_REAL": _as_real, "AS_COMPLEX": _as_complex, "CONJ": _conjugates, "NEG": _negatives,
 }  # fmt: skip
 
 
@@ -128,6 +136,8 @@ def step_shape(shape: Shape, step: Step) -> Shape:
         return (*shape, 2)
     if kind == "AS_COMPLEX":
         return shape[:-1]
+    if kind in ("CONJ", "NEG"):
+        return shape
     return tuple(arg)
 
 
@@ -163,6 +173,8 @@ def write_through(node: Node, steps: Sequence[Step], value: Node) -> Node:
         return graph.as_real(inner)
     if kind == "BITCAST":
         return apply_steps(inner, [("BITCAST", arg[::-1])])
+    if kind in ("CONJ", "NEG"):
+        return apply_steps(inner, steps[:1])
     if kind == "WINDOW" or (kind == "STRIDED" and not any([n > 1 and t == 0 for n, t in zip(*arg[:2])])):
         place = apply_steps(graph.reshape(graph.iota((node.size,), 0), node.shape), steps[:1])
         flat = graph.reshape(node, (node.size,))

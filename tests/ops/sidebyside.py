@@ -104,7 +104,7 @@ def compare(ours: Any, theirs: Any, random: bool = False, relative: float = 0.0)
             return f"{ours.dtype.name}{list(ours.shape)} instead of {str(theirs.dtype)[6:]}{list(theirs.shape)}"
         if random:
             return None
-        got = np.asarray(ours.detach().numpy())
+        got = np.asarray(ours.numpy(force=True))
         try:
             close("", got, want, max(relative, TOLERANCE.get(ours.dtype.name, 2e-5)))
         except AssertionError as e:
@@ -144,7 +144,7 @@ def look(result: Any) -> Any:
     """Compute: errors in the values are raised now."""
     for t in leaves(result):
         if isinstance(t, st.Tensor):
-            t.detach().numpy()
+            t.numpy(force=True)
     return result
 
 
@@ -172,7 +172,7 @@ def as_near(ours: Any, theirs: Any, compute: Callable[[], Any] | None) -> bool:
                 return False
             continue
         e = from_torch(e.resolve_conj())
-        got, want = np.asarray(a.detach().numpy()).astype(e.dtype), from_torch(b.resolve_conj()).astype(e.dtype)
+        got, want = np.asarray(a.numpy(force=True)).astype(e.dtype), from_torch(b.resolve_conj()).astype(e.dtype)
         if not np.array_equal(np.isfinite(got), np.isfinite(want)):
             return False
         with np.errstate(all="ignore"):

@@ -54,7 +54,7 @@ def test_invariants_and_gradients(name, shape, dtype):
     ours, theirs = INVARIANT[name](st, a), INVARIANT[name](torch, b)
     total, want = 0, 0
     for x, y in zip(ours, theirs):
-        np.testing.assert_allclose(x.detach().numpy(), y.detach().numpy(), rtol=1e-8, atol=1e-8)
+        np.testing.assert_allclose(x.numpy(force=True), y.numpy(force=True), rtol=1e-8, atol=1e-8)
         w = weights(tuple(y.shape))
         total = total + (x.real * st.tensor(w)).sum()
         want = want + (y.real * torch.tensor(w)).sum()
@@ -68,7 +68,7 @@ def test_eig_of_real_and_complex_matrices():
         a, b = both(4, 4, dtype=dtype)
         w, v = st.linalg.eig(a)
         assert w.dtype is st.complex128
-        np.testing.assert_allclose((a.detach().to(st.complex128) @ v.detach()).numpy(), (v * w).detach().numpy(), atol=1e-10)
+        np.testing.assert_allclose((a.detach().to(st.complex128) @ v.detach()).numpy(), (v * w).numpy(force=True), atol=1e-10)
         got = sorted(st.linalg.eigvals(a).detach().tolist(), key=lambda z: (round(z.real, 6), z.imag))
         want = sorted(torch.linalg.eigvals(b).detach().tolist(), key=lambda z: (round(z.real, 6), z.imag))
         np.testing.assert_allclose(got, want, rtol=1e-8)
@@ -91,7 +91,7 @@ COMPLEX = {
 def test_complex_matrices(name):
     a, b = both(3, 3, dtype="complex128", definite=True)
     x, y = COMPLEX[name](st, a), COMPLEX[name](torch, b)
-    np.testing.assert_allclose(x.detach().numpy(), y.detach().resolve_conj().numpy(), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(x.numpy(force=True), y.detach().resolve_conj().numpy(), rtol=1e-9, atol=1e-9)
     w = weights(tuple(y.shape))
     (x * st.tensor(w * (1 + 0.5j))).real.sum().backward()
     (y * torch.tensor(w * (1 + 0.5j))).real.sum().backward()
@@ -165,7 +165,7 @@ def test_transforms_of_complex_signals(name):
     a, b = both(6, 5, dtype="complex128")
     x, y = TRANSFORMS[name](st, a), TRANSFORMS[name](torch, b)
     assert x.dtype.name == str(y.dtype)[6:]
-    np.testing.assert_allclose(x.detach().numpy(), y.detach().resolve_conj().numpy(), rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(x.numpy(force=True), y.detach().resolve_conj().numpy(), rtol=1e-10, atol=1e-10)
     w = weights(tuple(y.shape))
     (x * st.tensor(w)).abs().sum().backward()
     (y * torch.tensor(w)).abs().sum().backward()

@@ -394,8 +394,10 @@ class Module:
         return self
 
     def to(self: M, *args: Any, **kwargs: Any) -> M:
-        """``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(tensor)``: floating members change type."""
+        """``to(dtype)``, ``to(device)``, ``to(device, dtype)``, ``to(tensor)``: floating members change type;
+        ``memory_format`` is for members of four and five axes."""
         kwargs.pop("non_blocking", None)
+        format = {"memory_format": kwargs.pop("memory_format")} if "memory_format" in kwargs else {}
         args = tuple([a for a in args if not isinstance(a, bool)])
         wanted = kwargs.get("dtype") or next((a for a in args if isinstance(a, DType)), None)
         if wanted is not None and not (wanted.is_floating_point or wanted.is_complex):
@@ -405,9 +407,9 @@ class Module:
 
         def convert(t: Tensor) -> Tensor:
             if t.is_floating_point() or t.is_complex():
-                return t.to(*args, **kwargs)
+                return t.to(*args, **kwargs, **(format if t.ndim in (4, 5) else {}))
             others = [a.device if isinstance(a, Tensor) else a for a in args if not isinstance(a, DType)]
-            return t.to(*others, **{k: v for k, v in kwargs.items() if k != "dtype"})
+            return t.to(*others, **{k: v for k, v in kwargs.items() if k != "dtype"}, **(format if t.ndim in (4, 5) else {}))
 
         return self._apply(convert)
 
