@@ -20,7 +20,7 @@ bench: $(VENV)/.installed-bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: $(VENV)/.installed-test
-	$(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -m fuzz --seconds $(SECONDS) --seed $(SEED) --save tests/fuzz/found
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check

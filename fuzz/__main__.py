@@ -1,7 +1,8 @@
 """``python -m fuzz --seconds 60 --seed 0``: draw programs until the time is over.
 
 Every kind of finding is made small by leaving out calls, and printed as the calls that show it, with the seed that
-drew it.  The exit status is 1 when there is one.  ``--programs 20`` of seed 0 are 20 programs: none is counted twice.
+drew it; ``--save tests/fuzz/found`` writes it as a script that runs alone, and that the tests run from then on.  The exit
+status is 1 when there is one.  ``--programs 20`` of seed 0 are 20 programs: none is counted twice.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ import argparse
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 
 from .compare import Finding, differences
 from .programs import Program, programs, without
+from .scripts import save
 
 AT_ONCE = 100
 
@@ -51,12 +54,15 @@ class Fuzz:
             hypothesis.seed(self.seed)(limits(given(programs())(self.check)))()
             self.seed += 1
 
-    def summary(self) -> str:
+    def summary(self, folder: Path | None = None) -> str:
+        """Counts and findings, made small; they are saved as scripts in ``folder``."""
         lines = [
             f"{self.programs} programs, {self.calls} calls, {len(self.used)} operators, {len(self.found)} findings"
         ]
         for finding, p, seed in self.found.values():
             small, finding = smallest(p, finding)
+            if folder is not None:
+                save(folder, small, finding, seed)
             lines += ["", f"{finding} (seed {seed})", *["    " + line for line in str(small).splitlines()]]
         return "\n".join(lines)
 
@@ -82,10 +88,11 @@ def main() -> int:
     parser.add_argument(
         "--programs", type=int, default=1 << 60, help="stop after so many, also before the time is over"
     )
+    parser.add_argument("--save", type=Path, help="folder that gets every finding as a script")
     options = parser.parse_args()
     fuzz = Fuzz(options.seconds, options.programs)
     fuzz.run(options.seed)
-    print(fuzz.summary())
+    print(fuzz.summary(options.save))
     return 1 if fuzz.found else 0
 
 

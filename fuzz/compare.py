@@ -2,7 +2,8 @@
 
 * each call alone, on torch's own operands in the same memory: value, type, shape, gradient, which results are views
   of what and how they lie, and what a write changes, against torch (one call's rounding, no drift);
-* the whole program lazily, one operation at a time, and compiled (first call and replay): equal bits.
+* the whole program lazily, one operation at a time, compiled (first call and replay), on one thread, and on two in the
+  smallest tasks: equal bits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import numpy as np
 import torch
 
 import spiraltorch as st
+from spiraltorch.dtypes import DType
+from spiraltorch.runtime.tuning import Choice, using
 
 from .oracles import truth
 from .programs import Call, Program, TorchValues, fill, refs, run_torch, to_torch
@@ -40,6 +43,10 @@ ACCEPTED = {
         r": (-?\d+\.\d{6})\d* instead of \1|nan instead of", "as hardsigmoid; for nan torch's vector code gives nan alone"),
     ("gradient", "pow"): (r"-?inf instead of nan", "a sum of float16 over a broadcast axis, of which torch rounds each part first"),
     ("gradient", "qr"): (r"instead of (nan|-?inf)|(nan|-?inf) instead of", "of a singular matrix: R has no inverse"),
+    **{("gradient", name): (r"instead of nan", "the slope of |nan| is 0, as abs has it in torch too; its kernels of distances give nan")
+       for name in ("pdist", "cdist", "dist")},
+    ("gradient", "cumprod"): (r"nan instead of", "the product of a 0 and an infinity further on, which torch's rule for zeros leaves out"),
+    ("gradient", "remainder"): (r"inf instead of nan", "torch multiplies the infinite quotient by 0"),
     ("write", "pow"): (r"0.0 instead of nan", "as its value"),
     ("strides", "ldexp"): (r"", "as pow, which torch composes it of"),
     ("gradient", "logit"): (r"^at v\d+: nan instead of 0.0", "for nan torch's vector code gives 0 and its scalar code nan"),
@@ -77,6 +84,9 @@ CHOOSING = frozenset((
     "aminmax", "cummax", "cummin", "kthvalue", "max", "median", "min", "mode", "msort", "nanmedian", "nanquantile", "quantile",
     "sort", "topk",
 ))  # fmt: skip
+PIECES = Choice(
+    block_rows=16, block_bytes=512, serial_products=0, split_products=1 << 10, serial_elements=0, chunk_elements=1
+)  # fmt: skip
 RELATIVE = {"float64": 1e-9, "float32": 1e-5, "float16": 4e-3, "bfloat16": 2e-2}
 
 
@@ -293,7 +303,8 @@ def compare(
     if want.dtype.kind in "iub":
         wrong = got != want
         return _differing(name, got, want, wrong) if wrong.any() else None
-    relative = RELATIVE.get(want.dtype.name, 1e-5)
+    computed = [v.name for v in call.kwargs.values() if isinstance(v, DType)]  # dtype=float32 of float64 operands
+    relative = max([RELATIVE.get(d, 1e-5) for d in (want.dtype.name, *computed)])
     if want.dtype == np.float32:
         relative = max(relative, call.op.tolerance)
     g, w = got.astype(np.float64), want.astype(np.float64)
@@ -344,10 +355,13 @@ def _between_modes(p: Program) -> list[Finding]:
     order = list(p.inputs)
     first = _bits(evaluate(p, {k: ours(a) for k, a in p.inputs.items()}))
     compiled = st.compile(lambda *given: evaluate(p, dict(zip(order, given))))
+    in_pieces = st.compile(lambda *given: evaluate(p, dict(zip(order, given))))
     modes: dict[str, Callable[[], list[Any]]] = {
         "one operation at a time": lambda: evaluate(p, {k: ours(a) for k, a in p.inputs.items()}, look=True),
         "compiled": lambda: compiled(*[ours(a) for a in p.inputs.values()]),
         "replayed": lambda: compiled(*[ours(a) for a in p.inputs.values()]),
+        "one thread": lambda: _on_threads(1, compiled, p),
+        "two threads": lambda: _on_threads(2, in_pieces, p),
     }
     for name, run in modes.items():
         try:
@@ -361,6 +375,17 @@ def _between_modes(p: Program) -> list[Finding]:
                 if not _same_but_for_nan(a, b):
                     return [Finding("bits", name, f"v{k}: {_example(b, a, _unequal(a, b))}")]
     return []
+
+
+def _on_threads(n: int, compiled: Callable[..., Any], p: Program) -> list[Any]:
+    """What ``compiled`` gives on ``n`` threads; kernels that it makes now are cut into the smallest tasks."""
+    before = st.get_num_threads()
+    st.set_num_threads(n)
+    try:
+        with using(PIECES):
+            return list(compiled(*[ours(a) for a in p.inputs.values()]))
+    finally:
+        st.set_num_threads(before)
 
 
 def _bits(tensors: list[Any]) -> list[np.ndarray]:

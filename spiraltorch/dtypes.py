@@ -137,8 +137,8 @@ def _range(d: DType) -> tuple[Any, Any]:
     if d.kind in "iu":
         high = int(np.iinfo(d.np).max)
         return int(np.iinfo(d.np).min) or -high, high
-    high = float(ml_dtypes.finfo(d.to_real().np if d.kind == "c" else d.np).max)
-    return -high, high
+    most = float(ml_dtypes.finfo(d.to_real().np if d.kind == "c" else d.np).max)
+    return -most, most
 
 
 def from_numpy_dtype(d: Any) -> DType:
