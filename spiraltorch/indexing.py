@@ -231,4 +231,4 @@ def setitem(x: Tensor, index: Any, value: Any) -> None:
         ) from None
     if wide.numel():
         refuse_overlap(view, (wide,))
-        write(view, wide._read(), wide)
+        write(view, wide._read(), wide, over=True)

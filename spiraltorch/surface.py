@@ -153,7 +153,7 @@ def _written(value: Any) -> Any:
         result = value(self, *args, **kwargs)
         if not isinstance(result, Tensor):
             result = from_node(cast(result, self.dtype), self.device)
-        return write(self, result._read(), result)
+        return write(self, result._read(), result, over=value is _fill)
 
     return method
 
@@ -183,7 +183,7 @@ def _copy_(self: Tensor, src: Any, non_blocking: bool = False) -> Tensor:
         src = src.to(self.dtype)
     if tuple(src.shape) != tuple(self.shape):
         src = src.expand(tuple(self.shape))
-    write(self, src._read(), src)
+    write(self, src._read(), src, over=True)
     computed_at_once((src,), (self,))
     return self
 

@@ -89,6 +89,11 @@ def _is_unsaved(n: Node) -> bool:
     return n.op == "PARAM" and isinstance(n.arg, tuple) and n.arg[0] == "unsaved"
 
 
+def _zeros_where_none(found: Sequence[Node | None], nodes: Sequence[Node]) -> list[Node | None]:
+    """As in torch, an operand that the result happens not to depend on (overwritten whole, times 0) is used in the graph."""
+    return [graph.full(0, n.shape, n.dtype) if f is None and n.dtype.kind in "fc" else f for f, n in zip(found, nodes)]
+
+
 class Hole:
     """Marks where the ``index``-th tensor argument goes in a call's argument template."""
 
@@ -152,10 +157,12 @@ class OpCall(Call):
 
     def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
         if self.op.grad is None:
-            return super().vjp(grads, outs, nodes)
-        args, kwargs = self._bound(nodes)
-        filled = [graph.full(0, o.shape, o.dtype) if g is None else g for g, o in zip(grads, outs)]
-        return self.op.gradients(filled, outs, args, kwargs)
+            found = super().vjp(grads, outs, nodes)
+        else:
+            args, kwargs = self._bound(nodes)
+            filled = [graph.full(0, o.shape, o.dtype) if g is None else g for g, o in zip(grads, outs)]
+            found = self.op.gradients(filled, outs, args, kwargs)
+        return _zeros_where_none(found, nodes)
 
     def needs(self, wanted: Sequence[bool]) -> tuple[Sequence[bool], bool | Sequence[bool]]:
         op = self.op
@@ -190,10 +197,7 @@ class WriteCall(Call):
     def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
         if grads[0] is None:
             return [None, None]
-        of_cell, of_value = super().vjp(grads, outs, nodes) if self.steps else (None, grads[0])
-        if of_cell is None:  # all of it was overwritten
-            of_cell = graph.full(0, nodes[0].shape, nodes[0].dtype)
-        return [of_cell, of_value]
+        return _zeros_where_none(super().vjp(grads, outs, nodes) if self.steps else [None, grads[0]], nodes)
 
 
 class ViewCall(Call):

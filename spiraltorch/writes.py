@@ -22,8 +22,9 @@ from .tape import GradFn, Hole, OpCall, ViewCall, WriteCall, mode
 from .tensor import Tensor, from_node, tensor_over
 
 
-def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
-    """Replace this tensor's elements by ``value`` (same shape and type); ``source`` carries its history."""
+def write(self: Tensor, value: Node, source: Tensor | None = None, over: bool = False) -> Tensor:
+    """Replace this tensor's elements by ``value`` (same shape and type); ``source`` carries its history.  ``over``: and
+    was not computed from them."""
     cell, steps = self._storage, _steps_to(self)
     tracked = source is not None and mode.enabled and (source._history() is not None or source._requires_grad)
     if mode.enabled:
@@ -34,8 +35,8 @@ def write(self: Tensor, value: Node, source: Tensor | None = None) -> Tensor:
     if tracked and self._steps:
         base = _base(self)
         step = GradFn(WriteCall(steps), [base, source if source is not None else from_node(value, cell.device)], [base])
-    elif not tracked and not self._steps and mode.enabled and self._history() is not None:
-        tracked, step = True, GradFn(WriteCall(()), [self, from_node(value)], [self])  # what was there gets zeros
+    elif (over or not tracked) and not self._steps and mode.enabled and self._history() is not None:
+        tracked, step = True, GradFn(WriteCall(()), [self, from_node(value) if source is None else source], [self])
     cell.set(write_through(cell.node, steps, value))
     if tracked:
         if step is not None:

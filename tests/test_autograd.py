@@ -866,3 +866,28 @@ def test_wide_sums():
 def test_helper_sees_wrong_gradients():
     with pytest.raises(AssertionError):
         compare(st.ones(2), torch.ones(2) * 2)
+
+
+@pytest.mark.parametrize("write", [
+    lambda m, x, y: x.slice_scatter(y), lambda m, x, y: x[:1].select_scatter(y[0], 0, 0),
+    lambda m, x, y: (x * 1).copy_(y), lambda m, x, y: (x * 1).fill_(y.sum()), lambda m, x, y: (x * 1).zero_().copy_(y),
+    lambda m, x, y: m.m.fill(x, y.sum()), lambda m, x, y: x**0 + y, lambda m, x, y: m.m.addmm(x, y, y, beta=0),
+], ids=range(8))  # fmt: skip
+def test_what_is_overwritten_whole_is_used_and_gets_zeros(write):
+    def program(m):
+        x, y = m.make(3, 3, grad=True), m.make(3, 3, grad=True)
+        return list(m.m.autograd.grad(write(m, x, y).sum(), (x, y)))
+
+    same(program)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_overwritten_by_an_index_write_of_everything(compiled):
+    def program(x, y):
+        z = x * 1
+        z[:] = y
+        return st.autograd.grad((z * y).sum(), (x, y))
+
+    x, y = st.ones(3, requires_grad=True), st.full((3,), 2.0, requires_grad=True)
+    got = (st.compile(program) if compiled else program)(x, y)
+    assert [g.tolist() for g in got] == [[0, 0, 0], [4, 4, 4]]

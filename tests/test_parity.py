@@ -85,6 +85,8 @@ def ours_like(a: np.ndarray, draw: np.ndarray) -> st.Tensor:
 
 
 VALUES = """
+L.linalg.slogdet(L.tensor([[[nan, 1.0], [1, 2]], [[1, nan], [2, 3]], [[2, 1], [1, 2]], [[1, 2], [2, 1]]]))
+L.remainder(v(0, 1, -1, 2.5, 3, inf, -inf, nan, 1), v(1, 0, inf, -inf, 1 / 3, 2, 3, 1, nan))
 (lambda x: L.autograd.grad(L.celu(x).sum(), x))(L.full((64,), float('nan'), requires_grad=True))
 (lambda x: L.autograd.grad(L.nn.functional.hardswish(x).sum(), x))(L.full((64,), float('nan'), requires_grad=True))
 L.arange(0.0, -8.000001, -4.0, dtype=L.int64)
@@ -257,6 +259,12 @@ def test_values_and_gradients(case: str) -> None:
 
 
 REFUSALS = """
+t(3).narrow(0, L.tensor([1]), 1)
+t(3).narrow(0, L.tensor(1.0), 1)
+t(3).narrow(0, 1.0, 1)
+t(3).narrow(0, None, 1)
+(t(3) // 2.0).sum().backward()
+L.heaviside(t(3), t(3)).sum().backward()
 L.arange(3, dtype=L.bool)
 L.arange(0, 64, 0.5, dtype=L.int64)
 L.linspace(0, 1, 3, dtype=L.bool)

@@ -171,7 +171,7 @@ def true_divide(input: Node, other: Node) -> Node:
     return lang.row("DIV", input, other)
 
 
-@op("floor_divide", operands=2, promote="arith", kinds="uif", inplace=True, differentiable=False, unrounded=True,
+@op("floor_divide", operands=2, promote="arith", kinds="uif", inplace=True, undefined=("input", "other"), saves="", unrounded=True,
     samples=s.binary(second="positive"))  # fmt: skip
 def floor_divide(input: Node, other: Node) -> Node:
     """``floor(input / other)``, broadcast, in the operands' common type.  (torch.floor_divide)"""
@@ -184,7 +184,12 @@ def fmod(input: Node, other: Node) -> Node:
     return lang.row("REM", input, _not_zero(other))
 
 
-@op("remainder", operands=2, numbers="both", promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+def _remainder_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node | None]:
+    return [g, -g * floor_quotient(input, other)]
+
+
+@op("remainder", operands=2, numbers="both", promote="arith", kinds="uif", grad=_remainder_grad, inplace=True,
+    samples=s.binary(second="positive"))  # fmt: skip
 def remainder(input: Node, other: Node) -> Node:
     """``input - floor(input / other) * other``: the rest has the sign of ``other``.  (torch.remainder)"""
     rest = lang.row("REM", input, _not_zero(other))

@@ -13,7 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import ShapeError
+from ..errors import ShapeError, SpiralError
 from ..ir import graph
 from ..ir.node import Shape
 from . import samples as s
@@ -49,8 +49,13 @@ def select(shape: Shape, dim: int, index: int) -> Steps:
 
 
 @view_op("narrow", s.calls(s.call(T(5, 3), 0, 1, 3), s.call(T(2, 3), -1, -2, 2), s.call(T(2, 3), 0, 2, 0)))
-def narrow(shape: Shape, dim: int, start: int, length: int) -> Steps:
-    """``length`` positions from ``start`` on along ``dim``.  (torch.narrow)"""
+def narrow(shape: Shape, dim: int, start: Any, length: int) -> Steps:
+    """``length`` positions from ``start``, an int or a tensor of one, on along ``dim``.  (torch.narrow)"""
+    if hasattr(start, "dtype"):
+        if start.shape or start.dtype.kind not in "iu":
+            raise SpiralError("start must be an 0-dim integral Tensor.")
+    elif isinstance(start, bool) or not isinstance(start, int):
+        raise TypeError(f"narrow(): argument 'start' (position 3) must be int, not {type(start).__name__}")
     if not shape:
         raise ShapeError("narrow() cannot be applied to a 0-dim tensor.")
     axis = wrap_dim(dim, len(shape))

@@ -78,7 +78,8 @@ def isclose(input: Node, other: Node, rtol: float = 1e-05, atol: float = 1e-08, 
     return close | (lang.lt(error, INF) & lang.le(error, allowed))
 
 
-@op("heaviside", operands=2, acc=False, out="exact", differentiable=False, numbers="none", inplace=True, samples=s.binary())
+@op("heaviside", operands=2, acc=False, out="exact", undefined=("input", "values"), saves="", numbers="none", inplace=True,
+    samples=s.binary())  # fmt: skip
 def heaviside(input: Node, values: Node) -> Node:
     """0 below 0, 1 above, ``values`` at 0; tensors of one type.  (torch.heaviside)"""
     if input.dtype is not values.dtype:

@@ -224,6 +224,11 @@ class Bound:
         return a
 
 
+def has_gradient(op: Op) -> bool:
+    """Whether any of its operands has a derivative."""
+    return op.differentiable and (not op.undefined or len(op.undefined) < op.operands)
+
+
 def ours(op: Op, bound: Bound) -> list[np.ndarray]:
     """The record's outputs, computed by the reference interpreter."""
     outs = listed(op.apply(bound.args, bound.kwargs))

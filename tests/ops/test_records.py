@@ -91,7 +91,7 @@ def tensors_of(value: Any) -> list[torch.Tensor]:
 #: torch.vander fails in backward, and as_strided_scatter passes the gradient where the part was replaced: these are
 #: in tests/ops/test_shapes.py
 WRONG_IN_TORCH = {"as_strided_scatter", "vander"}
-DIFFERENTIABLE = [o for o in COMPARED if o.differentiable and o.name not in WRONG_IN_TORCH]
+DIFFERENTIABLE = [o for o in COMPARED if harness.has_gradient(o) and o.name not in WRONG_IN_TORCH]
 
 
 def drawn_for(out: torch.Tensor, rng: np.random.Generator) -> np.ndarray | None:

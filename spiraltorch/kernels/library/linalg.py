@@ -373,8 +373,9 @@ def det(static: Any, a: Array) -> Array:
 
 @routine("linalg.slogdet")
 def slogdet(static: Any, a: Array) -> Array:
-    """Sign and logarithm of the size, (.., 2)."""
+    """Sign (0 of nan) and logarithm of the size, (.., 2)."""
     sign, size = np.linalg.slogdet(a)
+    sign = np.where(np.isnan(size), 0, sign).astype(sign.dtype)
     return np.stack([sign, size.astype(sign.dtype)], -1)
 
 
