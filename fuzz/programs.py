@@ -205,11 +205,9 @@ class _Drawing:
         args = tuple([self.operand(a, new) for a in args])
         kwargs = {k: self.operand(a, new) for k, a in kwargs.items()}
         values = TorchValues({**self.values, **{k: to_torch(a) for k, a in new.items()}})
-        if op.name in SIGN_READERS and any(values[k].isnan().any() for k in refs([*args, *kwargs.values()])):
-            return
         writes = can_write(op, args) and self.draw(strategies.integers(0, 3)) == 3
-        if writes and overlaps_itself(values[args[0].index]):
-            return  # the order of writes is nobody's
+        if undefined(op, args, kwargs, values, writes):
+            return
         outs, listed = torch_outs(op, args, kwargs, values, writes)
         if outs is None or not all(0 < o.numel() <= MOST_ELEMENTS for o in outs):
             return
@@ -220,6 +218,21 @@ class _Drawing:
         p.calls.append(Call(op, args, kwargs, numbers, writes, listed))
         self.values = values
         self.values.update(zip(numbers, outs))
+
+
+def undefined(op: Op, args: Any, kwargs: Any, values: TorchValues, writes: bool) -> bool:
+    """Whether the call's results, or their gradients, are nobody's to say, or torch's own are wrong."""
+    given = [values[k] for k in refs([*args, *kwargs.values()])]
+    if op.name in SIGN_READERS and any(t.isnan().any() for t in given):
+        return True
+    if writes and overlaps_itself(given[0]):
+        return True  # the order of writes
+    if op.name in ("qr", "linalg_qr"):  # the gradient divides by R
+        return not given[0].isfinite().all() or bool((torch.linalg.matrix_rank(given[0].double()) < min(given[0].shape[-2:])).any())
+    if op.name == "interpolate" and kwargs.get("antialias"):  # of a result one wide torch repeats the first row
+        outs = run_torch(op, args, kwargs, values)
+        return outs is None or outs[0].shape[-1] == 1
+    return False
 
 
 def overlaps_itself(t: torch.Tensor) -> bool:

@@ -21,7 +21,7 @@ from math import inf, nan  # noqa: F401  what numbers below may be
 
 def inputs(m):
 {inputs}
-    return {names}
+    return {results}
 
 
 def program(m, {names}):
@@ -29,8 +29,9 @@ def program(m, {names}):
 
 
 if __name__ == "__main__":
-    import spiraltorch
     import torch
+
+    import spiraltorch
 
     for library in (torch, spiraltorch):
         print(library.__name__, *program(library, *inputs(library)), sep="\\n")
@@ -45,7 +46,8 @@ def script(p: Program, finding: Finding, seed: int) -> str:
         title=re.sub(r"\s+", " ", str(finding)).replace("\\", "/").replace('"', "'"),
         seed=seed,
         inputs="\n".join("    " + line for line in given),
-        names=", ".join(f"v{k}" for k in p.inputs) + ",",
+        results="".join(f"v{k}, " for k in p.inputs).rstrip(),
+        names=", ".join(f"v{k}" for k in p.inputs),
         calls="\n".join("    " + line for line in calls),
     )
 
