@@ -16,7 +16,7 @@ TEMPLATE = '''"""{title}
 Found by ``python -m fuzz --seed {seed}``.
 """
 
-from math import inf, nan  # noqa: F401  what numbers below may be
+from math import inf, nan  # what numbers below may be
 
 
 def inputs(m):
