@@ -32,7 +32,8 @@ DIFFERS: dict[str, str] = {
     "torch.while_loop": "Looks at each condition; under `st.compile` the function then runs operation by operation.",
     "torch.compile": "Traces and replays programs of its own; there are no backends, `mode` or `dynamic` to choose.",
     "torch.inference_mode": "Tensors made inside are ordinary tensors without history: using them in autograd later is allowed.",
-    "torch.Tensor.untyped_storage": "Gives the cell that aliases share; it has no bytes interface.",
+    "torch.load": "Reads files of `st.save` and of `torch.save` (since torch 1.6); of pickled objects only tensors and plain containers.",
+    "torch.save": "Writes a format of its own, which `torch.load` does not read; tensors, numbers, strings, containers and dtypes alone.",
 }
 
 _EVERYWHERE: dict[str, str] = {

@@ -14,11 +14,14 @@ import types as _types
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:  # first: what follows is exported for type checkers by what this stub says
+    from . import backends as backends
     from . import inspect as inspect
     from . import library as library
     from .functions import *
     from .inspect import explain as explain
     from .inspect import profile as profile
+    from .storages import TypedStorage as TypedStorage
+    from .storages import UntypedStorage as UntypedStorage
 
 from . import autograd, cuda, errors, memory, nn, optim, utils
 from . import derivatives as _derivatives
@@ -151,11 +154,13 @@ for _name in ("max_pool1d_with_indices", "adaptive_max_pool1d"):  # these give p
 if not _TYPE_CHECKING:  # else every name would be there
 
     def __getattr__(name: str) -> _types.ModuleType:
-        """``st.library`` and ``st.inspect`` with its functions are loaded when they are first asked for."""
+        """``st.library``, ``st.backends`` and ``st.inspect`` with its functions are loaded when they are first asked for."""
         import importlib
 
-        if name in ("library", "inspect"):
+        if name in ("library", "inspect", "backends"):
             return importlib.import_module(f".{name}", __name__)
         if name in ("explain", "profile"):
             return getattr(importlib.import_module(".inspect", __name__), name)
+        if name in ("UntypedStorage", "TypedStorage"):
+            return getattr(importlib.import_module(".storages", __name__), name)
         raise AttributeError(f"module 'spiraltorch' has no attribute {name!r}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import DType
+from .dtypes import OF_PYTHON, DType
 from .ops.registry import Op
 from .tensor import Tensor
 
@@ -25,8 +25,8 @@ _NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input"
 
 
 def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
-    """Positional arguments first: operands given by keyword are moved in place.  NumPy's scalars become Python's.  Raises
-    TypeError as torch does."""
+    """Positional arguments first: operands given by keyword are moved in place.  NumPy's scalars become Python's, and Python's
+    ``float`` a dtype.  Raises TypeError as torch does."""
     args = _without_numpy(args)
     if kwargs:
         kwargs = {k: _without_numpy(v) for k, v in kwargs.items()}
@@ -61,6 +61,8 @@ def _without_numpy(value: Any) -> Any:
     """``value`` with numbers instead of NumPy's scalars, in lists and tuples too."""
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, type):
+        return OF_PYTHON.get(value, value)
     if type(value) in (tuple, list):
         plain = [_without_numpy(v) for v in value]
         return type(value)(plain) if any([a is not b for a, b in zip(plain, value)]) else value

@@ -114,14 +114,16 @@ def _fitting(a: np.ndarray, d: DType) -> np.ndarray:
         return a if a.dtype == d.np else a.astype(d.np)
 
 
-def tensor(data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def tensor(
+    data: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, pin_memory: bool = False
+) -> Tensor:
     """A tensor that copies ``data``: numbers, nested sequences, arrays, tensors (torch.tensor).
 
     Python floats become the default type, integers int64.  Raises ValueError for ragged data and
     RuntimeError for objects that are no numbers and for numbers that ``dtype`` cannot hold.
     """
     if dtype is not None:
-        type_or(dtype, None)
+        dtype = type_or(dtype, None)
     if isinstance(data, Tensor):
         t = from_node(graph.copy(data._read()), data.device)
         if dtype is not None and dtype is not data.dtype:
@@ -138,7 +140,7 @@ def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tens
     if isinstance(data, np.ndarray):
         data = from_numpy(data)
     if isinstance(data, Tensor):
-        return data.to(dtype=dtype or data.dtype, device=device or data.device)
+        return data.to(dtype=type_or(dtype, None) or data.dtype, device=device or data.device)
     return tensor(data, dtype=dtype, device=device)
 
 
@@ -204,9 +206,11 @@ def from_dlpack(other: Any) -> Tensor:
 
 
 def type_or(dtype: Any, default: Any) -> DType:
-    """The type a caller asked for, else ``default``.  Raises TypeError for what is no type of this library."""
+    """The type a caller asked for, Python's ``float`` among them, else ``default``.  Raises TypeError for what is no type."""
     if dtype is None:
         return default  # type: ignore[no-any-return]
+    if isinstance(dtype, type) and dtype in dtypes.OF_PYTHON:
+        return dtypes.OF_PYTHON[dtype]
     if not isinstance(dtype, DType):
         raise TypeError(f"dtype must be a spiraltorch.dtype such as spiraltorch.float32, not {dtype!r}")
     return dtype
@@ -250,11 +254,16 @@ def made(node: Any, where: Any = None, requires_grad: bool = False) -> Tensor:
     return t.requires_grad_() if requires_grad else t
 
 
-def full(size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False) -> Tensor:
-    """A tensor of ``size`` filled with a number (torch.full)."""
+def full(
+    size: Any, fill_value: Any, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False, **options: Any
+) -> Tensor:
+    """A tensor of ``size`` filled with a number (torch.full).  Raises RuntimeError for one that ``dtype`` cannot hold."""
+    no_more("full", options)
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
-    shape = size_of((size,) if isinstance(size, int) else tuple(size))
+    if isinstance(size, int):
+        raise TypeError("full(): argument 'size' (position 1) must be tuple of ints, not int")
+    shape = size_of((tuple(size),))
     d = type_or(dtype, dtypes.of_python(fill_value))
     return filled(fill_value, shape, d, device, requires_grad)
 
@@ -285,6 +294,7 @@ for _f, _name, _doc in (
 
 def _like(name: str, value: int) -> Callable[..., Tensor]:
     def factory(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False, **options: Any) -> Tensor:
+        refuse_no_tensor(name, input)
         d = type_or(dtype, input.dtype)
 
         def make(shape: tuple[int, ...]) -> Tensor:
@@ -295,9 +305,16 @@ def _like(name: str, value: int) -> Callable[..., Tensor]:
     return factory
 
 
+def refuse_no_tensor(name: str, input: Any) -> None:
+    """Raise torch's TypeError for an argument that is no tensor."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+
+
 def like(name: str, input: Tensor, options: dict[str, Any], make: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
     """``make(shape)`` in the shape of ``input``, and in its order of memory or that of the option ``memory_format``."""
     no_more(name, options)
+    refuse_no_tensor(name, input)
     if not input._steps and "memory_format" not in options:
         return make(tuple(input.shape))
     from .layouts import new_like, preserve_format
@@ -319,13 +336,16 @@ def full_like(input: Tensor, fill_value: Any, *, dtype: DType | None = None, **k
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
+    start: Any = None, end: Any = None, step: Any = 1, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False,
     **options: Any,
 ) -> Tensor:
     """``start, start + step, ...`` below ``end`` (torch.arange); int64 for integers, else the default type."""
     no_more("arange", options)
     if end is None:
-        start, end = 0, start
+        if start is None:
+            raise TypeError("arange() missing 1 required positional argument: 'end'")
+        start, end = None, start
+    start = 0 if start is None else start
     start, end, step = (v.item() if isinstance(v, (Tensor, np.generic)) else v for v in (start, end, step))
     return made(OPS["arange"].body(start, end, step, dtype=type_or(dtype, None)), device, requires_grad)
 
@@ -344,6 +364,7 @@ def eye(
 ) -> Tensor:
     """Ones on the diagonal (torch.eye)."""
     no_more("eye", options)
+    n, m = index(n), None if m is None else index(m)
     for k in (n, m):
         if k is not None and k < 0:
             raise SpiralError(f"n must be greater or equal to 0, got {k}")
@@ -359,8 +380,8 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
 
     flags: list[bool] = []  # non_blocking and copy
     for a in args:
-        if isinstance(a, DType):
-            dtype = a
+        if isinstance(a, DType) or (isinstance(a, type) and a in dtypes.OF_PYTHON):
+            dtype = type_or(a, None)
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a.device
         elif isinstance(a, bool):
@@ -370,6 +391,7 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
         else:
             raise TypeError(f"to() received an invalid argument of type {type(a).__name__}")
     copy = copy or any(flags[1:])
+    dtype = type_or(dtype, None)
     out = self
     if dtype is not None and self.dtype.is_complex and not dtype.is_complex and dtype is not dtypes.bool_:
         warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=3)

@@ -7,10 +7,8 @@ True
 
 from __future__ import annotations
 
-from typing import Any
-
 from .device import device, place
-from .random import manual_seed
+from .random import manual_seed as seed_all
 
 
 def is_available() -> bool:
@@ -49,9 +47,14 @@ def synchronize(device: device | str | int | None = None) -> None:
     driver(where).synchronize()
 
 
-def manual_seed_all(seed: int) -> Any:
+def manual_seed(seed: int) -> None:
     """The same as ``st.manual_seed``: one generator serves all devices, and the same seed gives the same numbers on each."""
-    return manual_seed(seed)
+    seed_all(seed)
+
+
+def manual_seed_all(seed: int) -> None:
+    """The same as :func:`manual_seed`."""
+    seed_all(seed)
 
 
 __all__ = ["current_device", "device_count", "is_available", "manual_seed", "manual_seed_all", "set_device", "synchronize"]

@@ -219,9 +219,9 @@ def _new_empty_strided(self: Tensor, size: Any, stride: Any, **kwargs: Any) -> T
 
 def _new_any(self: Tensor, *args: Any) -> Tensor:
     """A tensor of this one's type from sizes or data, as old code writes it (torch.Tensor.new)."""
-    if args and not isinstance(args[0], int):
-        return tensor(args[0], dtype=self.dtype)
-    return empty(*(args or (0,)), dtype=self.dtype)
+    from .interop import legacy_new
+
+    return legacy_new(self.dtype, args)
 
 
 METHODS: dict[str, Any] = {

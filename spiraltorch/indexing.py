@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from . import again, dtypes
+from .creation import from_numpy, tensor
 from .device import CPU
 from .dispatch import call, view_of, write_result
 from .errors import ShapeError, SpiralError
@@ -19,47 +22,72 @@ from .tensor import Tensor
 from .writes import refuse_leaf_write, refuse_overlap, write
 
 
-def _as_tuple(index: Any) -> tuple[Any, ...]:
-    return tuple([_mask(i) for i in index]) if isinstance(index, tuple) else (_mask(index),)
+def _as_tuple(index: Any) -> list[Any]:
+    """The parts of an index, each None, ``...``, a bool, an integer, a slice or a tensor.
+
+    A list is one index of many positions, but one that holds sequences, slices, None or tensors is a tuple, as in old NumPy.
+    """
+    if isinstance(index, tuple) or (_is_sequence(index) and len(index) < 32 and any([_is_part(i) for i in index])):
+        return [_part(i) for i in index]
+    return [_part(index)]
 
 
-def _mask(i: Any) -> Any:
-    """A uint8 tensor or array is a mask, as in old code."""
-    if not isinstance(i, (Tensor, np.ndarray)) or i.dtype not in (dtypes.uint8, np.uint8) or not i.ndim:
+def _is_sequence(i: Any) -> bool:
+    return isinstance(i, Sequence)
+
+
+def _is_part(i: Any) -> bool:
+    return i is None or i is Ellipsis or isinstance(i, (slice, Tensor, np.ndarray)) or _is_sequence(i)
+
+
+def _part(i: Any) -> Any:
+    """One part of an index: sequences and arrays as tensors of int64 or bool, a uint8 tensor as a mask, as in old code."""
+    if isinstance(i, np.ndarray):
+        i = from_numpy(i if i.dtype in (np.bool_, np.uint8) else i.astype(np.int64, copy=False)) if i.dtype.kind in "buif" else tensor(i)
+    elif _is_sequence(i):
+        i = _positions(i)
+    if not isinstance(i, Tensor):
         return i
-    warnings.warn("indexing with dtype uint8 is deprecated, use bool instead", UserWarning, stacklevel=5)
-    return i.to(dtypes.bool_) if isinstance(i, Tensor) else i.astype(np.bool_)
+    if i.dtype is dtypes.uint8:
+        warnings.warn("indexing with dtype uint8 is deprecated, use bool instead", UserWarning, stacklevel=6)
+        i = i.to(dtypes.bool_)
+    return bool(i.item()) if i.dtype is dtypes.bool_ and not i.ndim else i
+
+
+def _positions(values: Sequence[Any]) -> Tensor:
+    """A sequence of positions or truth values.  Raises TypeError for anything else in it."""
+    try:
+        if isinstance(values, (str, bytes)):
+            raise ValueError(f"invalid data type {type(values).__name__!r}")
+        t = tensor(list(values))
+    except (ValueError, SpiralError) as e:
+        raise TypeError(f"an index must be of integers, or of bools for a mask: {e}") from None
+    if t.dtype.is_complex:
+        raise TypeError("'complex' object cannot be interpreted as an integer")
+    return t if t.dtype is dtypes.bool_ else t.to(dtypes.int64)
 
 
 def _is_advanced(i: Any) -> bool:
-    if isinstance(i, Tensor):
-        return i.ndim > 0 or i.dtype is dtypes.bool_
-    return isinstance(i, (list, np.ndarray, range)) or isinstance(i, (bool, np.bool_))
+    return isinstance(i, bool) or (isinstance(i, Tensor) and (i.ndim > 0 or i.dtype.category > dtypes.INT))
 
 
-def _expand_ellipsis(index: tuple[Any, ...], rank: int) -> list[Any]:
+def _expand_ellipsis(index: list[Any], rank: int) -> list[Any]:
     used = 0
     for i in index:
-        if i is None or i is Ellipsis or isinstance(i, (bool, np.bool_)):
-            continue
-        used += i.ndim if isinstance(i, (Tensor, np.ndarray)) and i.dtype in (dtypes.bool_, np.bool_) and i.ndim > 0 else 1
-    if sum(i is Ellipsis for i in index) > 1:
-        raise IndexError("an index can only have a single ellipsis ('...')")
+        if i is not None and i is not Ellipsis and not isinstance(i, bool):
+            used += i.ndim if isinstance(i, Tensor) and i.dtype is dtypes.bool_ else 1
     if used > rank:
         raise IndexError(f"too many indices for tensor of dimension {rank}")
-    out: list[Any] = []
-    for i in index:
-        if i is Ellipsis:
-            out.extend([slice(None)] * (rank - used))
-        else:
-            out.append(i)
-    if not any(i is Ellipsis for i in index):
-        out.extend([slice(None)] * (rank - used))
-    return out
+    dots = [k for k, i in enumerate(index) if i is Ellipsis]
+    if dots:  # those after the first stand for no axis, as long as nothing comes after them
+        if dots[1:] and used < rank and any([i is not Ellipsis for i in index[dots[1] :]]):
+            raise IndexError("an index can only have a single ellipsis ('...')")
+        return [*index[: dots[0]], *[slice(None)] * (rank - used), *[i for i in index[dots[0] :] if i is not Ellipsis]]
+    return [*index, *[slice(None)] * (rank - used)]
 
 
 def _slice_range(s: slice, size: int) -> tuple[int, int, int]:
-    step = 1 if s.step is None else int(s.step)
+    step = 1 if s.step is None else operator.index(s.step)
     if step <= 0:
         raise ValueError("step must be greater than zero")
     start, stop, _ = slice(_number(s.start), _number(s.stop), step).indices(size)
@@ -67,15 +95,20 @@ def _slice_range(s: slice, size: int) -> tuple[int, int, int]:
 
 
 def _number(v: Any) -> int | None:
-    return None if v is None else int(v)
+    if v is None:
+        return None
+    try:
+        return operator.index(v)
+    except TypeError:
+        raise TypeError("slice indices must be integers or None or have an __index__ method") from None
 
 
-def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
+def parse(x: Tensor, index: list[Any]) -> tuple[list[Step], list[Any] | None]:
     """Movement steps of the basic part, and per resulting axis a tensor or None (None: nothing advanced).
 
     Raises IndexError for what is out of range, too many, or no index.
     """
-    parts = _expand_ellipsis(_as_tuple(index), x.ndim)
+    parts = _expand_ellipsis(index, x.ndim)
     shape = tuple(x.shape)
     ranges: list[tuple[int, int, int]] = []
     keep: list[Any] = []  # per output axis: 'axis' (a size), None (new), or an advanced index
@@ -84,8 +117,8 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
         if i is None:
             keep.append(None)
             continue
-        if isinstance(i, (bool, np.bool_)):
-            keep.append(("advanced", bool(i), -1))
+        if isinstance(i, bool):
+            keep.append(("advanced", i, -1))
             continue
         if isinstance(i, slice):
             ranges.append(_slice_range(i, shape[axis]))
@@ -93,7 +126,9 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
             axis += 1
             continue
         if _is_advanced(i):
-            t = i if isinstance(i, Tensor) else _index_tensor(i)
+            t = i
+            if t.dtype not in (dtypes.bool_, dtypes.int32, dtypes.int64):
+                raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
             spans = t.ndim if t.dtype is dtypes.bool_ else 1
             keep.append(("advanced", t, axis))
             for k in range(spans):
@@ -106,10 +141,9 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
             axis += spans
             continue
         try:
-            n = i.__index__()
-        except (AttributeError, TypeError):
-            kind = TypeError if isinstance(i, str) else IndexError
-            raise kind(
+            n = operator.index(i)
+        except TypeError:
+            raise IndexError(
                 f"only integers, slices (`:`), ellipsis (`...`), None and long or bool tensors are valid indices (got {type(i).__name__})"
             ) from None
         if not -shape[axis] <= n < shape[axis]:
@@ -146,8 +180,6 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
                 advanced.extend([_index_tensor(f) for f in found])
                 at += t.ndim
             else:
-                if t.dtype.category > dtypes.INT:
-                    raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
                 sizes.append(lengths[at])
                 advanced.append(t)
                 at += 1
@@ -156,13 +188,8 @@ def parse(x: Tensor, index: Any) -> tuple[list[Step], list[Any] | None]:
     return steps, advanced if any(a is not None for a in advanced) else None
 
 
-def _index_tensor(i: Any) -> Tensor:
-    from .creation import tensor
-
-    t = tensor(np.asarray(i) if not isinstance(i, list) else i)
-    if t.numel() == 0 and t.dtype.category > dtypes.INT:
-        t = t.to(dtypes.int64)
-    return t
+def _index_tensor(i: np.ndarray) -> Tensor:
+    return tensor(i)
 
 
 def _on(x: Tensor, indices: list[Any]) -> list[Any]:
@@ -177,7 +204,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     known = again.indices.get(key)
     if known is not None:
         return view_of(x, known, "slice")
-    steps, advanced = parse(x, index)
+    steps, advanced = parse(x, _as_tuple(index))
     if key is not None:
         again.indices.learn(key, key, tuple(steps))
     view = view_of(x, steps, "slice") if steps or advanced is None else x
@@ -188,13 +215,9 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def _number_to_write(value: Any, x: Tensor) -> Tensor:
-    from .creation import tensor
-
     if not isinstance(value, (bool, int, float, complex, np.generic)):
         raise TypeError(f"can't assign a {type(value).__name__} to a {x.type()}; make it a tensor first")
     if isinstance(value, complex) and not x.dtype.is_complex:
-        if value.imag:
-            raise SpiralError(f"value cannot be converted to type {x.dtype.name} without overflow: {value} is no real number")
         value = value.real
     if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
         raise ValueError("Overflow when unpacking long long: the integer has more than 64 bits")
@@ -202,20 +225,26 @@ def _number_to_write(value: Any, x: Tensor) -> Tensor:
     return tensor(value, dtype=x.dtype)
 
 
+def _is_one_mask(parts: list[Any]) -> bool:
+    masks = [i for i in parts if _is_advanced(i)]
+    return len(masks) == 1 and isinstance(masks[0], Tensor) and masks[0].dtype is dtypes.bool_
+
+
 def setitem(x: Tensor, index: Any, value: Any) -> None:
     """Write ``value`` (a number, or a tensor that broadcasts) to the indexed elements."""
     if mode.enabled:
         refuse_leaf_write(x)
-    steps, advanced = parse(x, index)
+    parts = _as_tuple(index)
+    steps, advanced = parse(x, parts)
     view = view_of(x, steps, "slice") if steps else x
     if not isinstance(value, Tensor):
         value = _number_to_write(value, x)
     value = value.to(x._storage.device)
-    if value.dtype is not x.dtype:
-        if value.dtype.is_complex and not x.dtype.is_complex:
-            raise SpiralError(f"value of type {value.dtype.name} can't be written to a tensor of type {x.dtype.name}")
+    if advanced is not None and value.numel() == 1 and _is_one_mask(parts):
+        value = value.reshape(()).to(x.dtype)
+    if advanced is None:
         value = value.to(x.dtype)
-    if advanced is not None:
+    else:
         refuse_overlap(view, (value, advanced), True)
         result = call(OPS["index_put"], (view, _on(x, advanced), value))
         write_result(view, result, "index_put_")

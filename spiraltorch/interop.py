@@ -99,7 +99,7 @@ def reduced(x: Tensor, protocol: Any = None) -> Any:
     """What pickle writes: the values in the order in which they lie, and that order."""
     strides, values = x._layout()[0], x._values()
     order = tuple(sorted(range(x.ndim), key=lambda k: -strides[k]))
-    return rebuild_tensor, (values.transpose(order).copy(), x.dtype.name, x._requires_grad, type(x), str(x.device), order)
+    return rebuild_tensor, (values.transpose(order).copy(), x.dtype.name, x.requires_grad, type(x), str(x.device), order)
 
 
 def rebuild_tensor(

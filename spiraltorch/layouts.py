@@ -317,7 +317,7 @@ def set_(
 
     if source is None:
         source = zeros(0, dtype=self.dtype)
-    cell = source._storage if isinstance(source, Tensor) else source
+    cell = source._storage if isinstance(source, Tensor) else source._cell
     if cell.node.dtype is not self.dtype:
         raise SpiralError(
             f"Could not set tensor of type {cell.node.dtype.name} to a tensor of type {self.dtype.name}"

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from . import dtypes
+from .device import device as _Device
 from .ir import graph
 from .ir.node import Node
 from .jit.trace import host_number
@@ -24,13 +27,15 @@ class Generator:
     """A seed and how many numbers were taken (torch.Generator)."""
 
     def __init__(self, device: Any = "cpu") -> None:
-        self.device = device
+        self.device = _Device(device)
         self.manual_seed(67280421310721)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start over from ``seed``; returns self."""
-        self._seed = int(seed)
-        self.key = int(seed) & 0xFFFFFFFFFFFFFFFF
+        """Start over from ``seed``, 64 bits with or without a sign; returns self.  Raises ValueError for a larger one."""
+        seed = int(seed)
+        if not -(1 << 63) <= seed < 1 << 64:
+            raise ValueError(f"Overflow when unpacking long long: the seed {seed} has more than 64 bits")
+        self._seed = self.key = seed & 0xFFFFFFFFFFFFFFFF
         self.offset = 0
         return self
 
@@ -73,6 +78,10 @@ class Generator:
     def set_state(self, state: Any) -> None:
         self.key, self.offset = (int(v) for v in np.array(state._values()).view(np.uint64))
 
+    def clone_state(self) -> Generator:
+        """Another generator that goes on as this one would (torch.Generator.clone_state)."""
+        return self.__deepcopy__({})
+
     def __deepcopy__(self, memo: Any) -> Generator:
         g = Generator(self.device)
         g._seed, g.key, g.offset = self._seed, self.key, self.offset
@@ -103,4 +112,22 @@ def set_rng_state(state: Any) -> None:
     default_generator.set_state(state)
 
 
-__all__ = ["Generator", "default_generator", "get_rng_state", "graph", "initial_seed", "manual_seed", "seed", "set_rng_state"]
+@contextmanager
+def fork_rng(
+    devices: Any = None, enabled: bool = True, _caller: str = "fork_rng", _devices_kw: str = "devices", device_type: str = "cuda"
+) -> Iterator[None]:
+    """What is drawn inside moves the default generator only until the block ends (torch.random.fork_rng).
+
+    One generator serves all devices, so ``devices`` need not be named.
+    """
+    if not enabled:
+        yield
+        return
+    state = default_generator.get_state()
+    try:
+        yield
+    finally:
+        default_generator.set_state(state)
+
+
+__all__ = ["Generator", "default_generator", "fork_rng", "get_rng_state", "graph", "initial_seed", "manual_seed", "seed", "set_rng_state"]

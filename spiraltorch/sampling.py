@@ -11,9 +11,12 @@ was taken, so the same seed gives the same numbers on every backend.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+import numpy as np
 
 from . import dtypes
 from .creation import like, made, no_more, size_of, type_or
@@ -34,9 +37,15 @@ __all__ = [
 ]  # fmt: skip
 
 
+def _generator(given: Any) -> Generator:
+    if given is not None and not isinstance(given, Generator):
+        raise TypeError(f"generator must be a Generator, not {type(given).__name__}")
+    return default_generator if given is None else given
+
+
 def draw(op: Op, shape: tuple[int, ...], generator: Generator | None, *args: Any, **kwargs: Any) -> Any:
     """The node of a random record; the generator moves on."""
-    g = generator or default_generator
+    g = _generator(generator)
     return op.body(g.key_node(), g.take(bodies.words(shape)), shape, *args, **kwargs)
 
 
@@ -80,20 +89,35 @@ def randn_like(input: Tensor, **kwargs: Any) -> Tensor:
 
 
 def randint(
-    low: int, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None,
+    low: Any = None, high: Any = None, size: Any = None, *, generator: Any = None, dtype: Any = None, device: Any = None,
     requires_grad: bool = False, **options: Any,
 ) -> Tensor:  # fmt: skip
     """Integers from ``low`` (default 0) up to ``high``, without it (torch.randint).  Raises RuntimeError when empty."""
     if size is None:
-        low, high, size = 0, low, high
+        low, high, size = None, low, high
+    if not isinstance(size, (tuple, list)) or high is None:
+        raise TypeError(f"randint() takes an upper bound and a tuple of sizes, not high={high!r} and size={size!r}")
+    low = 0 if low is None else low
     no_more("randint", options)
     d = type_or(dtype, dtypes.int64)
     if d.is_complex:
         raise SpiralError("check_random_bounds handles only integral, floating-point and boolean types")
-    if d is dtypes.bool_ and int(high) > 2:
-        raise SpiralError("to - 1 is out of bounds for bool")
+    _refuse_bounds(low, high, d)
     node = draw(bodies.randint, size_of(size), generator, low=int(low), high=int(high), dtype=d)
     return made(node, device, requires_grad)
+
+
+def _refuse_bounds(low: Any, high: Any, d: DType) -> None:
+    """Raise TypeError for bounds that are no integers, RuntimeError for such that ``d`` cannot hold."""
+    for v in (low, high):
+        if isinstance(v, float):
+            raise TypeError(f"the bounds must be int, not float ({v})")
+    least, most = (0, 1) if d.kind == "b" else (np.iinfo(d.np).min, np.iinfo(d.np).max) if d.kind in "iu" else (None, None)
+    if least is not None and most is not None:
+        if int(low) < least:
+            raise SpiralError(f"from is out of bounds for {d.name}")
+        if int(high) - 1 > most:
+            raise SpiralError(f"to - 1 is out of bounds for {d.name}")
 
 
 def randint_like(input: Tensor, low: int, high: int | None = None, **kwargs: Any) -> Tensor:
@@ -108,8 +132,9 @@ def randperm(
 ) -> Tensor:
     """A random permutation of 0 .. n - 1 (torch.randperm)."""
     no_more("randperm", options)
-    g = generator or default_generator
+    g, n = _generator(generator), operator.index(n)
     d = type_or(dtype, dtypes.int64)
+    dtypes.fitting(max(n - 1, 0), d)
     node = bodies.randperm.body(g.key_node(), g.take(bodies.words((max(0, int(n)),))), int(n), dtype=d)
     return made(node, device, requires_grad)
 
@@ -190,7 +215,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
             raise SpiralError("invalid multinomial distribution (sum of probabilities <= 0)")
     shape = (*input.shape[:-1], int(num_samples))
     words = shape if replacement else tuple(input.shape)
-    g = generator or default_generator
+    g = _generator(generator)
     node = bodies.multinomial.body(g.key_node(), g.take(bodies.words(words)), shape, input._read(), replacement)
     return _made_of(input, node)
 
@@ -246,6 +271,7 @@ def _random_(self: Tensor, low: Any = None, high: Any = None, *, generator: Any 
         raise TypeError(f"random_() got unexpected keyword arguments {sorted(names)}")
     if high is None:
         low, high = 0, (_largest(self.dtype) + 1 if low is None else low)
+    _refuse_bounds(low, high, self.dtype)
     node = draw(bodies.randint, tuple(self.shape), generator, low=int(low), high=int(high), dtype=self.dtype)
     return write(self, node, from_node(node, self.device))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from . import counts, dtypes, factories, interop, layouts, sampling, shapes
-from .creation import over_array, type_or
+from . import counts, dtypes, factories, interop, layouts, sampling, shapes, storages
+from .creation import over_array, refuse_no_tensor, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
 from .errors import SpiralError
@@ -39,6 +39,7 @@ def is_tensor(value: Any) -> bool:
 
 
 def is_floating_point(input: Tensor) -> bool:
+    refuse_no_tensor("is_floating_point", input)
     return input.dtype.is_floating_point
 
 
@@ -109,7 +110,7 @@ class finfo(_Limits):
     def __init__(self, dtype: DType | None = None) -> None:
         import ml_dtypes
 
-        d = type_or(dtype, dtypes.get_default_dtype())
+        d = type_or(dtype, dtypes.get_default_dtype()).to_real()
         if not d.is_floating_point:
             raise TypeError(f"finfo() requires a floating point type, use iinfo() for {d.name}")
         self.dtype = d.name
@@ -358,14 +359,14 @@ _METHODS: dict[str, Any] = {
     "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
     **{name: property(_never) for name in _NEVER},
     "register_post_accumulate_grad_hook": _post_accumulate, "apply_": _apply_, "map_": _map_,
-    "ndimension": Tensor.dim, "storage": Tensor.untyped_storage, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
+    "ndimension": Tensor.dim, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
 }  # fmt: skip
 
 
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
     written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "polygamma_": _polygamma_}
-    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop)]
+    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop, storages)]
     for methods in (written, _METHODS, *neighbours):
         for name, method in methods.items():
             setattr(Tensor, name, method)

@@ -15,7 +15,7 @@ from typing import Any
 from . import dtypes
 from .device import CPU, device, place
 from .errors import SpiralError
-from .storage import Storage
+from .storages import UntypedStorage
 from .tensor import Tensor
 
 __all__ = [
@@ -127,7 +127,7 @@ def typename(obj: Any, /) -> str:
 
 def is_storage(obj: Any, /) -> bool:
     """Whether this is a tensor's storage (torch.is_storage)."""
-    return isinstance(obj, Storage)
+    return isinstance(obj, UntypedStorage)
 
 
 def to_dlpack(tensor: Tensor) -> Any:

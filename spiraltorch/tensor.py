@@ -188,9 +188,6 @@ class Tensor(Methods):
         """Address of the first element; realizes.  From then on the memory counts as seen by others, who may write there."""
         return int(self._buffer().export().buffer.ptr) + self.storage_offset() * self.dtype.itemsize
 
-    def untyped_storage(self) -> Storage:
-        return self._storage
-
     @property
     def _version(self) -> int:
         return self._storage.version
@@ -250,6 +247,10 @@ class Tensor(Methods):
         if trace is not None:
             trace.grad_write(self)
         self._grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        self.grad = None
 
     @property
     def grad_fn(self) -> GradFn | None:

@@ -104,6 +104,6 @@ def test_random_index_expressions(block: int) -> None:
 
 def test_what_is_no_index() -> None:
     x = st.ones(3, 3)
-    for index in ("a", 1.5, (0, 0, 0), slice(None, None, -1), (Ellipsis, Ellipsis), st.tensor([0.5]), object()):
+    for index in ("a", 1.5, (0, 0, 0), slice(None, None, -1), (Ellipsis, Ellipsis, 0), st.tensor([0.5]), object()):
         with pytest.raises((IndexError, TypeError, ValueError)):
             x[index]  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import os
 import pickle
 import zlib
@@ -63,12 +64,53 @@ def test_pending_values_are_computed(tmp_path):
     assert st.equal(st.load(tmp_path / "f")["y"], y)
 
 
-def test_loaded_tensors_are_their_own(tmp_path):
-    x = st.zeros(3)
-    st.save([x, x], tmp_path / "f")
-    a, b = st.load(tmp_path / "f")
+def test_loaded_tensors_share_what_the_saved_ones_shared(tmp_path):
+    x, y = st.zeros(3), st.zeros(3)
+    st.save([x, x[1:], x.view(3, 1).t(), y], tmp_path / "f")
+    a, b, c, d = st.load(tmp_path / "f")
     a.add_(1)
-    assert b.tolist() == x.tolist() == [0, 0, 0] and a.tolist() == [1, 1, 1]
+    assert b.tolist() == [1, 1] and c.tolist() == [[1, 1, 1]] and a.tolist() == [1, 1, 1]
+    assert x.tolist() == y.tolist() == d.tolist() == [0, 0, 0]
+
+
+def test_more_than_tensors_and_numbers(tmp_path):
+    value = [st.float32, st.Size([1, 2]), st.device("cpu"), 1 - 2j, OrderedDict(a=1), {"a": st.bool}]
+    st.save(value, tmp_path / "f")
+    assert equal(value, st.load(tmp_path / "f", map_location="cpu", weights_only=True))
+    assert type(st.load(tmp_path / "f")[4]) is OrderedDict
+
+
+def saved_by_torch(value, **options):
+    import torch
+
+    f = io.BytesIO()
+    torch.save(value(torch), f, **options)
+    f.seek(0)
+    return f
+
+
+def test_what_torch_saved():
+    def value(m):
+        x = m.arange(6.0).view(2, 3)
+        whole = {"x": x, "row": x[1], "t": x.t(), "p": m.nn.Parameter(m.ones(2)), "u": m.ones(2, dtype=m.uint16), "z": m.ones(1) * 1j}
+        return [whole, (m.float16, m.Size([2]), m.device("cpu"), {1}, 2.5, None, "a", 1j), m.ones(2).bfloat16(), m.ones(1).requires_grad_()]
+
+    found = st.load(saved_by_torch(value))
+    assert equal(found, value(st)) and found[0]["t"].stride() == (1, 3)
+    found[0]["x"].zero_()
+    assert found[0]["row"].tolist() == [0, 0, 0]
+    state = st.load(saved_by_torch(lambda m: m.nn.Linear(2, 2).state_dict()))
+    assert type(state) is OrderedDict and st.nn.Linear(2, 2).load_state_dict(state)
+
+
+def test_of_what_torch_saved_only_data_is_loaded():
+    for value in (lambda m: m.nn.Linear(2, 2), lambda m: print, lambda m: os.system):
+        with pytest.raises(SpiralError, match="only tensors"):
+            st.load(saved_by_torch(value))
+    good = saved_by_torch(lambda m: m.ones(1000)).getvalue()
+    for content in (good[:100], good[: len(good) // 2], good[:1500] + b"abc" + good[1503:]):
+        with pytest.raises(SpiralError, match="damaged"):
+            st.load(io.BytesIO(content))
 
 
 def test_state_of_a_model(tmp_path):
