@@ -93,9 +93,6 @@ def _by_name(name: str) -> DType:
     return BY_NAME[name]
 
 
-#: Python's types as torch reads them where a dtype is asked for
-OF_PYTHON: dict[Any, DType] = {float: float64, int: int64, bool: bool_, complex: complex128}
-
 _BY_NP: dict[Any, DType] = {d.np: d for d in ALL}
 
 FLOATS = (float16, bfloat16, float32, float64)
@@ -195,9 +192,6 @@ def promote_types(a: DType, b: DType) -> DType:
     """
     found = _PROMOTE.get((a, b))
     if found is None:
-        for k, d in enumerate((a, b)):
-            if not isinstance(d, DType):
-                raise TypeError(f"promote_types(): argument 'type{k + 1}' (position {k + 1}) must be a dtype, not {type(d).__name__}")
         raise SpiralError(
             f"Promotion for uint16, uint32, uint64 types is not supported, attempted to promote {a.name} and {b.name}; "
             "convert one of them first, e.g. x.to(spiraltorch.int64)"

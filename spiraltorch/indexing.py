@@ -218,7 +218,7 @@ def _number_to_write(value: Any, x: Tensor) -> Tensor:
     if not isinstance(value, (bool, int, float, complex, np.generic)):
         raise TypeError(f"can't assign a {type(value).__name__} to a {x.type()}; make it a tensor first")
     if isinstance(value, complex) and not x.dtype.is_complex:
-        value = value.real
+        value = dtypes.fitting(value, x.dtype).real
     if isinstance(value, int) and not -1 << 63 <= value < 1 << 63:
         raise ValueError("Overflow when unpacking long long: the integer has more than 64 bits")
     dtypes.fitting(value, x.dtype.acc)
