@@ -17,6 +17,7 @@ if _TYPE_CHECKING:  # first: what follows is exported for type checkers by what 
     from . import backends as backends
     from . import inspect as inspect
     from . import library as library
+    from . import return_types as return_types
     from .functions import *
     from .inspect import explain as explain
     from .inspect import profile as profile
@@ -157,7 +158,7 @@ if not _TYPE_CHECKING:  # else every name would be there
         """``st.library``, ``st.backends`` and ``st.inspect`` with its functions are loaded when they are first asked for."""
         import importlib
 
-        if name in ("library", "inspect", "backends"):
+        if name in ("library", "inspect", "backends", "return_types"):
             return importlib.import_module(f".{name}", __name__)
         if name in ("explain", "profile"):
             return getattr(importlib.import_module(".inspect", __name__), name)

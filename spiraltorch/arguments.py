@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from .dtypes import OF_PYTHON, DType
+from .creation import OF_PYTHON
+from .dtypes import DType
 from .ops.registry import Op
 from .tensor import Tensor
 
 _NUMBERS = (int, float, complex, np.generic)
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other"}
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other", "split_size": "split_size_or_sections"}
 
 
 def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -46,6 +47,8 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
     for k, (a, (name, test, words)) in enumerate(zip(args, tests)):
         if test is not None and not test(a):
             raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, not {type(a).__name__}")
+        if test is None and k < op.operands and isinstance(a, (str, bytes)):
+            raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be Tensor or Number, not {type(a).__name__}")
     if op.operands and op.numbers is not None and not any([isinstance(a, Tensor) for a in args[: op.operands]]):
         raise TypeError(f"{op.name}(): needs a Tensor among {', '.join(op.parameters[: op.operands])}, got numbers alone")
     if kwargs:
@@ -77,7 +80,7 @@ def _gathered(op: Op) -> str:
 
 
 def _torch_names(op: Op, kwargs: dict[str, Any]) -> dict[str, Any]:
-    """``kwargs`` with NumPy's names of parameters replaced by torch's, where the record has no such parameter."""
+    """``kwargs`` with NumPy's and methods' names of parameters replaced by torch's functions', where the record has no such parameter."""
     if all([k in op.parameters for k in kwargs]):
         return kwargs
     return {k if k in op.parameters else _NUMPY_NAMES.get(k, k): v for k, v in kwargs.items()}

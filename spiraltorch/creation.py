@@ -205,12 +205,16 @@ def from_dlpack(other: Any) -> Tensor:
 # -- factories -----------------------------------------------------------------------------------------
 
 
+#: Python's types as torch reads them where a dtype is asked for
+OF_PYTHON: dict[Any, DType] = {float: dtypes.float64, int: dtypes.int64, bool: dtypes.bool_, complex: dtypes.complex128}
+
+
 def type_or(dtype: Any, default: Any) -> DType:
     """The type a caller asked for, Python's ``float`` among them, else ``default``.  Raises TypeError for what is no type."""
     if dtype is None:
         return default  # type: ignore[no-any-return]
-    if isinstance(dtype, type) and dtype in dtypes.OF_PYTHON:
-        return dtypes.OF_PYTHON[dtype]
+    if isinstance(dtype, type) and dtype in OF_PYTHON:
+        return OF_PYTHON[dtype]
     if not isinstance(dtype, DType):
         raise TypeError(f"dtype must be a spiraltorch.dtype such as spiraltorch.float32, not {dtype!r}")
     return dtype
@@ -380,7 +384,7 @@ def convert(self: Tensor, *args: Any, dtype: DType | None = None, device: Any = 
 
     flags: list[bool] = []  # non_blocking and copy
     for a in args:
-        if isinstance(a, DType) or (isinstance(a, type) and a in dtypes.OF_PYTHON):
+        if isinstance(a, DType) or (isinstance(a, type) and a in OF_PYTHON):
             dtype = type_or(a, None)
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a.device

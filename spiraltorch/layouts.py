@@ -159,12 +159,14 @@ def dim_order(self: Tensor, *, ambiguity_check: bool = False) -> tuple[int, ...]
     return tuple(sorted(range(self.ndim), key=lambda a: -strides[a]))
 
 
-def view(self: Tensor, *size: Any, dtype: DType | None = None) -> Tensor:
+def view(self: Tensor, *shape: Any, size: Any = None, dtype: DType | None = None) -> Tensor:
     """The same memory with another shape, or its bytes as another type (torch.Tensor.view)."""
-    if size and isinstance(size[0], DType):
-        dtype = size[0]
+    if shape and isinstance(shape[0], DType):
+        dtype = shape[0]
     if dtype is None:
-        return view_call(OPS["view"], (self, *size), {})  # type: ignore[no-any-return]
+        if not shape and size is None:
+            raise TypeError("view() needs a size or a dtype")
+        return view_call(OPS["view"], (self, *(shape or (size,))), {})  # type: ignore[no-any-return]
     return _reinterpreted(self, dtype)
 
 

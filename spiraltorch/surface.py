@@ -59,6 +59,8 @@ def is_same_size(input: Tensor, other: Tensor) -> bool:
 
 def equal(input: Tensor, other: Tensor) -> bool:
     """Whether both have one shape and the same elements (torch.equal)."""
+    refuse_no_tensor("equal", input)
+    refuse_no_tensor("equal", other)
     return tuple(input.shape) == tuple(other.shape) and bool(call(OPS["all"], (call(OPS["eq"], (input, other)),)).item())
 
 

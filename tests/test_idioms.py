@@ -75,7 +75,6 @@ t.randint(0, 5, 3)
 t.zeros(5, dtype=t.uint8).random_(0, 300)
 t.rand(2, generator=3)
 t.manual_seed(2**64)
-t.promote_types('a', t.int8)
 t.is_floating_point(3)
 """
 
@@ -83,6 +82,18 @@ RANDOM = """
 g = t.Generator().manual_seed(3); h = g.clone_state(); t.equal(t.rand(2, generator=g), t.rand(2, generator=h)), g.device.type, t.manual_seed(-1).initial_seed()
 t.manual_seed(5); s = t.random.fork_rng(); s.__enter__(); t.rand(2); s.__exit__(None, None, None); a = t.rand(2); t.manual_seed(5); t.equal(a, t.rand(2))
 t.cuda.manual_seed(1), t.cuda.manual_seed_all(1)
+"""
+
+SHAPES = """
+t.arange(6).view(size=(2, 3)), t.arange(10).split(split_size=5), t.arange(6).view(t.tensor(2), np.int64(3))
+t.arange(6).view('a')
+t.arange(6).view(2.0, 3)
+t.arange(6).view()
+t.ones(2).expand('a')
+t.equal(t.ones(2), [1, 1])
+t.max(t.zeros(2, 3), (0, 1))
+t.tensor([1.0]).clamp('a')
+isinstance(t.ones(2, 2).max(0), t.return_types.max), t.return_types.topk.__name__
 """
 
 MEMORY = """
@@ -125,7 +136,7 @@ def outcome(lib: Any, text: str) -> Any:
             return e
 
 
-@pytest.mark.parametrize("text", cases(INDEX, CREATED, RANDOM, MEMORY))
+@pytest.mark.parametrize("text", cases(INDEX, CREATED, RANDOM, SHAPES, MEMORY))
 def test_as_in_torch(text: str) -> None:
     ours, theirs = outcome(st, text), outcome(torch, text)
     if isinstance(theirs, Exception):

@@ -172,6 +172,8 @@ def argmin(input: Node, dim: int | None = None, keepdim: bool = False) -> Node:
 def _extreme(name: str, how: str, input: Node, dim: Any, keepdim: bool, other: Node | None) -> Any:
     if other is not None or isinstance(dim, Node):
         return lang.row(how.upper(), *together(input, dim if other is None else other))
+    if dim is not None and not isinstance(dim, int):
+        raise TypeError(f"{name}(): argument 'dim' must be int or Tensor, not {type(dim).__name__}; a{name} takes several axes")
     rank = len(input.shape)
     axes = wrap_dims(dim, rank)
     _refuse_empty(name, input, dim, axes)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -221,10 +222,10 @@ def list_op(name: str, samples: Any, **fields: Any) -> Callable[[Callable[..., A
 
 
 def sizes_of(sizes: tuple[Any, ...]) -> tuple[int, ...]:
-    """``(2, 3)`` and ``((2, 3),)`` are the same request."""
-    while len(sizes) == 1 and not isinstance(sizes[0], int) and hasattr(sizes[0], "__iter__"):
+    """``(2, 3)`` and ``((2, 3),)`` are the same request.  Raises TypeError for what is no integer."""
+    while len(sizes) == 1 and not isinstance(sizes[0], (int, str)) and hasattr(sizes[0], "__iter__"):
         sizes = tuple(sizes[0])
-    return tuple([int(n) for n in sizes])
+    return tuple([operator.index(n) for n in sizes])
 
 
 def _reshaped(new: Shape, old: Shape) -> Steps:
