@@ -22,7 +22,10 @@ from .ops.registry import Op
 from .tensor import Tensor
 
 _NUMBERS = (int, float, complex, np.generic)
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other", "split_size": "split_size_or_sections"}
+_NUMPY_NAMES = {
+    "axis": "dim", "keepdims": "keepdim", "x": "input", "a": "input", "x1": "input", "x2": "other",
+    "split_size": "split_size_or_sections",
+}  # fmt: skip
 
 
 def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[Any], dict[str, Any]]:
