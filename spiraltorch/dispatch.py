@@ -222,8 +222,9 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
             again.views.learn(key, again.family(op.name, [x._read()]), found)
     if op.view is None:
         views = [view_of(x, steps, op.name) for steps in found]
-        for v in views:
-            v.__dict__["_one_of_many"] = f"{op.name.title()}Backward0"
+        if op.name in _TOGETHER:
+            for v in views:
+                v.__dict__["_one_of_many"] = f"{op.name.title()}Backward0"
         return tuple(views)
     if x._steps and op.name in _RESHAPING and (_needs_copy(x, found) or (op.name == "ravel" and not x.is_contiguous())):
         if op.name == "view":
@@ -257,6 +258,8 @@ def view_of(x: Tensor, steps: Sequence[Any], name: str) -> Tensor:
     return t
 
 
+#: whose views autograd lets nobody write to, as they come from one step; torch makes others slice by slice
+_TOGETHER = frozenset(("split", "split_with_sizes", "chunk", "unbind"))
 _RESHAPING = frozenset(("reshape", "view", "flatten", "unflatten", "ravel"))
 
 

@@ -26,7 +26,7 @@ from .writes import refuse_overlap, refuse_own_overlap
 
 __all__ = [
     "argwhere", "atleast_1d", "atleast_2d", "atleast_3d", "block_diag", "broadcast_shapes", "broadcast_tensors",
-    "cartesian_prod", "index_put", "masked_select", "meshgrid", "nonzero", "repeat_interleave", "where",
+    "cartesian_prod", "einsum", "index_put", "masked_select", "meshgrid", "nonzero", "repeat_interleave", "where",
 ]  # fmt: skip
 
 
@@ -59,7 +59,40 @@ def block_diag(*tensors: Tensor) -> Tensor:
 
 def cartesian_prod(*tensors: Tensor) -> Tensor:
     """One row for each way to take an element of every vector (torch.cartesian_prod)."""
+    if len(tensors) == 1 and tensors[0].ndim == 1:
+        return view_call(OPS["view"], (tensors[0], -1), {})  # type: ignore[no-any-return]
     return call(OPS["cartesian_prod"], (list(tensors),))  # type: ignore[no-any-return]
+
+
+_einsum = function(OPS["einsum"], call_out)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """Sum of products over the subscripts that the output lacks, as ``'bij,bjk->bik'`` says; of one operand without a sum a
+    view (torch.einsum)."""
+    if len(operands) == 1 and isinstance(operands[0], Tensor):
+        x = operands[0]
+        left, arrow, right = equation.replace(" ", "").partition("->")
+        names = left.replace("...", "")
+        dots = "".join([chr(0x2460 + k) for k in range(x.ndim - len(names))])  # a name for each axis in the dots
+        left, right = left.replace("...", dots), right.replace("...", dots) if arrow else dots + "".join(sorted(names))
+        named = not names or (names.isascii() and names.isalpha())
+        if named and len(left) == x.ndim and set(left) == set(right) and len(set(right)) == len(right):
+            return _moved(x, left, right)
+    return _einsum(equation, *operands)  # type: ignore[no-any-return]
+
+
+def _moved(x: Tensor, left: str, right: str) -> Tensor:
+    """``x``, whose axes are called as in ``left``, as a view with those of ``right``; of one name twice the diagonal is taken."""
+    for name in right:
+        while left.count(name) > 1:
+            first = left.index(name)
+            second = left.index(name, first + 1)
+            if x.shape[first] != x.shape[second]:
+                return _einsum(left + "->" + right, x)  # type: ignore[no-any-return]
+            x = x.diagonal(0, first, second)
+            left = left[:first] + left[first + 1 : second] + left[second + 1 :] + name
+    return x.permute([left.index(name) for name in right])  # type: ignore[no-any-return]
 
 
 def broadcast_shapes(*shapes: Any) -> Size:

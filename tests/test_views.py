@@ -350,3 +350,49 @@ def test_memory_formats(source):
             y.mul_(2)
             found.append([tuple(y.shape), y.stride(), y is x, y._base is None or y is x, x.flatten().tolist(), y.flatten().tolist()])
         assert found[0] == found[1], name
+
+
+MOVED = [
+    ("ij->ji", (2, 3)), ("ba", (2, 3)), ("ij", (2, 3)), ("ii->i", (3, 3)), ("iijj->ji", (2, 2, 3, 3)), ("iii->i", (2, 2, 2)), ("...ij->...ji", (2, 3, 4)),
+    ("i...->...i", (2, 3, 4)), (" i j -> j i ", (2, 3)), ("ij->i", (2, 3)), ("ii", (3, 3)), ("ii->i", (2, 3)), ("ij->ijk", (2, 3)), ("ij->jj", (2, 3)),
+    ("i1->1i", (2, 3)), ("...->", (2, 3)), ("ij...->ij", (2, 3, 4)), ("->", ()), ("i", (2, 3)), ("ijk->kji", (2, 3)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("equation", "shape"), MOVED)
+def test_einsum_that_only_moves_axes_is_a_view(equation, shape):
+    found = []
+    for m in (st, torch):
+        x = m.arange(float(np.prod(shape))).view(shape)
+        try:
+            y = m.einsum(equation, x)
+        except RuntimeError:
+            found.append("refused")
+            continue
+        shares = y.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
+        found.append([y.stride(), shares, y.tolist(), y.add_(1).tolist() if shares else 0, x.tolist()])
+    assert found[0] == found[1]
+
+
+PARTS = {
+    "tensor_split": lambda x: x.tensor_split(2)[0], "hsplit": lambda x: x.hsplit(2)[1], "vsplit": lambda x: x.vsplit(2)[0],
+    "split": lambda x: x.split(2)[0], "chunk": lambda x: x.chunk(2)[1], "unbind": lambda x: x.unbind()[0], "iteration": lambda x: next(iter(x)),
+    "unpacked": lambda x: (lambda a, *rest: a)(*x), "row": lambda x: x[0],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_which_parts_autograd_lets_write_to(part):
+    for tracked in (False, True):
+        found = []
+        for m in (st, torch):
+            leaf = m.ones(4, 4, requires_grad=tracked)
+            x = leaf * m.arange(16.0).view(4, 4)
+            try:
+                PARTS[part](x).mul_(3)
+                if tracked:
+                    x.sum().backward()
+                found.append([x.tolist(), leaf.grad.tolist() if tracked else None])
+            except RuntimeError as e:
+                found.append("multiple views" in str(e))
+        assert found[0] == found[1], tracked
