@@ -133,7 +133,7 @@ def evaluate(p: Program, inputs: dict[int, Any], look: bool = False) -> list[Any
             raise ValueError(f"{call} has {len(outs)} results, torch has {len(call.outs)}")
         if look:
             for o in outs:
-                o.numpy()
+                o.numpy(force=True)
         values.update(zip(call.outs, outs))
     return [values[k] for k in p.results]
 
@@ -167,7 +167,7 @@ def _against_torch(p: Program) -> list[Finding]:
         assert want is not None
         try:
             results = apply(call, given)
-            got = [o.numpy() for o in results]
+            got = [o.numpy(force=True) for o in results]
         except Exception as e:
             refusal = Finding("refusal", call.op.name, f"{type(e).__name__}: {e}")
             if accepted(refusal):
@@ -223,7 +223,7 @@ def _written(call: Call, given: dict[int, Any], values: TorchValues) -> Finding 
     for k, v in values.items():
         if v.dtype != target.dtype:
             continue
-        found = compare(given[k].numpy(), from_torch(v), None, call, values)
+        found = compare(given[k].numpy(force=True), from_torch(v), None, call, values)
         if found is not None:
             return Finding("write", call.op.name, f"v{k}: {found.text}", found.each)
     return None
@@ -388,7 +388,7 @@ def _on_threads(n: int, compiled: Callable[..., Any], p: Program) -> list[Any]:
 
 
 def _bits(tensors: list[Any]) -> list[np.ndarray]:
-    return [np.ascontiguousarray(t.numpy()) for t in tensors]
+    return [np.ascontiguousarray(t.numpy(force=True)) for t in tensors]
 
 
 def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
