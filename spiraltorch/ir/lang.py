@@ -13,6 +13,7 @@ of :class:`Node` (``+ - * / < <= > >= & | ^ ~``) are defined here; ``==`` stays 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -157,6 +158,21 @@ def smooth_logistic(a: Node, power: Callable[[Node], Node] = exp) -> Node:
     below = lt(a, 0)
     small = power(where(below, a, neg(a)))
     return div(where(below, small, 1), add(1, small))
+
+
+def hyperbolic(a: Node) -> tuple[Node, Node]:
+    """(cosh a, sinh |a|) of a real number.  Far from 0 the exponential is taken 3 lower, exactly, so that nothing overflows
+    that does not in the end; ``exp(3) / 2`` is by chance nearly a float."""
+    size = absolute(a)
+    far = lt(4, size)
+    half = mul(exp(where(far, sub(size, 3), size)), where(far, full_like(a, 10.042768461593834), 0.5))
+    rest = div(0.25, half)
+    square = mul(size, size)
+    series: Node = full_like(a, 1 / math.factorial(19))
+    for k in range(17, 1, -2):
+        series = fma(series, square, 1 / math.factorial(k))
+    near = fma(mul(size, square), series, size)
+    return add(half, rest), where(lt(size, 1), near, sub(half, rest))
 
 
 def absolute(a: Node) -> Node:

@@ -109,7 +109,11 @@ def exp(x: Pair) -> Pair:
 
 
 def exp2(x: Pair) -> Pair:
-    return exp((x[0] * math.log(2), x[1] * math.log(2)))
+    angle = lang.row("MUL", x[1], math.log(2))
+    lost = lang.fma(x[1], math.log(2), -angle) + x[1] * 2.3190468138462996e-17  # of the product, and of log(2)
+    size, sine, cosine = lang.exp2(x[0]), lang.sin(angle), lang.cos(angle)
+    turned = lang.where(lang.eq(angle, 0), angle, size * lang.fma(cosine, lost, sine))
+    return size * lang.fma(-sine, lost, cosine), turned
 
 
 def expm1(x: Pair) -> Pair:
@@ -142,9 +146,15 @@ def _scaled_log(scale: float) -> Callable[[Pair], Pair]:
 def log1p(x: Pair) -> Pair:
     a, b = x
     p, q = _doubled(a, b)
-    small = lang.lt(lang.absolute(p), 0.5) & lang.lt(lang.absolute(q), 0.5)
-    near = 0.5 * lang.log1p(p * (p + 2) + q * q)
-    size = lang.where(small, near, lang.log(absolute((p + 1, q))))
+    square, other = p * p, q * q
+    lost = lang.fma(p, p, -square) + lang.fma(q, q, -other)  # of the squares, whose sum with 2 p is |1 + z|**2 - 1
+    high = 2 * p + square
+    lost = lost + ((2 * p - (high - (high - 2 * p))) + (square - (high - 2 * p)))
+    over = high + other
+    lost = lost + ((high - (over - (over - high))) + (other - (over - high)))
+    near = 0.5 * lang.log1p(over + lost)
+    beside = lang.lt(lang.absolute(over), 0.75)
+    size = lang.where(beside, near, lang.log(absolute((p + 1, q))))
     return cast(size, a.dtype), lang.row("ATAN2", b, a + 1)
 
 
@@ -159,13 +169,9 @@ def logaddexp(x: Pair, y: Pair) -> Pair:
 
 
 def _hyperbolic(a: Node) -> Pair:
-    """(cosh, sinh) of a real number; their quotient keeps its limit where both overflow."""
-    size = lang.absolute(a)
-    half = lang.exp(size * 0.5)
-    m = lang.expm1(size)
-    cosh = 0.5 * half * half + 0.5 / half / half
-    sinh = lang.where(lang.lt(size, 20), 0.5 * (m + m / (m + 1)), 0.5 * half * half)
-    return cosh, _copysign(sinh, a)
+    """(cosh, sinh) of a real number."""
+    cosh, size = lang.hyperbolic(a)
+    return cosh, _copysign(size, a)
 
 
 def sin(x: Pair) -> Pair:
@@ -227,7 +233,8 @@ def atan(x: Pair) -> Pair:
     a, b = x
     p, q = _doubled(a, b)
     up, down = q + 1, 1 - q
-    im = 0.25 * lang.log1p(4 * q / (p * p + down * down))
+    size = lang.absolute(q)  # below the real axis the quotient would be near -1
+    im = _copysign(0.25 * lang.log1p(4 * size / (p * p + (1 - size) * (1 - size))), q)
     angle = 0.5 * lang.row("ATAN2", 2 * p, up * down - p * p)
     return cast(angle, a.dtype), cast(im, a.dtype)
 

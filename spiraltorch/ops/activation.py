@@ -41,6 +41,9 @@ def log1p_exp(a: Node) -> Node:
     return lang.where(below, 0, a) + lang.log1p(lang.exp(lang.where(below, a, -a)))
 
 
+_FAR = -37.5  # below, sigmoid is the exponential, to the last digit of float64
+
+
 def _sigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * (out * (1 - out))]
 
@@ -50,7 +53,11 @@ def _sigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     where=EVERYWHERE, samples=s.unary())  # fmt: skip
 def sigmoid(input: Node) -> Node:
     """``1 / (1 + exp(-input))``; integers give floats.  (torch.sigmoid)"""
-    return logistic(input)
+    if input.dtype.kind == "c":
+        return logistic(input)
+    far = lang.lt(input, _FAR)
+    power = lang.exp(lang.where(far, input, -input))
+    return lang.where(far, power, 1 / (1 + power))
 
 
 def _logsigmoid_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
@@ -163,7 +170,11 @@ def _silu_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
 @op("silu", operands=1, promote="arith", kinds="fc", grad=_silu_grad, where=FUNCTIONAL, samples=s.unary())
 def silu(input: Node) -> Node:
     """``input * sigmoid(input)``.  (torch.nn.functional.silu)"""
-    return input / (1 + lang.exp(-input))
+    if input.dtype.kind == "c":
+        return input / (1 + lang.exp(-input))
+    far = lang.lt(input, _FAR)  # the exponential may be too small for a float where the product is not
+    power = lang.exp(lang.where(far, input + 37, -input))  # exp(-37) is by chance nearly a float32
+    return lang.where(far, input * power * 8.533047625744066e-17, input / (1 + power))
 
 
 def _softplus_grad(g: Node, out: Node, input: Node, beta: float = 1.0, threshold: float = 20.0) -> list[Node | None]:
@@ -180,15 +191,23 @@ def softplus(input: Node, beta: float = 1.0, threshold: float = 20.0) -> Node:
     return lang.where(lang.lt(number(threshold, input), scaled), input, lang.log1p(lang.exp(scaled)) / b)
 
 
+def _tanh_log1p_exp(a: Node) -> Node:
+    """``tanh(log(1 + exp(a)))``: with ``n = exp(-|a|)`` a quotient of ``n * (n + 2)`` or ``1 + 2 n``, and ``2 n ** 2`` or 2 more."""
+    below = lang.lt(a, 0)
+    n = lang.exp(lang.where(below, a, -a))
+    part = lang.where(below, lang.fma(n, n, n + n), 1 + (n + n))
+    return part / (part + lang.where(below, 2, 2 * n * n))
+
+
 def _mish_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    t = lang.tanh(log1p_exp(input))
+    t = _tanh_log1p_exp(input)
     return [g * (t + input * smooth_logistic(input) * (1 - t * t))]
 
 
-@op("mish", operands=1, promote="arith", kinds="f", grad=_mish_grad, where=FUNCTIONAL, samples=s.unary())
+@op("mish", operands=1, promote="arith", kinds="f", acc="double", grad=_mish_grad, where=FUNCTIONAL, samples=s.unary())
 def mish(input: Node) -> Node:
     """``input * tanh(log(1 + exp(input)))``.  (torch.nn.functional.mish)"""
-    return input * lang.tanh(log1p_exp(input))
+    return input * _tanh_log1p_exp(input)
 
 
 def _refuse_bool(input: Node) -> None:

@@ -55,7 +55,10 @@ def _acosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
 def acosh(input: Node) -> Node:
     """Inverse hyperbolic cosine; nan for real numbers below 1.  (torch.acosh)"""
     if input.dtype.kind == "c":
-        return lang.log(input + lang.sqrt(input - 1) * lang.sqrt(input + 1))
+        turned = lang.acos(input)  # acosh z = i acos(z), or -i acos(z) below the real axis
+        re, im = lang.real(turned), lang.imag(turned)
+        below = lang.lt(0, im) | (lang.eq(im, 0) & lang.lt(0, 1 / im))
+        return lang.complex_(lang.absolute(im), lang.where(below, -re, re))
     over = input - 1
     near = lang.log1p(over + lang.sqrt(over) * lang.sqrt(over + 2))
     return lang.where(lang.lt(input, 1e8), near, lang.log(input) + math.log(2))

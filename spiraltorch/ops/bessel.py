@@ -115,7 +115,7 @@ def _k_near(order: int, x: Node) -> Node:
     square = x * x
     logarithm = lang.log(x * 0.5)
     if order == 0:
-        return expand("k0_near", square) - logarithm * expand("i0_near", square)
+        return expand("k0_near", square) - lang.fma(logarithm, square * expand("i0_near", square), logarithm)
     return logarithm * (x * expand("i1_near", square)) + expand("k1_near", square) / x
 
 
@@ -123,8 +123,8 @@ def _k(order: int, scaled: bool, x: Node) -> Node:
     inverse = 1 / x
     far = lang.sqrt(inverse) * expand(f"k{order}e_far", inverse)
     near = _k_near(order, x)
-    near, far = (near * lang.exp(x), far) if scaled else (near, far * lang.exp(-x))
-    out = lang.where(lang.lt(x, 1), near, far)
+    near, far = (lang.fma(near, lang.expm1(x), near), far) if scaled else (near, far * lang.exp(-x))
+    out = lang.where(lang.lt(x, 0.5), near, far)
     return lang.where(lang.eq(x, 0), INF, lang.where(lang.lt(x, 0), NAN, out))
 
 

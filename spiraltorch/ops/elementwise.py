@@ -294,26 +294,18 @@ def tanh(input: Node) -> Node:
     return lang.tanh(input)
 
 
-def _half_exp(a: Node) -> Node:
-    """``exp(|a| / 2)``: its square is ``exp(|a|)``, also where that alone would overflow."""
-    return lang.exp(lang.absolute(a) * 0.5)
-
-
 def _cosh(a: Node) -> Node:
     if a.dtype.kind == "c":  # cosh(x + iy) = cosh x cos y + i sinh x sin y
         x, y = lang.real(a), lang.imag(a)
         return lang.complex_(_cosh(x) * lang.cos(y), _sinh(x) * lang.sin(y))
-    h = _half_exp(a)
-    return 0.5 * h * h + 0.5 / h / h
+    return lang.hyperbolic(a)[0]
 
 
 def _sinh(a: Node) -> Node:
     if a.dtype.kind == "c":
         x, y = lang.real(a), lang.imag(a)
         return lang.complex_(_sinh(x) * lang.cos(y), _cosh(x) * lang.sin(y))
-    h = _half_exp(a)
-    m = lang.expm1(lang.absolute(a))
-    size = lang.where(lang.lt(lang.absolute(a), 20), 0.5 * (m + m / (m + 1)), 0.5 * h * h)
+    size = lang.hyperbolic(a)[1]
     return lang.where(lang.lt(a, 0), -size, lang.where(lang.eq(a, 0), a, size))
 
 
@@ -439,8 +431,9 @@ def logit(input: Node, eps: float | None = None) -> Node:
     if eps is not None:
         input = lang.minimum(lang.maximum(input, eps), 1 - eps)
     odds = lang.log(input / (1 - input))
-    even = lang.log1p((input + input - 1) / (1 - input))  # near 1/2 the odds are near 1
-    return lang.where(lang.lt(lang.absolute(input - 0.5), 0.25), even, odds)
+    below = lang.lt(input, 0.5)  # near 1/2 the odds are near 1: what they are more than 1, or their inverse
+    even = lang.log1p(lang.where(below, 1 - (input + input), input + input - 1) / lang.where(below, input, 1 - input))
+    return lang.where(lang.lt(lang.absolute(input - 0.5), 0.25), lang.where(below, -even, even), odds)
 
 
 @op("clone", kinds="buifc", acc=False, saves="", samples=s.unary())
@@ -508,7 +501,7 @@ def _logaddexp_grad(g: Node, out: Node, input: Node, other: Node) -> list[Node |
     return [g * lang.smooth_logistic(input - other), g * lang.smooth_logistic(other - input)]
 
 
-@op("logaddexp", operands=2, numbers="none", promote="arith", kinds="fc", grad=_logaddexp_grad, samples=s.binary())
+@op("logaddexp", operands=2, numbers="none", promote="arith", kinds="fc", acc="double", grad=_logaddexp_grad, samples=s.binary())
 def logaddexp(input: Node, other: Node) -> Node:
     """``log(exp(input) + exp(other))`` without overflow on the way.  (torch.logaddexp)"""
     if input.dtype.kind == "c":

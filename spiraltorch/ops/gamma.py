@@ -98,17 +98,20 @@ _BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 13
               -3617 / 10670622842880000, 43867 / 5109094217170944000)  # fmt: skip  # B_2k / (2k)!
 
 
-def _zeta_positive(order: Node, q: Node) -> Node:
-    """Sum of ``(q + k) ** -order`` over all k, for ``q > 0`` and ``order > 1`` (Euler and Maclaurin)."""
-    start, k = numbered(q, _DIRECT)
-    exponent, _ = numbered(-order, _DIRECT)
-    at = start + k
-    lost = (start - (at - k)) + (k - (at - (at - k)))  # what the addition rounded off, which the power multiplies
+def _term(q: Node, k: Node, exponent: Node) -> Node:
+    """``(q + k) ** exponent``; what the addition rounds off is taken into account, since the power multiplies it."""
+    at = q + k
+    lost = (q - (at - k)) + (k - (at - (at - k)))
     term = lang.pow_(at, exponent)
     plain = lang.eq(lost, 0) | lang.eq(term, 0) | lang.eq(term, INF) | lang.eq(at, INF) | lang.eq(exponent, -INF)
-    head = fold_last(lang.where(plain, term, lang.fma(term, exponent * (lost / at), term)))
+    return lang.where(plain, term, lang.fma(term, exponent * (lost / at), term))
+
+
+def _zeta_positive(order: Node, q: Node) -> Node:
+    """Sum of ``(q + k) ** -order`` over all k, for ``q > 0`` and ``order > 1`` (Euler and Maclaurin)."""
+    head = fold_last(_term(*numbered(q, _DIRECT), numbered(-order, _DIRECT)[0]))
     a = q + float(_DIRECT)
-    last = lang.pow_(a, -order)
+    last = _term(q, lang.full_like(q, float(_DIRECT)), -order)
     inverse = 1 / a
     tail: Node = lang.full_like(a, 0.0)
     for j in range(len(_BERNOULLI) - 1, -1, -1):
@@ -122,9 +125,10 @@ def _zeta(order: Node, q: Node) -> Node:
     order, q = (graph.broadcast(n, lang.shapes_broadcast([order.shape, q.shape])) for n in (order, q))
     whole = lang.floor(q)
     part = q - whole  # where q is negative, the terms below zero are a difference of two sums of positive terms
+    rest = lang.where(lang.lt(-1, q), -q, 1 - part)  # exact where ``part`` is rounded to 1
     negative = lang.lt(q, 0)
     positive = _zeta_positive(order, lang.where(negative, part, q))
-    passed = _zeta_positive(order, lang.where(negative, 1 - part, 1)) - _zeta_positive(order, lang.where(negative, 1 - q, 1))
+    passed = _zeta_positive(order, lang.where(negative, rest, 1)) - _zeta_positive(order, lang.where(negative, 1 - q, 1))
     odd = lang.ne(order - 2 * lang.floor(order * 0.5), 0)
     mirrored = positive + lang.where(odd, -passed, passed)
     mirrored = lang.where(is_integer(order), mirrored, NAN)

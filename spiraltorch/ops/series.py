@@ -53,7 +53,7 @@ def expand(name: str, v: Node) -> Node:
         c = _of_piece(v, ends, column)
         total, last = lang.fma(twice, total, c - last if isinstance(last, Node) else c), total
     first = _of_piece(v, ends, columns[0])
-    return lang.fma(t, total, first - last if isinstance(last, Node) else first)
+    return first + (lang.fma(t, total, -last) if isinstance(last, Node) else t * total)  # the largest term is rounded once
 
 
 def _of_piece(v: Node, ends: Sequence[float], values: Sequence[float]) -> Node:
@@ -104,7 +104,8 @@ def square_parts(x: Node) -> tuple[Node, Node]:
 def exp_parts(high: Node, low: Node) -> Node:
     """``exp(high + low)`` for a ``low`` of the size of a rounding error."""
     size = lang.exp(high)
-    return lang.where(lang.lt(lang.absolute(high), 800), lang.fma(size, low, size), size)  # beyond, low may be nan
+    both = lang.lt(lang.absolute(high), 800) & lang.lt(size, INF)  # beyond, low may be nan, or take inf from inf
+    return lang.where(both, lang.fma(size, low, size), size)
 
 
 def sin_pi(x: Node) -> Node:

@@ -27,11 +27,10 @@ SPECIAL = ("special",)
 _UNIT = s.unary("unit")
 
 
-def erfcx_positive(x: Node) -> Node:
-    """``exp(x**2) * erfc(x)`` for ``x >= 0``."""
-    t = (x - 3.75) / (x + 3.75)
-    t = lang.where(lang.lt(x, 1e300), t, 1)
-    return expand("erfcx", t) / lang.fma(x, lang.lift(2.0, x), lang.lift(1.0, x))
+def erfcx_positive(x: Node, slope: float = 2.0) -> Node:
+    """``exp(y**2) * erfc(y)`` for ``y = x * slope / 2 >= 0``, without rounding ``y``."""
+    share = lang.where(lang.lt(x, 1e300), (x + x) / (x + 7.5 / slope), 2)
+    return expand("erfcx", share) / lang.fma(x, lang.lift(slope, x), lang.lift(1.0, x))
 
 
 def upper_tail(x: Node) -> Node:
@@ -53,7 +52,7 @@ def _erfc_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     aliases=("special.erfc",), samples=s.unary())  # fmt: skip
 def erfc(input: Node) -> Node:
     """``1 - erf(input)``, with all its digits where it is small.  (torch.erfc)"""
-    return lang.where(lang.lt(input, 0.5) | lang.isnan(input), 1 - lang.erf(input), upper_tail(lang.maximum(input, 0)))
+    return lang.where(lang.lt(input, 0.65) | lang.isnan(input), 1 - lang.erf(input), upper_tail(lang.maximum(input, 0)))
 
 
 def _erfcx(x: Node) -> Node:
@@ -107,7 +106,7 @@ def _ndtr_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
 def _normal_tail(x: Node) -> Node:
     """The share of the normal distribution beyond ``x >= 0``."""
     high, low = square_parts(x)
-    return 0.5 * exp_parts(high * -0.5, low * -0.5) * erfcx_positive(x * math.sqrt(0.5))
+    return 0.5 * exp_parts(high * -0.5, low * -0.5) * erfcx_positive(x, math.sqrt(2))
 
 
 @op("ndtr", operands=1, promote="float", kinds="f", acc="double", grad=_ndtr_grad, where=SPECIAL, samples=s.unary())
@@ -134,8 +133,8 @@ def log_ndtr(input: Node) -> Node:
     """``log(ndtr(input))`` with all its digits on both sides.  (torch.special.log_ndtr)"""
     size = lang.absolute(input)
     near = lang.where(lang.lt(size, 0.6), lang.log(_share_near(input)), lang.log1p(-_normal_tail(size)))
-    near = lang.where(lang.lt(input, -0.6), lang.log(_normal_tail(size)), near)
-    far = lang.log(0.5 * erfcx_positive(size * math.sqrt(0.5))) - 0.5 * (input * input)
+    near = lang.where(lang.le(input, -0.6), lang.log(_normal_tail(size)), near)
+    far = lang.log(0.5 * erfcx_positive(size, math.sqrt(2))) - 0.5 * (input * input)
     return lang.where(lang.lt(input, -1), far, near)
 
 

@@ -198,8 +198,9 @@ def log1p(x: Node) -> Node:
     lost = (1.0 - (u - back)) + (x - back)  # x + 1 = u + lost, exactly
     m, exponent, e = mantissa_exponent(u)
     scale = bitcast(const(_bits(k, 1.0), k.bits) - shl(exponent, k.mantissa), k.dtype)
-    f = fma(lost, where(lt(x, 2.0 ** (k.mantissa + 2)), scale, 0.0), m - 1.0)
-    result = fma(e, k.ln2[0], f + fma(e, k.ln2[1], _log_tail(k, f)))
+    f = m - 1.0
+    rest = where(lt(x, 2.0 ** (k.mantissa + 2)), lost * scale, 0.0)  # so small that its share is rest / (1 + f) = rest (1 - f + ...)
+    result = fma(e, k.ln2[0], f + fma(e, k.ln2[1], _log_tail(k, f) + fma(row("NEG", rest), f, rest)))
     return keep_small(x, 2.0 ** -(k.mantissa + 2), _log_special(x, result, -1.0))
 
 
