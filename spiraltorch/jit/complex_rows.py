@@ -48,8 +48,7 @@ def div(x: Pair, y: Pair) -> Pair:
     ratio = small / large
     scale = 1 / (large + small * ratio)
     p, q = lang.where(wide, a, b), lang.where(wide, b, a)
-    re, im = (p + q * ratio) * scale, (q - p * ratio) * scale
-    im = lang.where(wide, im, -im)
+    re, im = (p + q * ratio) * scale, lang.where(wide, q - p * ratio, p * ratio - q) * scale
     zero = lang.eq(c, 0) & lang.eq(d, 0)
     size = lang.absolute(c)
     return lang.where(zero, a / size, re), lang.where(zero, b / size, im)
@@ -99,9 +98,16 @@ def rsqrt(x: Pair) -> Pair:
     return div(one, sqrt(x))
 
 
+def _times(x: Node, y: Node) -> Node:
+    """``x * y``, where 0 wins over inf and nan: what is on an axis stays there (C's Annex G)."""
+    one = lang.lift(1, x)
+    return lang.where(lang.eq(x, 0), x * _copysign(one, y), lang.where(lang.eq(y, 0), y * _copysign(one, x), x * y))
+
+
 def _turned(size: Node, angle: Node) -> Pair:
-    """``size * (cos angle + i sin angle)``; an angle of 0 stays on the real axis."""
-    return size * lang.cos(angle), lang.where(lang.eq(angle, 0), angle, size * lang.sin(angle))
+    """``size * (cos angle + i sin angle)``."""
+    re = _times(size, lang.cos(angle))
+    return lang.where(lang.eq(size, INF) & lang.isnan(re), INF, re), _times(size, lang.sin(angle))
 
 
 def exp(x: Pair) -> Pair:
@@ -111,9 +117,10 @@ def exp(x: Pair) -> Pair:
 def exp2(x: Pair) -> Pair:
     angle = lang.row("MUL", x[1], math.log(2))
     lost = lang.fma(x[1], math.log(2), -angle) + x[1] * 2.3190468138462996e-17  # of the product, and of log(2)
+    lost = lang.where(lang.lt(lang.absolute(lost), 1e-4), lost, 0)
     size, sine, cosine = lang.exp2(x[0]), lang.sin(angle), lang.cos(angle)
-    turned = lang.where(lang.eq(angle, 0), angle, size * lang.fma(cosine, lost, sine))
-    return size * lang.fma(-sine, lost, cosine), turned
+    sine, cosine = lang.where(lang.eq(lost, 0), sine, lang.fma(cosine, lost, sine)), lang.fma(-sine, lost, cosine)
+    return _times(size, cosine), _times(size, sine)
 
 
 def expm1(x: Pair) -> Pair:
@@ -122,11 +129,23 @@ def expm1(x: Pair) -> Pair:
     return lang.expm1(a) * lang.cos(b) - 2 * s * s, exp(x)[1]
 
 
+def _with_squares(start: Node, p: Node, q: Node) -> Node:
+    """``start + p**2 + q**2``, with what the squares and sums round off."""
+    total, lost = start, lang.lift(0.0, p)
+    for x in (p, q):
+        square = x * x
+        more = total + square
+        added = more - total
+        lost = lost + (lang.fma(x, x, -square) + ((total - (more - added)) + (square - added)))
+        total = more
+    return total + lost
+
+
 def _log_size(x: Pair) -> Node:
     """``log |z|``, exact near size 1."""
     p, q = map(lang.absolute, _doubled(*x))
     large, small = lang.maximum(p, q), lang.minimum(p, q)
-    near = 0.5 * lang.log1p((large - 1) * (large + 1) + small * small)
+    near = 0.5 * lang.log1p(_with_squares(lang.full_like(large, -1.0), large, small))
     beside = lang.lt(0.5, large) & lang.lt(large, 1.5)
     return cast(lang.where(beside, near, lang.log(absolute((p, q)))), x[0].dtype)
 
@@ -146,13 +165,8 @@ def _scaled_log(scale: float) -> Callable[[Pair], Pair]:
 def log1p(x: Pair) -> Pair:
     a, b = x
     p, q = _doubled(a, b)
-    square, other = p * p, q * q
-    lost = lang.fma(p, p, -square) + lang.fma(q, q, -other)  # of the squares, whose sum with 2 p is |1 + z|**2 - 1
-    high = 2 * p + square
-    lost = lost + ((2 * p - (high - (high - 2 * p))) + (square - (high - 2 * p)))
-    over = high + other
-    lost = lost + ((high - (over - (over - high))) + (other - (over - high)))
-    near = 0.5 * lang.log1p(over + lost)
+    over = _with_squares(2 * p, p, q)  # |1 + z|**2 - 1
+    near = 0.5 * lang.log1p(over)
     beside = lang.lt(lang.absolute(over), 0.75)
     size = lang.where(beside, near, lang.log(absolute((p + 1, q))))
     return cast(size, a.dtype), lang.row("ATAN2", b, a + 1)
@@ -176,12 +190,12 @@ def _hyperbolic(a: Node) -> Pair:
 
 def sin(x: Pair) -> Pair:
     cosh, sinh = _hyperbolic(x[1])
-    return lang.sin(x[0]) * cosh, lang.cos(x[0]) * sinh
+    return _times(lang.sin(x[0]), cosh), _times(lang.cos(x[0]), sinh)
 
 
 def cos(x: Pair) -> Pair:
     cosh, sinh = _hyperbolic(x[1])
-    return lang.cos(x[0]) * cosh, -(lang.sin(x[0]) * sinh)
+    return _times(lang.cos(x[0]), cosh), -_times(lang.sin(x[0]), sinh)
 
 
 def tanh(x: Pair) -> Pair:
@@ -207,7 +221,7 @@ def tan(x: Pair) -> Pair:
 
 def _arsinh(a: Node) -> Node:
     size = lang.absolute(a)
-    big = lang.lt(1e6, size)
+    big = lang.lt(1e8, size)
     s = lang.where(big, 1, size)
     near = lang.log1p(s + s * s / (1 + lang.sqrt(s * s + 1)))
     return _copysign(lang.where(big, lang.log(size) + math.log(2), near), a)
@@ -218,14 +232,22 @@ def _roots(x: Pair) -> tuple[Pair, Pair]:
     return sqrt((1 - x[0], -x[1])), sqrt((1 + x[0], x[1]))
 
 
+def _infinite(x: Pair) -> Node:
+    return lang.eq(lang.absolute(x[0]), INF) | lang.eq(lang.absolute(x[1]), INF)
+
+
 def asin(x: Pair) -> Pair:
     (a, b), (c, d) = _roots(x)
-    return lang.row("ATAN2", x[0], a * c - b * d), _arsinh(a * d - b * c)
+    far = _infinite(x)
+    re = lang.row("ATAN2", x[0], lang.where(far, lang.absolute(x[1]), a * c - b * d))
+    return re, lang.where(far, _copysign(lang.lift(INF, x[1]), x[1]), _arsinh(a * d - b * c))
 
 
 def acos(x: Pair) -> Pair:
     (a, b), (c, d) = _roots(x)
-    return 2 * lang.row("ATAN2", a, c), _arsinh(c * b - d * a)
+    far = _infinite(x)
+    re = lang.where(far, lang.row("ATAN2", lang.absolute(x[1]), x[0]), 2 * lang.row("ATAN2", a, c))
+    return re, lang.where(far, -_copysign(lang.lift(INF, x[1]), x[1]), _arsinh(c * b - d * a))
 
 
 def atan(x: Pair) -> Pair:
@@ -236,7 +258,9 @@ def atan(x: Pair) -> Pair:
     size = lang.absolute(q)  # below the real axis the quotient would be near -1
     im = _copysign(0.25 * lang.log1p(4 * size / (p * p + (1 - size) * (1 - size))), q)
     angle = 0.5 * lang.row("ATAN2", 2 * p, up * down - p * p)
-    return cast(angle, a.dtype), cast(im, a.dtype)
+    far = _infinite((p, q))
+    angle = lang.where(far, _copysign(lang.lift(math.pi / 2, p), p), angle)
+    return cast(angle, a.dtype), cast(lang.where(far, _copysign(lang.lift(0, q), q), im), a.dtype)
 
 
 def pow_(x: Pair, y: Pair) -> Pair:

@@ -295,16 +295,15 @@ def tanh(input: Node) -> Node:
 
 
 def _cosh(a: Node) -> Node:
-    if a.dtype.kind == "c":  # cosh(x + iy) = cosh x cos y + i sinh x sin y
-        x, y = lang.real(a), lang.imag(a)
-        return lang.complex_(_cosh(x) * lang.cos(y), _sinh(x) * lang.sin(y))
+    if a.dtype.kind == "c":  # cosh z = cos(i z)
+        return lang.cos(lang.complex_(-lang.imag(a), lang.real(a)))
     return lang.hyperbolic(a)[0]
 
 
 def _sinh(a: Node) -> Node:
     if a.dtype.kind == "c":
-        x, y = lang.real(a), lang.imag(a)
-        return lang.complex_(_sinh(x) * lang.cos(y), _cosh(x) * lang.sin(y))
+        turned = lang.sin(lang.complex_(-lang.imag(a), lang.real(a)))  # sinh z = -i sin(i z)
+        return lang.complex_(lang.imag(turned), -lang.real(turned))
     size = lang.hyperbolic(a)[1]
     return lang.where(lang.lt(a, 0), -size, lang.where(lang.eq(a, 0), a, size))
 
@@ -337,9 +336,9 @@ def _log10_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     grad=_log10_grad, inplace=True, samples=s.unary("positive"))  # fmt: skip
 def log10(input: Node) -> Node:
     """Logarithm to base 10; exact for powers of ten.  (torch.log10)"""
-    y = lang.log(input) * (1 / math.log(10))
     if input.dtype.kind == "c":
-        return y
+        return lang.scaled(lang.log(input), 1 / math.log(10))
+    y = lang.log(input) * (1 / math.log(10))
     whole = lang.round_(y)
     near = lang.lt(lang.absolute(y - whole), lang.absolute(whole) * float(1.5 * np.finfo(input.dtype.np).eps))
     return lang.where(near, whole, y)

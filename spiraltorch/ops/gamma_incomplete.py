@@ -9,9 +9,10 @@ In: float nodes, widened to float64.  Out: one node of the broadcast shape.
     (4, 3)
 
 With ``t = x exp(w)`` the integral of ``t ** (a - 1) exp(-t)`` from x on is ``x ** a exp(-x)`` times that of ``exp(-(x - a) w -
-x (exp(w) - 1 - w))`` over positive w, and below x the same with negative ones.  Above (``x >= a``) and below, both terms are
-then positive, so that nothing cancels.  The half line, up to where the integrand is ``exp(-40)``, is sampled at the 8th powers of
-equal steps: a REDUCE of 96 terms.  For ``a`` and ``x`` below 1 there is the power series.
+x (exp(w) - 1 - w))`` over positive w, and below x the same with negative ones.  Above the median and below it, both terms are
+then positive (nearly), so that nothing cancels.  The half line, up to where the integrand is ``exp(-38.5)``, is sampled at the 7th
+powers of equal steps: a REDUCE of 104 terms.  For ``a`` and ``x`` below 1 there are power series.  The exponent of ``x ** a exp(-x)``
+is computed in two floats: as one it would leave a value near 1e-300 with 13 digits.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from __future__ import annotations
 import math
 
 from .. import dtypes
-from ..ir import graph, lang
+from ..ir import graph, lang, twofold
 from ..ir.node import Node, const
 from . import samples as s
 from .gamma import _digamma
 from .registry import op
-from .series import INF, NAN, expand, fold_last, numbered, polynomial
+from .series import INF, NAN, exp_parts, expand, fold_last, numbered, polynomial
 
 T = s.T
-TERMS, POWER, DEPTH = 96, 8, 40.0
+TERMS, POWER, DEPTH = 104, 7, 38.5
+_LN2 = (0.6931471805599453, 2.3190468138462996e-17)
+_EULER = (0.5772156649015329, -4.942915152430649e-18)
 DIRECT = 9  # below, the gamma function is a product; from there on Stirling's series
 
 
@@ -40,25 +43,52 @@ def _exp_rest(y: Node) -> Node:
     return lang.where(lang.lt(lang.absolute(y), 0.6), near, lang.expm1(y) - y)
 
 
-def _log_gamma_1p(f: Node) -> Node:
-    """``log(gamma(1 + f))`` for f in [0, 1]."""
-    return f * (f - 1) * expand("lgamma", f + 1)
+def _exponent(a: Node, x: Node, direct: Node) -> twofold.Pair:
+    """``a log(x) - x`` where ``direct``, else ``a log(x / a) - (x - a)``: in two floats, since of an exponent every digit counts."""
+    zero = lang.full_like(a, 0.0)
+    ratio = twofold.over((x, zero), (lang.where(direct, 1.0, a), zero))
+    power = lang.round_(lang.log2(ratio[0]))
+    half = lang.floor(power * 0.5)
+    high, low = (v * lang.exp2(-half) * lang.exp2(half - power) for v in ratio)  # in 1 / sqrt(2) .. sqrt(2)
+    one = lang.full_like(a, 1.0)
+    s = twofold.over(twofold.plus((high, low), (-one, zero)), twofold.plus((high, low), (one, zero)))
+    rest = twofold.atanh_rest(s)
+    distance = twofold.exact_sum(x, lang.where(direct, zero, -a))
+    twice = a + a  # log(ratio) = 2 s + 2 rest + power log(2), and of 2 a s - (x - a) there is left -(x - a) s
+    near = twofold.plus(twofold.times((twice, zero), rest), _negative(twofold.times(distance, s)))
+    ln2 = twofold.times((power, zero), (const(_LN2[0], a.dtype), const(_LN2[1], a.dtype)))
+    logarithm = twofold.plus(twofold.plus((s[0] * 2, s[1] * 2), (rest[0] * 2, rest[1] * 2)), ln2)
+    far = twofold.plus(twofold.times((a, zero), logarithm), _negative(distance))
+    beside = lang.eq(power, 0) & ~direct
+    return lang.where(beside, near[0], far[0]), lang.where(beside, near[1], far[1])
+
+
+def _negative(v: twofold.Pair) -> twofold.Pair:
+    return -v[0], -v[1]
+
+
+def _factorial(a: Node) -> Node:
+    """``gamma(a + 1)`` for ``a < DIRECT``."""
+    whole = lang.floor(a)
+    f = a - whole
+    high, low = lang.full_like(a, 1.0), lang.full_like(a, 0.0)
+    for k in range(1, DIRECT):
+        factor = lang.where(lang.le(k, whole), f + float(k), 1.0)
+        product = high * factor
+        high, low = product, lang.fma(high, factor, -product) + low * factor
+    rest = expand("gamma", f + 1)
+    return lang.fma(high, rest, low * rest)
 
 
 def _lead(a: Node, x: Node) -> Node:
     """``x ** a * exp(-x) / gamma(a + 1)``."""
-    whole = lang.floor(a)
-    f = a - whole
-    product = lang.full_like(a, 1.0)
-    for k in range(1, DIRECT + 1):
-        product = product * lang.where(lang.le(k, whole), f + float(k), 1.0)
-    near = lang.pow_(x, a) * lang.exp(-x) / (lang.exp(_log_gamma_1p(f)) * product)
-    ratio = (x - a) / a
-    w = lang.where(lang.lt(lang.absolute(ratio), 0.5), lang.log1p(ratio), lang.log(x / a))
+    direct = lang.lt(a, float(DIRECT))
+    high, low = _exponent(a, x, direct)
     inverse = 1 / a
     star = inverse * polynomial(inverse * inverse, 1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360, 1 / 156)
-    far = lang.exp(-(a * _exp_rest(w)) - star) / lang.sqrt(2 * math.pi * a)
-    return lang.where(lang.lt(a, float(DIRECT)), near, far)
+    high, low = twofold.exact_sum(high, low - lang.where(direct, 0.0, star))
+    size = lang.where(direct, _factorial(a), lang.sqrt(2 * math.pi * a))
+    return lang.where(lang.lt(-800, high), exp_parts(high, low), 0.0) / size
 
 
 def _integral(a: Node, x: Node, below: Node) -> Node:
@@ -71,35 +101,47 @@ def _integral(a: Node, x: Node, below: Node) -> Node:
     reach = lang.where(below, reach, ahead)
     wide, k = numbered(slope, TERMS)
     step = (k + 0.5) / float(TERMS)
-    squared = step * step
-    fourth = squared * squared
-    v = numbered(reach, TERMS)[0] * (fourth * fourth)
+    cube = step * step * step
+    sixth = cube * cube
+    v = numbered(reach, TERMS)[0] * (sixth * step)
     signed = v * numbered(lang.where(below, lang.full_like(a, -1.0), 1.0), TERMS)[0]
-    terms = lang.exp(-(wide * v + numbered(x, TERMS)[0] * _exp_rest(signed))) * (fourth * squared * step)
+    terms = lang.exp(-(wide * v + numbered(x, TERMS)[0] * _exp_rest(signed))) * sixth
     return fold_last(terms) * reach * (POWER / TERMS)
 
 
-def _small(a: Node, x: Node) -> tuple[Node, Node]:
-    """(lower, upper) for a and x below 1, by the power series."""
-    series, term = const(0.0, a.dtype), const(1.0, a.dtype)
-    for n in range(1, 19):
-        term = term * (-x) / float(n)
+def _small(a: Node, x: Node, lead: Node) -> tuple[Node, Node]:
+    """(lower, upper) for a and x below 1, by power series.
+
+    The upper one is ``1 - exp(y) (1 + a S)`` with ``y = a log(x) - log(gamma(a + 1))`` and the sum S of ``(-x)**n / (n! (a + n))``:
+    ``y / a + S`` is added up in two floats, since near ``x = 1`` its terms cancel.
+    """
+    term, series = x * x * 0.5, lang.full_like(a, 0.0)
+    positive = lang.full_like(a, 1.0)
+    for n in range(2, 19):
         series = series + term / (a + float(n))
-    log = a * lang.log(x) - _log_gamma_1p(a)
-    size = lang.exp(log)
-    rest = a * series
-    return size * (1 + rest), -lang.expm1(log) - size * rest
+        term = term * (-x) / float(n + 1)
+    for n in range(18, 0, -1):
+        positive = lang.fma(positive, x / (a + float(n)), lang.lift(1.0, a))
+    zero = lang.full_like(a, 0.0)
+    first = twofold.over((-x, zero), twofold.exact_sum(lang.full_like(a, 1.0), a))
+    slope = twofold.exact_sum(lang.log(x), lang.full_like(a, _EULER[0]))
+    rest = _EULER[1] - a * expand("lgamma_rest", a)  # log(gamma(a + 1)) = -a EULER + a**2 lgamma_rest
+    both = twofold.plus(slope, first)
+    y, total = a * (slope[0] + (slope[1] + rest)), a * (first[0] + series)
+    near = -(a * (both[0] + (both[1] + (rest + series))) + (_exp_rest(y) + lang.expm1(y) * total))
+    far = -lang.expm1(y) - lang.exp(y) * total
+    return lead * positive, lang.where(lang.lt(-0.5, y), near, far)
 
 
 def _both(a: Node, x: Node) -> tuple[Node, Node]:
     """(lower, upper), each with its own digits."""
     a, x = (graph.broadcast(n, lang.shapes_broadcast([a.shape, x.shape])) for n in (a, x))
-    below = lang.lt(x, a)
+    below = lang.lt(x, 1) | lang.lt(x, a - 1 / 3)  # near the median, so that neither is a small rest of 1
     lead, integral = _lead(a, x), _integral(a, x, below)
     first = lead * lang.where(below, 1 + x * integral, a * integral)
     lower, upper = lang.where(below, first, 1 - first), lang.where(below, 1 - first, first)
     tiny = lang.lt(a, 1) & lang.lt(x, 1)
-    near = _small(a, x)
+    near = _small(a, x, lead)
     lower, upper = lang.where(tiny, near[0], lower), lang.where(tiny, near[1], upper)
     full = lang.eq(x, INF) | lang.eq(a, 0)
     none = lang.eq(x, 0) | lang.eq(a, INF)

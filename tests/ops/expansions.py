@@ -77,6 +77,17 @@ def erfinv_tail(s: Any) -> Any:
     return erfc_inverse(mp.exp(-s * s)) / s
 
 
+def gamma(x: Any) -> Any:
+    return mp.gamma(x)
+
+
+def lgamma_rest(a: Any) -> Any:
+    """``(log(gamma(a + 1)) + euler a) / a**2``."""
+    if a < mp.mpf(10) ** -8:
+        return mp.zeta(2) / 2 - mp.zeta(3) / 3 * a + mp.zeta(4) / 4 * a**2 - mp.zeta(5) / 5 * a**3 + mp.zeta(6) / 6 * a**4
+    return (mp.loggamma(a + 1) + mp.euler * a) / a**2
+
+
 def lgamma_ratio(x: Any) -> Any:
     return mp.loggamma(x) / ((x - 1) * (x - 2))
 
@@ -216,6 +227,7 @@ ENTRIES: dict[str, tuple[Function, tuple[Any, ...]]] = {
     "erfcx": (erfcx_mapped, (0, 0.5, 1, 2)),
     "erfinv_central": (erfinv_central, (0, 0.5625)),
     "erfinv_tail": (erfinv_tail, (1.15, 3, 6.25, 28)),
+    "gamma": (gamma, (1, 2)), "lgamma_rest": (lgamma_rest, (0, 1)),
     "lgamma": (lgamma_ratio, (0.5, 1.5, 3, 11)),
     "digamma": (digamma_ratio, (1, 3)),
     "digamma_far": (digamma_rest, (0, 0.34375)),

@@ -1,7 +1,7 @@
 """``POW``: a logarithm with twice the bits, times the exponent, exponentiated.
 
 In: two nodes of float32 or float64.  Out: a node of basic rows, as :mod:`.math` makes them.
-A pair ``(high, low)`` of nodes is their unrounded sum; FMA gives the rounding error of a product.
+A pair ``(high, low)`` of nodes is their unrounded sum (:mod:`spiraltorch.ir.twofold`).
 """
 
 from __future__ import annotations
@@ -9,27 +9,10 @@ from __future__ import annotations
 from ...dtypes import float32, float64
 from ...ir.lang import absolute, bitcast, eq, lt, ne, row, trunc, where
 from ...ir.node import Node, cast, const
+from ...ir.twofold import Pair, atanh_rest, ordered_sum, times
 from .math import F64, INF, NAN, fma, format_of, log2, mantissa_exponent, polynomial, scaled
 
-Pair = tuple[Node, Node]
-
-_THIRD = (0.3333333333333333, 1.850371707708594e-17)
 _TWO_LOG2E = (2.8853900817779268, 4.0710547481862066e-17)
-# (atanh s / s - 1 - z/3 - z^2/5) / z^3 in z = s^2, |s| <= (sqrt2 - 1) / (sqrt2 + 1): 2^-72.8
-_ATANH = (0.1428571428571659, 0.11111111110002088, 0.09090909303415287, 0.07692286391420809, 0.06667884136300319,
-          0.05842462638217176, 0.05956014619871336)  # fmt: skip
-
-
-def _sum(a: Node, b: Node) -> Pair:
-    """a + b for |a| >= |b| or a = 0."""
-    high = a + b
-    return high, b - (high - a)
-
-
-def _product(a: Pair, b: Pair) -> Pair:
-    high = a[0] * b[0]
-    error = fma(a[0], b[0], row("NEG", high))
-    return _sum(high, error + fma(a[0], b[1], a[1] * b[0]))
 
 
 def _log2_pair(x: Node) -> Pair:
@@ -41,16 +24,13 @@ def _log2_pair(x: Node) -> Pair:
     inverse = 1.0 / high
     s0 = f * inverse
     s1 = fma(row("NEG", s0), low, fma(row("NEG", s0), high, f)) * inverse
-    s = _sum(s0, s1)
-    z = _product(s, s)
-    third = _product(z, (const(_THIRD[0], float64), const(_THIRD[1], float64)))
-    rest = z[0] * z[0] * fma(z[0], polynomial(_ATANH, z[0]), 0.2)
-    tail = _product(s, _sum(third[0], third[1] + rest))
-    sum_high, sum_low = _sum(s[0], tail[0])
-    total = _sum(sum_high, sum_low + (s[1] + tail[1]))
-    scaled_log = _product(total, (const(_TWO_LOG2E[0], float64), const(_TWO_LOG2E[1], float64)))
-    whole = _sum(e, scaled_log[0])
-    return _sum(whole[0], whole[1] + scaled_log[1])
+    s = ordered_sum(s0, s1)
+    tail = atanh_rest(s)
+    sum_high, sum_low = ordered_sum(s[0], tail[0])
+    total = ordered_sum(sum_high, sum_low + (s[1] + tail[1]))
+    scaled_log = times(total, (const(_TWO_LOG2E[0], float64), const(_TWO_LOG2E[1], float64)))
+    whole = ordered_sum(e, scaled_log[0])
+    return ordered_sum(whole[0], whole[1] + scaled_log[1])
 
 
 def _exp2_pair(p: Node, low: Node) -> Node:
