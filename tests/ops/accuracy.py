@@ -29,7 +29,8 @@ Exact = Callable[..., Any]
 
 @dataclass
 class Case:
-    """An operator to measure: its exact value, the ends of its domain, and the scale near its zeros (0: none)."""
+    """An operator to measure: its exact value, the ends of its domain, the scale near its zeros (0: none), and ``turns``,
+    places that are measured exactly and beside: zeros that are floats nearly, and where one formula follows another."""
 
     exact: Exact
     low: float = -30.0
@@ -38,6 +39,7 @@ class Case:
     note: str = ""
     call: Callable[..., Any] | None = None
     second: tuple[float, float] | None = None
+    turns: tuple[float, ...] = ()
 
 
 def _log_ndtr(x: Any) -> Any:
@@ -68,15 +70,32 @@ def _softplus(x: Any) -> Any:
     return mp.log1p(mp.exp(x))
 
 
+def _polygamma_2(x: Any) -> Any:
+    return mp.polygamma(2, x)
+
+
+def _share(lower: bool) -> Exact:
+    """The incomplete gamma function below or above x, regularized."""
+
+    def f(a: Any, x: Any) -> Any:
+        return mp.gammainc(a, 0, x, regularized=True) if lower else mp.gammainc(a, x, regularized=True)
+
+    return f
+
+
 COUNT = 120  # uniform points of each measurement; twice as many are near the ends and zero
 ROOTS = "measured against max(|value|, {}), because its zeros are no floats"
 CASES: dict[str, Case] = {
-    "sinh": Case(mp.sinh, -85, 85), "cosh": Case(mp.cosh, -85, 85), "asinh": Case(mp.asinh, -1e4, 1e4),
+    "sinh": Case(mp.sinh, -85, 85, turns=(1, 4)), "cosh": Case(mp.cosh, -85, 85, turns=(1, 4)), "asinh": Case(mp.asinh, -1e4, 1e4),
     "acosh": Case(mp.acosh, 1, 1e4), "atanh": Case(mp.atanh, -1, 1), "log10": Case(mp.log10, 0, 1e6),
-    "reciprocal": Case(lambda x: 1 / x), "sigmoid": Case(lambda x: 1 / (1 + mp.exp(-x)), -80, 80),
-    "logit": Case(_logit, 0, 1),
-    "erfc": Case(mp.erfc, -6, 9), "erfinv": Case(_erfinv, -1, 1), "special.erfcx": Case(lambda x: mp.exp(x * x) * mp.erfc(x), -5, 50),
-    "special.ndtr": Case(mp.ncdf, -12, 6), "special.ndtri": Case(_ndtri, 0, 1), "special.log_ndtr": Case(_log_ndtr, -40, 8),
+    "reciprocal": Case(lambda x: 1 / x), "sigmoid": Case(lambda x: 1 / (1 + mp.exp(-x)), -100, 80, turns=(-37.5, -88.8)),
+    "logit": Case(_logit, 0, 1, turns=(0.25, 0.5, 0.75)), "log1p": Case(mp.log1p, -1, 1e4, turns=(-0.2928932188134524, 0.4142135623730951)),
+    "nn.functional.mish": Case(lambda x: x * mp.tanh(_softplus(x)), -80, 30, turns=(-0.1, -1, 1)),
+    "nn.functional.silu": Case(lambda x: x / (1 + mp.exp(-x)), -92, 80, turns=(-37.5, -2)),
+    "nn.functional.softplus": Case(_softplus, -80, 19), "nn.functional.logsigmoid": Case(lambda x: -_softplus(-x), -80, 80),
+    "igamma": Case(_share(True), 0.001, 30, second=(0.001, 60)), "igammac": Case(_share(False), 0.001, 30, second=(0.001, 60)),
+    "erfc": Case(mp.erfc, -6, 9, turns=(0.5, 0.65)), "erfinv": Case(_erfinv, -1, 1), "special.erfcx": Case(lambda x: mp.exp(x * x) * mp.erfc(x), -5, 50, turns=(0.25, 1.25)),
+    "special.ndtr": Case(mp.ncdf, -36, 6, turns=(-0.6, 0.6)), "special.ndtri": Case(_ndtri, 0, 1), "special.log_ndtr": Case(_log_ndtr, -40, 8, turns=(-1, -0.6, 0.6)),
     "sinc": Case(_sinc, -20, 20), "special.entr": Case(lambda x: -x * mp.log(x), 0, 10),
     "xlogy": Case(lambda x, y: x * mp.log(y), -30, 30, second=(0, 30)),
     "special.xlog1py": Case(lambda x, y: x * mp.log1p(y), -30, 30, second=(-1, 30)),
@@ -85,6 +104,7 @@ CASES: dict[str, Case] = {
     "hypot": Case(mp.hypot, -1e3, 1e3, second=(-1e3, 1e3)),
     "lgamma": Case(mp.loggamma, 0, 200), "digamma": Case(mp.digamma, 0, 100),
     "polygamma(1)": Case(lambda x: mp.polygamma(1, x), 0, 50, call=lambda x: st.polygamma(1, x)),
+    "polygamma(2) below 0": Case(_polygamma_2, -20, 0, 16.0, ROOTS.format(16), call=lambda x: st.polygamma(2, x)),
     "polygamma(3)": Case(lambda x: mp.polygamma(3, x), 0, 50, call=lambda x: st.polygamma(3, x)),
     "special.zeta": Case(_zeta, 1.01, 20, second=(0.01, 20)),
     "i0": Case(lambda x: mp.besseli(0, x), -80, 80), "special.i0e": Case(lambda x: mp.besseli(0, x) * mp.exp(-abs(x)), -80, 80),
@@ -113,8 +133,11 @@ def points(case: Case, dtype: str, count: int, seed: int = 0) -> list[Array]:
         parts = [rng.uniform(low, high, count)]
         for end, inward in ((low, 1.0), (high, -1.0)):
             parts.append(end + inward * (high - low) * 10.0 ** rng.uniform(-8, 0, count // 2))
-        small = 10.0 ** rng.uniform(-9, 0, count // 2)
+        small = 10.0 ** rng.uniform(-17, 0, count // 2)
         parts += [small, -small]
+        for turn in case.turns:
+            near = 10.0 ** rng.uniform(-17, -1, count // 4)
+            parts += [np.array([turn]), turn * (1 + near), turn * (1 - near)]
         x = np.concatenate(parts).astype(dtype)
         return x[(x > low) & (x < high)]
 
@@ -127,7 +150,7 @@ def points(case: Case, dtype: str, count: int, seed: int = 0) -> list[Array]:
 
 
 def exact_values(case: Case, arrays: list[Array]) -> list[Any]:
-    with mp.workdps(40):
+    with mp.workdps(60):
         return [mp.re(case.exact(*[mp.mpf(float(v)) for v in row])) for row in zip(*arrays)]
 
 
