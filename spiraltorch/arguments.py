@@ -157,4 +157,6 @@ def _tests(op: Op) -> tuple[tuple[str, Test | None, str], ...]:
 
 
 def _number_may_stand(op: Op, place: int) -> bool:
-    return op.numbers is None or op.numbers == "both" or (op.numbers == "second" and place > 0)
+    if op.numbers is None:
+        return op.operands > 1
+    return op.numbers == "both" or (op.numbers == "second" and place > 0)
