@@ -92,8 +92,7 @@ def _runs(input: Tensor, lines: Tensor, order: Tensor | None, dim: int | None, i
     if differs.ndim > 1:
         differs = differs.flatten(1).any(1)  # type: ignore[attr-defined]
     begins = call(OPS["pad"], (differs, (1, 0)), {"value": True}) if n else differs
-    at = nonzero(begins)[:, 0]
-    values = taken[at]
+    values = taken[begins]
     results = [values if dim is None or not input.ndim else values.movedim(0, wrap_dim(dim, input.ndim))]
     if inverse:
         number = begins.cumsum(0) - 1
@@ -101,7 +100,7 @@ def _runs(input: Tensor, lines: Tensor, order: Tensor | None, dim: int | None, i
             number = number.scatter(0, order, number)
         results.append(number.reshape(tuple(input.shape)) if dim is None else number)
     if counts:
-        results.append(at.diff(append=as_tensor([n])))
+        results.append(nonzero(begins)[:, 0].diff(append=as_tensor([n])))  # type: ignore[attr-defined]
     return tuple(results) if len(results) > 1 else results[0]
 
 

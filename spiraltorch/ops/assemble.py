@@ -351,10 +351,11 @@ def nonzero_static(input: Node, *, size: int, fill_value: int = -1) -> Node:
         return graph.full(0, (size, 0), dtypes.int64)
     place = positions(lang.ne(input, 0) if input.dtype is not dtypes.bool_ else input, size)
     missing = lang.lt(place, 0)
-    columns, stride = [], input.size
+    columns, stride, rest = [], input.size, place
     for n in input.shape:
         stride //= max(n, 1)
-        at = lang.row("REM", lang.row("IDIV", place, max(stride, 1)), max(n, 1))
+        at = rest if stride <= 1 else lang.row("IDIV", rest, stride)
+        rest = graph.full(0, rest.shape, rest.dtype) if stride <= 1 else rest - at * stride
         columns.append(graph.reshape(lang.where(missing, fill_value, at), (size, 1)))
     return joined(columns, 1)
 
