@@ -67,9 +67,17 @@ def cartesian_prod(*tensors: Tensor) -> Tensor:
 _einsum = function(OPS["einsum"], call_out)
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
-    """Sum of products over the subscripts that the output lacks, as ``'bij,bjk->bik'`` says; of one operand without a sum a
-    view (torch.einsum)."""
+def einsum(*args: Any) -> Tensor:
+    """Sum of products over the subscripts that the output lacks: ``einsum('bij,bjk->bik', a, b)``, or with lists of numbers
+    below 52 for letters, ``einsum(a, [0, 1], b, [1, 2], [0, 2])``; of one operand without a sum a view (torch.einsum).
+    Raises ValueError for less than an operand or other numbers, RuntimeError for what does not fit."""
+    if len(args) < 2:
+        raise ValueError("einsum(): must specify the equation string and at least one operand, or at least one operand and its list")
+    if not isinstance(args[0], str):
+        lists, last = args[1::2], args[-1:] if len(args) % 2 else ()
+        equation = ",".join(map(_letters, lists)) + "".join(["->" + _letters(x) for x in last])
+        args = (equation, *args[: 2 * len(lists) : 2])
+    equation, *operands = args
     if len(operands) == 1 and isinstance(operands[0], Tensor):
         x = operands[0]
         left, arrow, right = equation.replace(" ", "").partition("->")
@@ -93,6 +101,13 @@ def _moved(x: Tensor, left: str, right: str) -> Tensor:
             x = x.diagonal(0, first, second)
             left = left[:first] + left[first + 1 : second] + left[second + 1 :] + name
     return x.permute([left.index(name) for name in right])  # type: ignore[no-any-return]
+
+
+def _letters(numbers: Any) -> str:
+    """A list of subscripts as letters, in the order of the numbers."""
+    if not all([x is Ellipsis or (isinstance(x, int) and 0 <= x < 52) for x in numbers]):
+        raise ValueError(f"einsum(): subscripts in a list are Ellipsis or numbers of 0 to 51, but got {list(numbers)}")
+    return "".join(["..." if x is Ellipsis else chr(x + 65 if x < 26 else x + 71) for x in numbers])
 
 
 def broadcast_shapes(*shapes: Any) -> Size:

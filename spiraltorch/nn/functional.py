@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +218,8 @@ def batch_norm(
 ) -> Tensor:
     """Normalised per channel; in training the running figures are moved towards the batch's, in place
     (torch.nn.functional.batch_norm)."""
+    if training and (running_mean is None) != (running_var is None):
+        raise ValueError("running_mean and running_var must either both be None or neither be None")
     if not input.numel():  # no figures are taken of nothing
         out = input.clone()
         out = out if weight is None else out * weight[0]
@@ -250,12 +253,24 @@ def instance_norm(
 ) -> Tensor:
     """Normalised per sample and channel, or by running figures without ``use_input_stats``; with it they are moved towards
     the samples' mean figures, in place (torch.nn.functional.instance_norm)."""
+    if (running_mean is None) != (running_var is None):
+        raise ValueError("running_mean and running_var must either both be None or neither be None")
     if not use_input_stats:
         if running_mean is None or running_var is None:
             raise SpiralError("Expected running_mean and running_var to be defined when use_input_stats is false")
         return call(OPS["batch_norm_fixed"], (input, running_mean, running_var, weight, bias, eps))  # type: ignore[no-any-return]
     result = call(OPS["instance_norm"], (input, running_mean, running_var, weight, bias, momentum, eps))
     return result if isinstance(result, Tensor) else _moved(result, running_mean, running_var)
+
+
+def group_norm(
+    input: Tensor, num_groups: int, weight: Tensor | None = None, bias: Tensor | None = None, eps: float = 1e-05
+) -> Tensor:
+    """Normalised over each sample's groups of channels; raises ValueError where a group is one number
+    (torch.nn.functional.group_norm)."""
+    if input.ndim > 1 and input.numel() and input.numel() == num_groups:
+        raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.shape)}")
+    return call(OPS["group_norm"], (input, num_groups, weight, bias, eps))  # type: ignore[no-any-return]
 
 
 def normalize(
@@ -277,6 +292,30 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
     return call(OPS["conv1d"], (sequences, filters, bias, 1, pad)).permute(2, 0, 1)  # type: ignore[no-any-return]
 
 
+# -- grids ------------------------------------------------------------------------------------------------
+
+
+def _notice_corners(align_corners: bool | None) -> None:
+    if align_corners is None:
+        warnings.warn("align_corners is False where grid_sample and affine_grid are not told; say which is meant", stacklevel=3)
+
+
+def grid_sample(
+    input: Tensor, grid: Tensor, mode: str = "bilinear", padding_mode: str = "zeros", align_corners: bool | None = None
+) -> Tensor:
+    """``input`` at the coordinates of ``grid``, -1 to 1 (torch.nn.functional.grid_sample); see the record's page."""
+    _notice_corners(align_corners)
+    return call(OPS["grid_sample"], (input, grid, mode, padding_mode, align_corners))  # type: ignore[no-any-return]
+
+
+def affine_grid(theta: Tensor, size: Any, align_corners: bool | None = None) -> Tensor:
+    """The grid of an affine map, for :func:`grid_sample` (torch.nn.functional.affine_grid)."""
+    _notice_corners(align_corners)
+    if align_corners and 1 in tuple(size)[2:]:
+        warnings.warn("affine_grid of one element along an axis has no corners to align; it takes the centre", stacklevel=2)
+    return call(OPS["affine_grid"], (theta, size, align_corners))  # type: ignore[no-any-return]
+
+
 # -- older names of interpolate ---------------------------------------------------------------------------
 
 
@@ -284,14 +323,19 @@ def upsample(
     input: Tensor, size: Any = None, scale_factor: Any = None, mode: str = "nearest", align_corners: bool | None = None
 ) -> Tensor:
     """``interpolate`` (torch.nn.functional.upsample)."""
-    return call(OPS["interpolate"], (input, size, scale_factor, mode, align_corners))  # type: ignore[no-any-return]
+    return _older("upsample", input, size, scale_factor, mode, align_corners)
+
+
+def _older(name: str, *args: Any) -> Tensor:
+    warnings.warn(f"`nn.functional.{name}` is deprecated. Use `nn.functional.interpolate` instead.", stacklevel=3)
+    return call(OPS["interpolate"], args)  # type: ignore[no-any-return]
 
 
 def upsample_nearest(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
     """``interpolate`` by nearest neighbours (torch.nn.functional.upsample_nearest)."""
-    return upsample(input, size, scale_factor)
+    return _older("upsample_nearest", input, size, scale_factor)
 
 
 def upsample_bilinear(input: Tensor, size: Any = None, scale_factor: Any = None) -> Tensor:
     """``interpolate`` by bilinear weights, corners aligned (torch.nn.functional.upsample_bilinear)."""
-    return upsample(input, size, scale_factor, "bilinear", True)
+    return _older("upsample_bilinear", input, size, scale_factor, "bilinear", True)

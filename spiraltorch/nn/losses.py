@@ -17,9 +17,9 @@ from typing import Any
 
 from .. import dtypes
 from ..creation import as_tensor
-from ..dispatch import call
+from ..dispatch import call, function
 from ..errors import ShapeError, SpiralError
-from ..ops.registry import OPS
+from ..ops.registry import OPS, Op
 from ..storage import queue
 from ..tensor import Tensor
 
@@ -74,16 +74,51 @@ def _loss(name: str) -> Callable[..., Tensor]:
             args = ()
         return call(op, args, kwargs)  # type: ignore[no-any-return]
 
-    apply.__name__ = apply.__qualname__ = name
+    return _presented(op, apply, signature)
+
+
+def _presented(op: Op, apply: Callable[..., Tensor], signature: inspect.Signature) -> Callable[..., Tensor]:
+    apply.__name__ = apply.__qualname__ = op.name
     apply.__doc__ = op.doc
     apply.__signature__ = signature  # type: ignore[attr-defined]
     return apply
 
 
-l1_loss = _loss("l1_loss")
-mse_loss = _loss("mse_loss")
-smooth_l1_loss = _loss("smooth_l1_loss")
-kl_div = _loss("kl_div")
+def _of_pairs(name: str, compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A loss of pairs that broadcast: it warns where sizes differ, as torch does."""
+
+    def apply(*args: Any, **kwargs: Any) -> Tensor:
+        input, target = args[:2] if len(args) > 1 else (args[0] if args else kwargs.get("input"), kwargs.get("target"))
+        if isinstance(target, Tensor) and isinstance(input, Tensor) and target.shape != input.shape:
+            warnings.warn(
+                f"Using a target size ({target.shape}) that is different from the input size ({input.shape}): both are broadcast, "
+                "which is seldom what is meant",
+                stacklevel=2,
+            )
+        return compute(*args, **kwargs)
+
+    return _presented(OPS[name], apply, inspect.signature(compute))
+
+
+def _divergence(compute: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """kl_div, which warns of the mean over all elements, as torch does."""
+
+    def apply(*args: Any, **kwargs: Any) -> Tensor:
+        if len(args) < 3 and kwargs.get("reduction", "mean") == "mean" and not ("size_average" in kwargs or "reduce" in kwargs):
+            warnings.warn(
+                "reduction='mean' divides by the number of elements; it is reduction='batchmean' that gives the divergence",
+                stacklevel=2,
+            )
+        return compute(*args, **kwargs)
+
+    return _presented(OPS["kl_div"], apply, inspect.signature(compute))
+
+
+l1_loss = _of_pairs("l1_loss", _loss("l1_loss"))
+mse_loss = _of_pairs("mse_loss", _loss("mse_loss"))
+smooth_l1_loss = _of_pairs("smooth_l1_loss", _loss("smooth_l1_loss"))
+huber_loss = _of_pairs("huber_loss", function(OPS["huber_loss"]))
+kl_div = _divergence(_loss("kl_div"))
 binary_cross_entropy = _loss("binary_cross_entropy")
 binary_cross_entropy_with_logits = _loss("binary_cross_entropy_with_logits")
 nll_loss = _loss("nll_loss")
@@ -209,7 +244,7 @@ def ctc_loss(
 
 __all__ = [
     "binary_cross_entropy", "binary_cross_entropy_with_logits", "cosine_embedding_loss", "cross_entropy", "ctc_loss",
-    "hinge_embedding_loss", "kl_div", "l1_loss", "linear_cross_entropy", "margin_ranking_loss", "mse_loss",
+    "hinge_embedding_loss", "huber_loss", "kl_div", "l1_loss", "linear_cross_entropy", "margin_ranking_loss", "mse_loss",
     "multi_margin_loss", "multilabel_margin_loss", "multilabel_soft_margin_loss", "nll_loss", "poisson_nll_loss",
     "smooth_l1_loss", "soft_margin_loss", "triplet_margin_loss", "triplet_margin_with_distance_loss",
 ]  # fmt: skip

@@ -288,7 +288,8 @@ def as_strided_scatter(
 # -- from coordinates -------------------------------------------------------------------------------
 
 
-@op("vander", acc=False, samples=s.calls(s.call(T(4)), s.call(T(3), 5), s.call(T(3), 2, True), s.call(T(0)), s.call(T(3), 0)))
+@op("vander", acc=False, kinds="buifc", samples=s.calls(s.call(T(4)), s.call(T(3), 5), s.call(T(3), 2, True),
+    s.call(T(0)), s.call(T(3), 0)))  # fmt: skip
 def vander(x: Node, N: int | None = None, increasing: bool = False) -> Node:
     """Powers of each element as a row, falling unless ``increasing``.  (torch.vander)"""
     if len(x.shape) != 1:

@@ -213,7 +213,8 @@ class _Call:
         return cast(graph.reshape(out, (*self.lead, *out.shape[2:])), dtype)
 
 
-def _check(query: Node, key: Node, value: Node, attn_mask: Node | None, dropout_p: float, gqa: bool) -> None:
+def _check(query: Node, key: Node, value: Node, attn_mask: Node | None, dropout_p: float, is_causal: bool,
+           gqa: bool) -> None:  # fmt: skip
     three = (query, key, value)
     shapes = f"query {list(query.shape)}, key {list(key.shape)} and value {list(value.shape)}"
     least = min([len(n.shape) for n in three])
@@ -229,6 +230,8 @@ def _check(query: Node, key: Node, value: Node, attn_mask: Node | None, dropout_
             f"Expected attn_mask dtype to be bool or float or to match query dtype, but got {attn_mask.dtype.name} beside "
             f"a query of {query.dtype.name}"
         )
+    if attn_mask is not None and is_causal:
+        raise SpiralError("Explicit attn_mask should not be set when is_causal=True")
     if query.shape[-1] != key.shape[-1] or key.shape[-2] != value.shape[-2]:
         raise ShapeError(f"query and key must agree in features, key and value in positions, but got {shapes}")
     if not 0 <= dropout_p <= 1:
@@ -287,7 +290,7 @@ def scaled_dot_product_attention(
     broadcasts to [..., L, S]: a bool one keeps where it is True, a float one is added.  Raises RuntimeError for shapes
     or types that do not fit, a probability outside 0 to 1, or heads that do not divide.
     (torch.nn.functional.scaled_dot_product_attention)"""
-    _check(query, key, value, attn_mask, dropout_p, enable_gqa)
+    _check(query, key, value, attn_mask, dropout_p, is_causal, enable_gqa)
     c = _Call(query, key, value, attn_mask, enable_gqa, (is_causal, None if scale is None else float(scale)))
     kept = None if seed is None or counter is None else _kept(dropout_p, seed, counter, _pairs(c))
     if is_tiled(c.q, c.k, c.v, kept is not None):

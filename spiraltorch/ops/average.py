@@ -158,6 +158,8 @@ def adaptive_avg_pool3d(input: Node, output_size: Any) -> Node:
 
 
 def _lp_pool(rank: int, input: Node, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Node:
+    if norm_type == math.inf:
+        return OPS[f"max_pool{rank}d"].apply([lang.absolute(input), kernel_size, stride, 0, 1, ceil_mode], {})  # type: ignore[no-any-return]
     power = OPS["pow"]
     mean = _avg_pool(rank, power.apply([input, norm_type], {}), kernel_size, stride, 0, ceil_mode, True)
     size = number(kernel_size**rank if isinstance(kernel_size, int) else math.prod(kernel_size), mean)

@@ -60,6 +60,8 @@ def _conv_form(
         pads = [(n, n) for n in each(padding, rank, "padding")]
         if any(n < 0 for n, _ in pads):
             raise SpiralError("negative padding is not supported")
+    if 0 in x.shape[2:]:
+        raise ShapeError(f"Only zero batch or zero channel inputs are supported, but got input shape: {list(x.shape)}")
     if x.shape[1] != weight.shape[1] * groups:
         raise ShapeError(
             f"Given groups={groups}, weight of size {list(weight.shape)}, expected input{list(x.shape)} to have "

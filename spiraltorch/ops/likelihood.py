@@ -38,7 +38,7 @@ def _counts(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("poisson_nll_loss", operands=2, promote="arith", kinds="uif", where=WHERE, tolerance=1e-4,
+@op("poisson_nll_loss", operands=2, promote="arith", kinds="uifc", where=WHERE, tolerance=1e-4,
     samples=s.more(_counts(), _counts(log_input=False), _counts(full=True)))  # fmt: skip
 def poisson_nll_loss(input: Node, target: Node, log_input: bool = True, full: bool = False, *, eps: float = 1e-8,
                      reduction: str = "mean") -> Node:  # fmt: skip

@@ -19,7 +19,8 @@ from .linalg import svdvals
 from .matrices import KINDS, column, matrices, mm, row
 from .parts import diagonal
 from .reduce import norm as sized
-from .registry import op, wrap_dim
+from .reduce import norm_type
+from .registry import of_one_type, op, wrap_dim
 from .view import view_op
 
 T = s.T
@@ -57,6 +58,7 @@ def _values_of(x: Node, a: int, b: int) -> Node:
 
 
 def _matrix_norm(x: Node, ord: Any, dim: Sequence[int], keepdim: bool, dtype: DType | None) -> Node:
+    norm_type("linalg.matrix_norm", x, dtype)
     if x.dtype.itemsize == 2 and ord not in ("nuc", 2, -2):  # sums need no LAPACK
         wide = _matrix_norm(cast(x, dtype or dtypes.float32), ord, dim, keepdim, None)
         return cast(wide, dtype or x.dtype)
@@ -164,7 +166,7 @@ def _vectors(name: str, a: Node, b: Node, dim: int | None) -> tuple[Node, Node, 
     return graph.broadcast(a, shape), graph.broadcast(b, shape), axis
 
 
-@op("cross", pointwise=False, out="exact", operands=2, promote="arith", kinds="uifc", samples=s.calls(
+@op("cross", pointwise=False, out="exact", refuses=of_one_type, operands=2, promote="arith", kinds="uifc", samples=s.calls(
     s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3), 1), s.call(T(3, 2), T(3, 2)), s.call(T(2, 3), T(1, 3), dim=-1)))  # fmt: skip
 def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     """The vector product along ``dim`` of size 3 (None: the first such axis).  (torch.cross)"""
@@ -172,7 +174,8 @@ def cross(input: Node, other: Node, dim: int | None = None) -> Node:
     return _cross(a, b, axis)
 
 
-@op("linalg_cross", out="exact", operands=2, promote="arith", kinds="uifc", where=(), aliases=("linalg.cross",), torch_name="linalg.cross",
+@op("linalg_cross", out="exact", refuses=of_one_type, operands=2, promote="arith", kinds="uifc", where=(), aliases=("linalg.cross",),
+    torch_name="linalg.cross",
     pointwise=False, samples=s.calls(s.call(T(3), T(3)), s.call(T(2, 3), T(2, 3)), s.call(T(3, 2), T(3, 1), dim=0)))  # fmt: skip
 def linalg_cross(input: Node, other: Node, *, dim: int = -1) -> Node:
     """The vector product along ``dim`` of size 3.  (torch.linalg.cross)"""

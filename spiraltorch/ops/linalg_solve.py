@@ -102,6 +102,8 @@ def solve_triangular(A: Node, B: Node, *, upper: bool, left: bool = True, unitri
     """X of A X = B for triangular A; the other triangle (and with ``unitriangular`` the diagonal) is not read.
     (torch.linalg.solve_triangular)"""
     matrices("linalg.solve_triangular", A, square=True)
+    if len(B.shape) < 2:
+        raise ShapeError("linalg.solve_triangular: The input tensor B must have at least 2 dimensions.")
     if not left:
         return t(solve_triangular.body(t(A), t(B), upper=not upper, unitriangular=unitriangular))
     a, b = paired("linalg.solve_triangular", A, B)
@@ -146,6 +148,8 @@ def _lu_solved(name: str, lu: Node, pivots: Node, b: Node, left: bool, adjoint: 
     s.call(definite(), T(3, fill="ones", dtype=dtypes.int32), T(3, 2), adjoint=True)))  # fmt: skip
 def lu_solve(LU: Node, pivots: Node, B: Node, *, left: bool = True, adjoint: bool = False) -> Node:
     """X of A X = B (or X A = B; of A^H with ``adjoint``), given what lu_factor made of A.  (torch.linalg.lu_solve)"""
+    if len(B.shape) < 2:
+        raise ShapeError("linalg.lu_solve: The input tensor B must have at least 2 dimensions.")
     return _lu_solved("linalg.lu_solve", LU, pivots, B, left, adjoint)
 
 
@@ -255,6 +259,8 @@ def lstsq(A: Node, B: Node, rcond: float | None = None, *, driver: str | None = 
     if driver not in ("gels", "gelsy", "gelsd", "gelss"):
         raise SpiralError(f"torch.linalg.lstsq: parameter `driver` should be one of (gels, gelsy, gelsd, gelss), not {driver!r}")
     vector = len(A.shape) - 1 == len(B.shape) and B.shape == A.shape[:-1]
+    if not vector and len(A.shape) != len(B.shape):
+        raise ShapeError(f"torch.linalg.lstsq: {list(B.shape)} needs as many axes as {list(A.shape)}, or one less for vectors")
     a, b = paired("torch.linalg.lstsq", A, column(B) if vector else B)
     m, n = a.shape[-2:]
     k, batch, real = min(m, n), a.shape[:-2], a.dtype.to_real()

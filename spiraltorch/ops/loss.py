@@ -25,7 +25,7 @@ from . import samples as s
 from .activation import log1p_exp
 from .elementwise import floating, number
 from .reduce import log_sum_exp, size_of
-from .registry import op, raise_dtype
+from .registry import no_bools, of_one_type, op, raise_dtype, result_type
 
 T = s.T
 WHERE = ("nn.functional",)
@@ -115,7 +115,7 @@ def mse_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node
     return _weighted_mean(d * d, weight, input, reduction)
 
 
-@op("l1_loss", operands=2, promote="arith", kinds="uifc", where=WHERE,
+@op("l1_loss", operands=2, promote="arith", refuses=no_bools, kinds="uifc", where=WHERE,
     samples=s.more(_pairs(), _WEIGHTED))  # fmt: skip
 def l1_loss(input: Node, target: Node, *, reduction: str = "mean", weight: Node | None = None) -> Node:
     """``|input - target|``, times ``weight`` of the input's shape, reduced.  (torch.nn.functional.l1_loss)"""
@@ -145,7 +145,8 @@ def smooth_l1_loss(input: Node, target: Node, *, reduction: str = "mean", beta: 
     return reduced(lang.where(lang.lt(d, b), 0.5 * near * near / b, d - 0.5 * b), reduction)
 
 
-@op("huber_loss", operands=2, promote="arith", kinds="f", where=WHERE, samples=s.more(_pairs(), _pairs(delta=0.3), _WEIGHTED))  # fmt: skip
+@op("huber_loss", operands=2, promote="arith", typed="input", kinds="f", where=WHERE,
+    samples=s.more(_pairs(), _pairs(delta=0.3), _WEIGHTED))  # fmt: skip
 def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float = 1.0,
                weight: Node | None = None) -> Node:  # fmt: skip
     """``d * d / 2`` where ``d = |input - target|`` is at most ``delta``, else ``delta * (d - delta / 2)``, times
@@ -158,14 +159,20 @@ def huber_loss(input: Node, target: Node, reduction: str = "mean", delta: float 
     loss = lang.where(lang.le(d, k), 0.5 * near * near, k * (d - 0.5 * k))
     if weight is not None and weight.shape != input.shape:
         raise ValueError("Weights and input must have the same size.")
-    return reduced(loss if weight is None else loss * weight, reduction)
+    return reduced(loss if weight is None else loss * cast(weight, loss.dtype), reduction)
 
 
 # -- binary cross entropy -------------------------------------------------------------------------
 
 
 def _weighted(loss: Node, weight: Node | None) -> Node:
-    return loss if weight is None else loss * weight
+    """``loss`` times ``weight``, which broadcasts to it.  Raises RuntimeError for a weight that is larger."""
+    if weight is None:
+        return loss
+    shape = lang.shapes_broadcast([loss.shape, weight.shape])
+    if shape != loss.shape:
+        raise ShapeError(f"output with shape {list(loss.shape)} doesn't match the broadcast shape {list(shape)}")
+    return loss * cast(weight, loss.dtype)
 
 
 def _same_size(name: str, input: Node, target: Node) -> None:
@@ -188,7 +195,9 @@ _BCE = s.calls(
 )  # fmt: skip
 
 
-@op("binary_cross_entropy", grad=_bce_grad, where=WHERE, samples=_BCE)
+@op("binary_cross_entropy", operands=2, numbers="none", refuses=of_one_type, typed="input", undefined=("weight",), pointwise=False,
+    grad=_bce_grad,
+    where=WHERE, samples=_BCE)  # fmt: skip
 def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean") -> Node:
     """``-(target * log(input) + (1 - target) * log(1 - input))`` times ``weight``, reduced; logarithms are at least
     -100.  Raises RuntimeError, for whoever looks, where an input or a target is not in 0 to 1.
@@ -204,13 +213,12 @@ def binary_cross_entropy(input: Node, target: Node, weight: Node | None = None, 
 
 def _logit_weight(target: Node, pos_weight: Node | None) -> Node | None:
     """What multiplies log(1 + exp(-x)): 1, or more for positives."""
-    return None if pos_weight is None else (pos_weight - 1) * target + 1
+    return None if pos_weight is None else _weighted(target, pos_weight - 1) + 1
 
 
-def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None, *,
-                     reduction: str = "mean", pos_weight: Node | None = None) -> list[Node | None]:  # fmt: skip
-    shape = lang.shapes_broadcast([n.shape for n in (input, target, weight, pos_weight) if n is not None])
-    up = _weighted(spread(g, shape, reduction), weight)
+def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node | None = None,
+                     pos_weight: Node | None = None, *, reduction: str = "mean") -> list[Node | None]:  # fmt: skip
+    up = _weighted(spread(g, input.shape, reduction), weight)
     y = smooth_logistic(input)
     more = _logit_weight(target, pos_weight)
     slope = y - target if more is None else (1 - target) + more * (y - 1)
@@ -220,13 +228,15 @@ def _bce_logits_grad(g: Node, out: Node, input: Node, target: Node, weight: Node
     return [*grads, *[None for t in (weight, pos_weight) if t is not None]]
 
 
-@op("binary_cross_entropy_with_logits", grad=_bce_logits_grad, where=WHERE, samples=s.calls(
+@op("binary_cross_entropy_with_logits", operands=4, promote="arith", numbers="none", typed="target",
+    undefined=("weight", "pos_weight"), pointwise=False,
+    grad=_bce_logits_grad, where=WHERE, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="open")), s.call(T(5), T(5, fill="open"), reduction="none"),
     s.call(T(2, 3), T(2, 3, fill="open"), T(3, fill="positive"), reduction="sum"),
     s.call(T(2, 3), T(2, 3, fill="open"), pos_weight=T(3, fill="positive")),
     s.value_only(T(14, fill="special"), T(14, fill="open"), reduction="none")))  # fmt: skip
-def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | None = None, *, reduction: str = "mean",
-                                     pos_weight: Node | None = None) -> Node:  # fmt: skip
+def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | None = None, pos_weight: Node | None = None, *,
+                                     reduction: str = "mean") -> Node:  # fmt: skip
     """:func:`binary_cross_entropy` of ``sigmoid(input)`` without overflow on the way; ``pos_weight`` multiplies the
     positives' part.  (torch.nn.functional.binary_cross_entropy_with_logits)"""
     _same_size("binary_cross_entropy_with_logits", input, target)
@@ -237,7 +247,12 @@ def binary_cross_entropy_with_logits(input: Node, target: Node, weight: Node | N
     return reduced(_weighted((1 - target) * input + (soft if more is None else more * soft), weight), reduction)
 
 
-@op("kl_div", pointwise=False, operands=2, promote="arith", kinds="f", where=WHERE, samples=s.calls(
+def _no_integers(*operands: Node) -> None:
+    if any([t.dtype.kind in "bui" for t in operands]):
+        raise SpiralError("kl_div: Integral inputs not supported.")
+
+
+@op("kl_div", pointwise=False, operands=2, refuses=_no_integers, promote="arith", kinds="f", where=WHERE, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="open"), reduction="batchmean"), s.call(T(2, 3), T(2, 3, fill="open")),
     s.call(T(2, 3), T(2, 3), reduction="sum", log_target=True),
     s.call(T(5), T(5, fill="open"), reduction="none")))  # fmt: skip
@@ -252,7 +267,7 @@ def kl_div(input: Node, target: Node, *, reduction: str = "mean", log_target: bo
         entropy = lang.where(none, 0, size * lang.log(size))
         loss = entropy - target * input
     if reduction == "batchmean":
-        return fold("add", loss, None) / number(float(loss.shape[0] if loss.shape else 1), loss)
+        return fold("add", loss, None) / number(float(input.shape[0] if input.shape else 1), loss)
     return reduced(loss, reduction)
 
 
@@ -269,13 +284,15 @@ class _Classes:
         self.axis = axis = 0 if rank == 1 else 1
         self.count = input.shape[axis]
         self.shape = input.shape[:axis] + input.shape[axis + 1 :]
+        if rank == 1 and target.shape == (1,):
+            target = graph.reshape(target, ())
         if target.shape != self.shape:
             if target.shape[:1] != input.shape[:1] and rank > 1:
                 got = target.shape[0] if target.shape else 0
                 raise ValueError(f"Expected input batch_size ({input.shape[0]}) to match target batch_size ({got}).")
             raise ShapeError(f"Expected target size {list(self.shape)}, got {list(target.shape)}")
-        if target.dtype not in (dtypes.int64, dtypes.uint8, dtypes.int32):
-            raise SpiralError(f"expected scalar type Long but found {target.dtype.name}")
+        if target.dtype is not dtypes.int64 and (target.dtype is not dtypes.uint8 or rank > 2):
+            raise SpiralError(f"expected target dtype to be int64 or uint8 (for one prediction a row), but got {target.dtype.name}")
         if weight is not None and weight.shape != (self.count,):
             raise ShapeError(f"weight tensor should be defined either for all {self.count} classes or no classes")
         wide = cast(target, dtypes.int64)
@@ -342,7 +359,14 @@ _NLL = s.calls(
 )  # fmt: skip
 
 
-@op("nll_loss", grad=_nll_grad, where=WHERE, samples=_NLL)
+def _of_weights_type(input: Node, target: Node, weight: Node | None = None) -> None:
+    """Class numbers need weights of the predictions' type; probabilities are promoted with both."""
+    if target.dtype.kind != "f":
+        of_one_type(input, weight)
+
+
+@op("nll_loss", operands=3, numbers="none", refuses=_of_weights_type, undefined=("weight",), pointwise=False, grad=_nll_grad,
+    where=WHERE, samples=_NLL)  # fmt: skip
 def nll_loss(
     input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100, reduction: str = "mean"
 ) -> Node:
@@ -355,7 +379,7 @@ def nll_loss(
 
 
 def _smooth_check(label_smoothing: float) -> None:
-    if not 0 <= label_smoothing <= 1:
+    if label_smoothing > 1:
         raise SpiralError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
 
 
@@ -369,10 +393,18 @@ def _class_weights(input: Node, weight: Node | None, axis: int) -> Node | None:
 def _soft_target(input: Node, target: Node, weight: Node | None, label_smoothing: float, axis: int) -> Node:
     """What each log probability is multiplied by, negated, when targets are probabilities."""
     t = target
-    if label_smoothing:
+    if label_smoothing > 0:
         t = t * number(1 - label_smoothing, t) + number(label_smoothing / max(1, input.shape[axis]), t)
     w = _class_weights(input, weight, axis)
     return t if w is None else t * w
+
+
+def _soft_type(named: dict[str, Any]) -> dtypes.DType:
+    """The type of the loss: of probabilities, the common one of all that is multiplied."""
+    tensors = [named["input"], named["target"], named.get("weight")]
+    if tensors[1].dtype.kind != "f":
+        return named["input"].dtype  # type: ignore[no-any-return]
+    return result_type([t for t in tensors if t is not None])
 
 
 def _soft_share(input: Node, axis: int, reduction: str) -> Node | None:
@@ -384,6 +416,9 @@ def _cross_entropy_grad(g: Node, out: Node, input: Node, target: Node, weight: N
                         ignore_index: int = -100, reduction: str = "mean",
                         label_smoothing: float = 0.0) -> list[Node | None]:  # fmt: skip
     axis = 0 if len(input.shape) == 1 else 1
+    label_smoothing = max(label_smoothing, 0.0)
+    if target.dtype.kind == "f":
+        input, target, weight = _of_common_type(input, target, weight)
     log_total = log_sum_exp(input, (axis,), keepdim=True)
     if target.dtype.kind == "f":
         share = _soft_share(input, axis, reduction)
@@ -436,13 +471,20 @@ _CROSS = s.more(
 )  # fmt: skip
 
 
-@op("cross_entropy", grad=_cross_entropy_grad, where=WHERE, samples=_CROSS)
+def _of_common_type(input: Node, target: Node, weight: Node | None) -> tuple[Node, Node, Node | None]:
+    common = result_type([t for t in (input, target, weight) if t is not None])
+    return cast(input, common), cast(target, common), None if weight is None else cast(weight, common)
+
+
+@op("cross_entropy", operands=3, numbers="none", refuses=_of_weights_type, typed=_soft_type, pointwise=False,
+    grad=_cross_entropy_grad, where=WHERE, samples=_CROSS)  # fmt: skip
 def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, ignore_index: int = -100,
                   reduction: str = "mean", label_smoothing: float = 0.0) -> Node:  # fmt: skip
     """``log(sum(exp(input))) - input[target]`` over the classes (axis 1 of [N, C, ...], or axis 0 of [C]) for class
     numbers of shape [N, ...]; for probabilities of the shape of ``input``, the sum of those losses weighted by them.
     'mean' divides by the targets' weights; ``ignore_index`` counts nothing.  (torch.nn.functional.cross_entropy)"""
     _smooth_check(label_smoothing)
+    label_smoothing = max(label_smoothing, 0.0)
     check_reduction(reduction)
     if input.dtype.kind != "f":
         raise_dtype(cross_entropy, input.dtype)
@@ -455,6 +497,9 @@ def cross_entropy(input: Node, target: Node, weight: Node | None = None, *, igno
             )
         if ignore_index >= 0:
             raise SpiralError("ignore_index is not supported for floating point target")
+        if weight is not None and weight.shape != (input.shape[axis],):
+            raise ShapeError(f"weight tensor should be defined either for all {input.shape[axis]} classes or no classes")
+        input, target, weight = _of_common_type(input, target, weight)
         p = _soft_target(input, target, weight, label_smoothing, axis)
         loss = fold("add", p * (log_sum_exp(input, (axis,), keepdim=True) - input), axis)
         share = _soft_share(input, axis, reduction)

@@ -27,7 +27,7 @@ from .activation import log1p_exp
 from .distance import between, cosine_of
 from .elementwise import floating, number
 from .loss import check_reduction, reduced, spread
-from .registry import op, raise_dtype
+from .registry import no_bools, op, raise_dtype
 
 T = s.T
 WHERE = ("nn.functional",)
@@ -46,7 +46,7 @@ def _three(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("margin_ranking_loss", operands=3, promote="arith", kinds="uif", where=WHERE,
+@op("margin_ranking_loss", operands=3, promote="arith", refuses=no_bools, kinds="uif", where=WHERE,
     samples=s.more(_three(), _three(margin=0.5)))  # fmt: skip
 def margin_ranking_loss(input1: Node, input2: Node, target: Node, margin: float = 0, *,
                         reduction: str = "mean") -> Node:  # fmt: skip
@@ -69,7 +69,13 @@ def _labels(**kwargs: Any) -> Any:
     )  # fmt: skip
 
 
-@op("hinge_embedding_loss", operands=2, promote="arith", kinds="uif", where=WHERE,
+def _of_scores(named: dict[str, Any]) -> dtypes.DType:
+    """The type of the scores; sums of integers are int64."""
+    d: dtypes.DType = named["input"].dtype
+    return d if d.category >= dtypes.FLOAT or named.get("reduction") == "none" else dtypes.int64
+
+
+@op("hinge_embedding_loss", operands=2, promote="arith", typed=_of_scores, kinds="uif", where=WHERE,
     samples=s.more(_labels(), _labels(margin=0.3)))  # fmt: skip
 def hinge_embedding_loss(input: Node, target: Node, margin: float = 1.0, *, reduction: str = "mean") -> Node:
     """``input`` where the target is 1, ``max(0, margin - input)`` where it is -1 (both elsewhere), reduced.
@@ -83,7 +89,16 @@ def _soft_margin_grad(g: Node, out: Node, input: Node, target: Node, *, reductio
     return [spread(g, shape, reduction) * (-target * lang.smooth_logistic(-target * input)), None]
 
 
-@op("soft_margin_loss", operands=2, promote="arith", kinds="fc", grad=_soft_margin_grad, where=WHERE, samples=s.calls(
+def _settles(input: Node, target: Node) -> None:
+    shape = lang.shapes_broadcast([input.shape, target.shape])
+    if shape != input.shape:
+        raise ShapeError(f"output with shape {list(input.shape)} doesn't match the broadcast shape {list(shape)}")
+    if input.dtype is dtypes.bool_:
+        raise SpiralError("Negation, the `-` operator, on a bool tensor is not supported; use ~ or logical_not()")
+
+
+@op("soft_margin_loss", operands=2, promote="arith", typed="input", undefined=("target",), refuses=_settles, kinds="fc",
+    grad=_soft_margin_grad, where=WHERE, samples=s.calls(
     s.call(T(2, 3), T(2, 3, fill="sign", dtype=dtypes.int64)), s.call(T(5), T(5, fill="sign", dtype=dtypes.int64), reduction="none"),
     s.call(T(2, 3), T(2, 3, fill="sign", dtype=dtypes.int64), reduction="sum")))  # fmt: skip
 def soft_margin_loss(input: Node, target: Node, *, reduction: str = "mean") -> Node:
@@ -103,7 +118,7 @@ def _rows(name: str, input: Node) -> Node:
     return input if len(input.shape) == 2 else graph.reshape(input, (1, input.size))
 
 
-@op("multi_margin_loss", where=WHERE, samples=s.calls(
+@op("multi_margin_loss", undefined=("weight",), where=WHERE, samples=s.calls(
     s.call(T(4, 5), T(4, fill="index", high=5)), s.call(T(5), T(fill="index", high=5)),
     s.call(T(4, 5), T(4, fill="index", high=5), p=2, reduction="sum"),
     s.call(T(4, 5), T(4, fill="index", high=5), 1, 0.5, T(5, fill="positive"), reduction="none")))  # fmt: skip
@@ -163,7 +178,12 @@ def multilabel_margin_loss(input: Node, target: Node, *, reduction: str = "mean"
     return reduced(loss if len(input.shape) == 2 else graph.reshape(loss, ()), reduction)
 
 
-@op("multilabel_soft_margin_loss", where=WHERE, samples=s.calls(
+def _no_bool_target(input: Node, target: Node, weight: Node | None = None) -> None:
+    no_bools(target)
+
+
+@op("multilabel_soft_margin_loss", operands=3, promote="arith", numbers="none", refuses=_no_bool_target, pointwise=False,
+    where=WHERE, samples=s.calls(
     s.call(T(4, 5), T(4, 5, fill="open")), s.call(T(5), T(5, fill="open"), reduction="sum"),
     s.call(T(4, 5), T(4, 5, fill="open"), T(5, fill="positive"), reduction="none"),
     s.call(T(0, 5), T(0, 5), reduction="sum")))  # fmt: skip
@@ -179,7 +199,7 @@ def multilabel_soft_margin_loss(input: Node, target: Node, weight: Node | None =
     t = floating(target)
     loss = t * log1p_exp(-input) + (1 - t) * log1p_exp(input)
     loss = loss if weight is None else loss * weight
-    axis = len(loss.shape) - 1
+    axis = len(input.shape) - 1
     return reduced(fold("add", loss, axis) / number(float(input.shape[-1]), loss), reduction)
 
 

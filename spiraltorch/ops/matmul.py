@@ -17,6 +17,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from .. import dtypes
+from ..dtypes import promote_types
 from ..errors import ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
@@ -339,17 +340,26 @@ def einsum(equation: str, *operands: Any) -> Node:
     for k, (o, t) in enumerate(zip(operands, terms)):
         others = set(wanted).union(*terms[:k], *terms[k + 1 :])
         parts.append(_summed(*_diagonals(o, t), others))
-    if len(parts) > 1:
-        same_type("einsum", *[p[0] for p in parts])
     total, labels = parts[0]
     for k, (b, lb) in enumerate(parts[1:], 1):
         later = set(wanted).union(*[p[1] for p in parts[k + 1 :]])
         keep = [x for x in dict.fromkeys([*labels, *lb]) if x in later]
+        summed = any([total.shape[labels.index(x)] != 1 != b.shape[lb.index(x)] for x in lb if x in labels and x not in later])
         try:
-            total, labels = contract(total, labels, b, lb, keep), keep
+            total, labels = _pair(total, labels, b, lb, keep, summed), keep
         except ValueError as e:
             raise _refused(f"operands do not broadcast with remapped shapes: {e}") from None
     return graph.permute(total, tuple([labels.index(x) for x in wanted]))
+
+
+def _pair(a: Node, la: list[Any], b: Node, lb: list[Any], keep: list[Any], summed: bool) -> Node:
+    """Two operands multiplied; types that differ are promoted where nothing is summed over, as in torch."""
+    if summed:
+        same_type("einsum", a, b)
+        return contract(a, la, b, lb, keep)
+    common = promote_types(a.dtype, b.dtype)
+    wide = dtypes.uint8 if common is dtypes.bool_ else common
+    return cast(contract(cast(a, wide), la, cast(b, wide), lb, keep), common)
 
 
 def _summed(a: Node, labels: list[str], others: set[str]) -> tuple[Node, list[Any]]:

@@ -59,8 +59,18 @@ def _scaled(h: Node, weight: Node | None, bias: Node | None) -> Node:
     return h if bias is None else h + bias
 
 
+def _fitting(input: Node, *parameters: Node | None) -> None:
+    """Raise RuntimeError unless parameters have the input's type, or all are float32 beside a 16-bit input."""
+    given = {t.dtype for t in parameters if t is not None}
+    if given - {input.dtype} and not (input.dtype.itemsize == 2 and given == {dtypes.float32}):
+        names = ", ".join(sorted(d.name for d in given))
+        raise SpiralError(f"mixed dtype: parameters of {names} beside an input of {input.dtype.name}; all must share one type")
+
+
 def _last_axes(name: str, input: Node, normalized_shape: Any, *scales: Node | None) -> tuple[int, ...]:
-    wanted = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if isinstance(normalized_shape, int):
+        raise TypeError(f"{name}(): argument 'normalized_shape' (position 2) must be tuple of ints, not int")
+    wanted = tuple(normalized_shape)
     if not wanted:
         raise SpiralError(
             "Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element"
@@ -91,7 +101,11 @@ def _layer_norm_grad(g: Node, out: Node, input: Node, normalized_shape: Any, wei
     return _given((input, dx), (weight, fold("add", g * h, tuple(lead))), (bias, fold("add", g, tuple(lead))))
 
 
-@op("layer_norm", grad=_layer_norm_grad, saves=("input", "weight"),
+def _scales_fit(input: Node, form: Any, weight: Node | None = None, bias: Node | None = None) -> None:
+    _fitting(input, weight, bias)
+
+
+@op("layer_norm", grad=_layer_norm_grad, saves=("input", "weight"), operands=4, numbers="none", pointwise=False, refuses=_scales_fit,
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), (8,), T(8), T(8)), s.call(T(2, 3, 8), (3, 8), T(3, 8), None), s.call(T(4, 8), [8]),
     s.call(T(2, 8), (8,), None, T(8), 0.1),
@@ -166,7 +180,8 @@ def _group_norm_grad(g: Node, out: Node, input: Node, num_groups: int, weight: N
     return _given((input, dx), (weight, dw), (bias, fold("add", g, rest)))
 
 
-@op("group_norm", lies="images", grad=_group_norm_grad, saves=("input", "weight"),
+@op("group_norm", lies="images", grad=_group_norm_grad, saves=("input", "weight"), operands=4, numbers="none", pointwise=False,
+    refuses=_scales_fit,
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 6, 5), 3, T(6), T(6)), s.call(T(2, 4, 3, 3), 2), s.call(T(3, 4), 1, T(4), None, 0.1),
     s.call(T(2, 4, 3), 4, None, T(4))))  # fmt: skip
@@ -232,6 +247,7 @@ def batch_norm(input: Node, running_mean: Node | None = None, running_var: Node 
     running figures the result is (out, new mean, new variance), where ``new = (1 - momentum) * running + momentum *
     batch`` (the unbiased variance).  (torch.nn.functional.batch_norm)"""
     x, axes = _batch_form(input, running_mean, running_var, weight, bias)
+    _fitting(input, running_mean, running_var, weight, bias)
     count = lang.count(input.shape, axes)
     if count == 1:
         raise ValueError(f"Expected more than 1 value per channel when training, got input size {list(input.shape)}")
@@ -275,6 +291,7 @@ def batch_norm_fixed(input: Node, running_mean: Node, running_var: Node, weight:
     """Normalised per channel (axis 1) with the running figures, as in evaluation.
     (torch.nn.functional.batch_norm)"""
     x, _ = _batch_form(input, running_mean, running_var, weight, bias)
+    _fitting(input, running_mean, running_var, weight, bias)
     h, _ = _fixed_normal(x, running_mean, running_var, eps)
     return cast(_scaled(h, _channelwise(weight, x), _channelwise(bias, x)), input.dtype)
 
@@ -302,6 +319,7 @@ def instance_norm(input: Node, running_mean: Node | None = None, running_var: No
     """Normalised per sample and channel over all later axes.  With running figures the result is (out, new mean, new
     variance), moved towards the samples' mean figures.  (torch.nn.functional.instance_norm)"""
     x, axes = _batch_form(input, running_mean, running_var, weight, bias)
+    _fitting(input, weight, bias)
     count = lang.count(input.shape, axes[1:])
     if count == 1:
         raise ValueError(f"Expected more than 1 spatial element when training, got input size {list(input.shape)}")

@@ -59,11 +59,8 @@ def pool_form(
         raise SpiralError(f"{name}: kernel size, stride and dilation should be greater than zero")
     after, counts = [], []
     for n, k, step, p, d in zip(input.shape[-rank:], size, steps, pads, apart):
-        if p < 0 or p > (d * (k - 1) + 1) // 2:
-            raise SpiralError(
-                f"pad should be at most half of effective kernel size, but got pad={p}, kernel_size={k} and "
-                f"dilation={d}"
-            )
+        if p < 0 or p > k // 2:
+            raise SpiralError(f"pad should be at most half of kernel size, but got pad={p} and kernel_size={k}")
         room = n + 2 * p - d * (k - 1) - 1
         count = (-(-room // step) if ceil_mode else room // step) + 1
         if ceil_mode and (count - 1) * step >= n + p:  # the last window must start inside

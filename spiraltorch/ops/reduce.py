@@ -254,13 +254,25 @@ def count_nonzero(input: Node, dim: Dims = None) -> Node:
 # -- norms ----------------------------------------------------------------------------------------
 
 
-def _norm_form(input: Node, p: Any, dim: Dims, dtype: DType | None) -> tuple[Node, float, tuple[int, ...]]:
-    target = dtype or input.dtype
-    if target.category < FLOAT:
+def norm_type(name: str, input: Node, dtype: DType | None) -> DType:
+    """The type that a norm is of: of the input's kind and not narrower.  Raises RuntimeError for others."""
+    if input.dtype.category < FLOAT:
+        raise SpiralError(f"{name}: Expected a floating point or complex tensor as input. Got {input.dtype.name}")
+    if dtype is None:
+        return input.dtype
+    if dtype.kind != input.dtype.kind:
+        kind = "complex" if input.dtype.is_complex else "real"
+        raise SpiralError(f"{name}: dtype should be {kind} for {kind} inputs, but got {dtype.name}")
+    if dtypes.promote_types(input.dtype, dtype) is not dtype:
         raise SpiralError(
-            f"linalg.vector_norm: Expected a floating point or complex tensor as input. Got {target.name}"
+            f"{name}: the dtype of the input ({input.dtype.name}) should be convertible without narrowing to the specified dtype "
+            f"({dtype.name})"
         )
-    x = cast(input, target)
+    return dtype
+
+
+def _norm_form(input: Node, p: Any, dim: Dims, dtype: DType | None) -> tuple[Node, float, tuple[int, ...]]:
+    x = cast(input, norm_type("linalg.vector_norm", input, dtype))
     return cast(x, x.dtype.acc), 2.0 if p in (None, "fro") else float(p), wrap_dims(dim, len(input.shape))
 
 

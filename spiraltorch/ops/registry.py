@@ -25,7 +25,7 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import FLOAT, DType
-from ..errors import DtypeError, ShapeError
+from ..errors import DtypeError, ShapeError, SpiralError
 from ..ir import lang
 from ..ir.node import Node, cast, const
 
@@ -54,6 +54,8 @@ class Op:
     passed, which raises.
     numbers: which operands may be Python numbers, 'both', 'second' or 'none' (None: not said).  results: names of the
     results of a call that has several.  fixed: those of them that never require grad.
+    typed: the operand of whose type the result is, whatever the type it is computed in, or a function of the operands by name
+    that says the type.
     undefined: those of the tensor arguments that have no derivative here and in torch: backward raises where one is wanted.
     out: whether a tensor given as ``out=`` may be of another type than the result
     ('cast') or not ('exact'), or says the type to compute in ('dtype').
@@ -86,6 +88,7 @@ class Op:
     results: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     undefined: tuple[str, ...] = ()
+    typed: str | Callable[[dict[str, Any]], DType] = ""
     out: str = "cast"
     torch_name: str | None = None
     doc: str = ""
@@ -109,6 +112,7 @@ class Op:
     def apply(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         """The output node(s) for arguments in which tensors are nodes."""
         try:
+            wanted = self._wanted(args, kwargs) if self.typed else None
             if self.promote or callable(self.refuses):
                 args, kwargs = self._operands_first(args, kwargs)
                 if callable(self.refuses):
@@ -116,10 +120,11 @@ class Op:
                 args = promote(self, args) if self.promote else args
             narrow = _narrowest(self, [*args, *kwargs.values()])
             if narrow is None or not self.acc:
-                return self.body(*args, **kwargs)
+                out = self.body(*args, **kwargs)
+                return out if wanted is None else _settled(out, wanted)
             wide = self.wide(narrow)
             out = self.body(*_widen(args, wide), **{k: _widen_one(v, wide) for k, v in kwargs.items()})
-            return _narrow(out, wide, narrow)
+            return _narrow(out, wide, narrow) if wanted is None else _settled(out, wanted)
         except ValueError as e:
             if e.args and isinstance(e.args[0], int):
                 raise ShapeError(_broadcast_message(args, e.args[0])) from None
@@ -128,6 +133,11 @@ class Op:
     def wide(self, d: DType) -> DType:
         """The type that a float is computed in."""
         return dtypes.float64 if self.acc == "double" else d.acc
+
+    def _wanted(self, args: Sequence[Any], kwargs: dict[str, Any]) -> DType:
+        """The type of the result, where ``typed`` says it."""
+        named = dict(zip(self.parameters, args)) | kwargs
+        return self.typed(named) if callable(self.typed) else named[self.typed].dtype  # type: ignore[no-any-return]
 
     def _operands_first(self, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         """Operands that were passed by name, put in their place, so that promotion sees them."""
@@ -150,6 +160,9 @@ class Op:
         if self.promote:
             args, kwargs = self._operands_first(args, kwargs)
             args = promote(self, args)
+        if self.typed:  # the rule computes in the type that the body computes in
+            common = result_type([a for a in args[: self.operands] if isinstance(a, Node)])
+            g, outs = [None if n is None else cast(n, common) for n in g], [cast(n, common) for n in outs]
         narrow = _narrowest(self, [*args, *kwargs.values(), *outs])
         if narrow is not None and self.acc:
             wide = self.wide(narrow)
@@ -167,6 +180,13 @@ class Op:
             keep = f is not None and n.dtype.kind in "fc"
             out.append(cast(lang.unbroadcast(f, n.shape), n.dtype) if keep else None)
         return out
+
+
+def _settled(out: Node, wanted: DType) -> Node:
+    """The result in the type that it is to have.  Raises RuntimeError for one of a lower category."""
+    if out.dtype.category > wanted.category:
+        raise SpiralError(f"result type {out.dtype.name} can't be cast to the desired output type {wanted.name}")
+    return cast(out, wanted)
 
 
 def _named_nodes(record: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[Any, Node]:
@@ -337,6 +357,19 @@ def raise_dtype(record: Op, d: DType) -> None:
     raise DtypeError(f'"{record.name}" not implemented for {d.name!r}; {hint}')
 
 
+def of_one_type(first: Node, *others: Node | None) -> None:
+    """Raise RuntimeError unless the others have the first one's type."""
+    for t in others:
+        if t is not None and t.dtype is not first.dtype:
+            raise SpiralError(f"expected scalar type {first.dtype.name} but found {t.dtype.name}")
+
+
+def no_bools(*operands: Node | None) -> None:
+    """Raise RuntimeError where a difference would be taken of bools."""
+    if any([t is not None and t.dtype is dtypes.bool_ for t in operands]):
+        raise SpiralError("Subtraction, the `-` operator, with a bool tensor is not supported; use ^ or logical_xor()")
+
+
 def _broadcast_message(args: Sequence[Any], axis: int) -> str:
     shapes = [a.shape for a in _flat(args) if isinstance(a, Node) and a.shape]
     rank = max(map(len, shapes))
@@ -371,4 +404,7 @@ def wrap_dims(dim: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return tuple(sorted(dims)) if rank else ()
 
 
-__all__ = ["OPS", "Op", "lang", "op", "promote", "raise_dtype", "result_class", "result_type", "wrap_dim", "wrap_dims"]
+__all__ = [
+    "OPS", "Op", "lang", "no_bools", "of_one_type", "op", "promote", "raise_dtype", "result_class", "result_type", "wrap_dim",
+    "wrap_dims",
+]  # fmt: skip

@@ -366,10 +366,8 @@ def searchsorted(sorted_sequence: Node, input: Any, *, out_int32: bool = False, 
         common = d if d.category > edges.dtype.category else edges.dtype
         edges, input = cast(edges, common), graph.full(input, (), common)
     elif input.dtype is not edges.dtype:
-        raise SpiralError(
-            "torch.searchsorted(): boundary tensor should have same dtype as the input value tensor, but got boundaries "
-            f"{edges.dtype.name} and input {input.dtype.name}"
-        )
+        common = dtypes.promote_types(edges.dtype, input.dtype)
+        edges, input = cast(edges, common), cast(input, common)
     if len(edges.shape) > 1 and edges.shape[:-1] != input.shape[:-1]:
         raise ShapeError(
             "torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "

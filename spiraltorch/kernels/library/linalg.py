@@ -210,13 +210,18 @@ def _refuse_infinite(a: Array) -> None:
 def eig(static: Any, a: Array) -> Array:
     _refuse_infinite(a)
     w, v = np.linalg.eig(a)
-    return packed(column(w), v)
+    return packed(column(_complex(w)), _complex(v))
 
 
 @routine("linalg.eigvals", fails=True)
 def eigvals(static: Any, a: Array) -> Array:
     _refuse_infinite(a)
-    return np.linalg.eigvals(a)
+    return _complex(np.linalg.eigvals(a))
+
+
+def _complex(values: Array) -> Array:
+    """Complex numbers also where all are real, for which NumPy gives floats."""
+    return values.astype(np.result_type(values.dtype, np.complex64))
 
 
 @routine("linalg.ldl_factor")
