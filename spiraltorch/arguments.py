@@ -47,9 +47,13 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
             raise TypeError(f"{op.name}(): {e}; the signature is {op.name}{op.signature}") from None
         args, kwargs = bound.args, bound.kwargs
     tests = _tests(op)
+    if _gathered(op) in _INTS and _has_tensor(rest := args[len(tests) - 1 :]):
+        args = [*args[: len(tests) - 1], *_as_ints(rest)]
     for k, (a, (name, test, words)) in enumerate(zip(args, tests)):
         if test is not None and not test(a):
             raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, not {type(a).__name__}")
+        if _takes_ints(op, name, words) and _has_tensor(a):
+            args = [*args[:k], _as_ints(a), *args[k + 1 :]]
         if test is None and k < op.operands and isinstance(a, (str, bytes)):
             raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be Tensor or Number, not {type(a).__name__}")
     if op.operands and op.numbers is not None and not any([isinstance(a, Tensor) for a in args[: op.operands]]):
@@ -60,7 +64,32 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
             test, words = named.get(name, (None, ""))
             if test is not None and not test(a):
                 raise TypeError(f"{op.name}(): argument '{name}' must be {words}, not {type(a).__name__}")
+            if _takes_ints(op, name, words) and _has_tensor(a):
+                kwargs = {**kwargs, name: _as_ints(a)}
     return args, kwargs
+
+
+_OF_INTS = ("int", "tuple of ints")
+_INTS = frozenset((
+    "destination", "dim", "dims", "kernel_size", "output_size", "pad", "repeats", "shifts", "size", "sizes", "source", "stride",
+))  # fmt: skip
+
+
+def _takes_ints(op: Op, name: str, words: str) -> bool:
+    return words in _OF_INTS or (name in _INTS and op.name not in ("max", "min"))  # these take a second tensor there
+
+
+def _has_tensor(a: Any) -> bool:
+    if isinstance(a, (list, tuple)):
+        return any([isinstance(x, Tensor) and not x.ndim for x in a])
+    return isinstance(a, Tensor) and not a.ndim
+
+
+def _as_ints(a: Any) -> Any:
+    """Integers in 0-d tensors, which is a look at them: ``one_hot(y, y.max() + 1)``."""
+    if isinstance(a, (list, tuple)):
+        return type(a)([_as_ints(x) for x in a])
+    return int(a) if isinstance(a, Tensor) and a.dtype.kind in "iu" else a
 
 
 def _without_numpy(value: Any) -> Any:

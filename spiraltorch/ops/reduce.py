@@ -189,7 +189,7 @@ def _extreme(name: str, how: str, input: Node, dim: Any, keepdim: bool, other: N
 def _extreme_grad(g: Any, out: Any, input: Node, dim: Any = None, keepdim: bool = False, *,
                   other: Node | None = None) -> list[Node | None]:  # fmt: skip
     if isinstance(dim, Node) or other is not None:
-        second = dim if other is None else other
+        input, second = together(input, dim if other is None else other)
         half = lang.where(lang.eq(input, second), g * 0.5, g)
         return [lang.where(lang.eq(v, out) | lang.isnan(out), half, 0) for v in (input, second)]  # a nan passes to both
     if dim is None:
