@@ -76,7 +76,7 @@ _INTS = frozenset((
 
 
 def _takes_ints(op: Op, name: str, words: str) -> bool:
-    return words in _OF_INTS or (name in _INTS and op.name not in ("max", "min"))  # these take a second tensor there
+    return words in _OF_INTS or (not words and name in _INTS and op.name not in ("max", "min"))  # these take a tensor there
 
 
 def _has_tensor(a: Any) -> bool:

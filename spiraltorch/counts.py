@@ -70,6 +70,8 @@ def unique_consecutive(input: Tensor, return_inverse: bool = False, return_count
     Results as :func:`unique`'s.
     """
     x = input.detach()
+    if x.dtype.is_complex:
+        raise NotImplementedError(f'"unique_consecutive" not implemented for {x.dtype.name!r}')
     lines = x.reshape(-1) if dim is None else _slices("unique_consecutive", x, dim)
     return _runs(input, lines, None, dim, return_inverse, return_counts)
 

@@ -248,6 +248,9 @@ F.pad(t(2, 3), (L.tensor(1), L.tensor(2)))
 (lambda y: F.one_hot(y, y.max() + 1))(L.tensor([0, 2]))
 F.interpolate(t(1, 2, 3), L.tensor(4))
 t(2, 3).max(L.tensor(1))
+L.tensor(9).index_add(0, L.tensor([0]), L.tensor(6))
+L.tensor(9).index_reduce(0, L.tensor([0]), L.tensor(6), 'prod')
+L.tensor(9).index_copy(0, L.tensor([0]), L.tensor(6))
 """.strip().splitlines()
 
 

@@ -141,7 +141,8 @@ def index_reduce(input: Node, dim: int, index: Node, source: Node, reduce: str, 
     """``input`` with the k-th slice of ``source`` folded (prod, mean, amax, amin) into slice ``index[k]`` of ``dim``.
     (torch.index_reduce)"""
     _checked_how("index_reduce", reduce, ("prod", "mean", "amax", "amin"))
-    if (input.dtype is dtypes.bool_ and (reduce == "mean" or not include_self)) or (input.dtype.kind == "c" and reduce != "mean"):
+    refused = reduce == "mean" or not include_self or len(input.shape) < 2  # torch's loop over slices alone takes bools
+    if (input.dtype is dtypes.bool_ and refused) or (input.dtype.kind == "c" and reduce != "mean"):
         raise_dtype(OPS["index_reduce"], input.dtype)
     x, at, values, axis = _slices("index_reduce", input, dim, index, source)
     if input.dtype is dtypes.bool_:  # 0 and 1 multiply and compare as False and True do
