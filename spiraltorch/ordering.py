@@ -142,7 +142,7 @@ def lay_out(op: Op, args: Sequence[Any], named: dict[str, Any], outs: Sequence[T
         if named.get("left") is False:  # solved for the transposed
             return
         for k, t in enumerate(outs):
-            if t.ndim > 1 and (op.lies == "columns" or op.results[k] in op.lies):
+            if t.ndim > 1 and 0 not in t.shape and (op.lies == "columns" or op.results[k] in op.lies):
                 turn(outs, k, (*range(t.ndim - 2), t.ndim - 1, t.ndim - 2))
         return
     operands = [a for a in _flat([*args, *named.values()]) if isinstance(a, Tensor)]
