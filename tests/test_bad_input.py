@@ -302,8 +302,28 @@ def test_integers_divided_by_zero():
     same(program)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         st.tensor([1, 2]) // 0
-    out = st.tensor([1, 2]) % st.tensor([0, 1])  # torch raises; here any number may come of a zero in a tensor
-    assert len(out.tolist()) == 2
+
+
+@pytest.mark.parametrize("divide", ["//", "%", "fmod", "trunc"])
+def test_integers_divided_by_zeros_of_a_tensor(divide):
+    functions = {
+        "//": lambda a, b: a // b, "%": lambda a, b: a % b, "fmod": st.fmod,
+        "trunc": lambda a, b: st.div(a, b, rounding_mode="trunc"),
+    }  # fmt: skip
+    function, good, bad = functions[divide], st.tensor([2, -3, 5]), st.tensor([2, 0, 5])
+    a = st.tensor([7, -7, 0])
+    with pytest.raises(RuntimeError, match="ZeroDivisionError.*test_bad_input.py"):
+        function(a, bad).tolist()
+    assert function(a, good).tolist() == function(a, st.where(bad == 0, -3, bad)).tolist()
+    compiled = st.compile(lambda a, b: (function(a, b), a + b))
+    for _ in range(2):
+        assert compiled(a, good)[0].tolist() == function(a, good).tolist()
+        with pytest.raises(RuntimeError, match="ZeroDivisionError.*test_bad_input.py"):
+            compiled(a, bad)[0].tolist()
+    x = st.tensor([0, 1, 2])
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        x.fmod_(bad).tolist() if divide == "fmod" else x.floor_divide_(bad).tolist()
+    assert x.tolist() == [0, 1, 2]
 
 
 # -- zero sizes and 0-d ----------------------------------------------------------------------------------------

@@ -318,6 +318,8 @@ def test_an_index_out_of_range():
     with pytest.raises(IndexError, match=r"index is not in \[0, 4\).*test_devices.py"):
         taken.tolist()
     assert good.sum().item() == 24
+    with pytest.raises(RuntimeError, match="ZeroDivisionError.*test_devices.py"):
+        (st.arange(3, device="cuda") // st.arange(3, device="cuda")).tolist()
     with pytest.raises(IndexError):
         table.index_add(0, wrong, st.ones(2, 2, device="cuda")).tolist()
     table[0] = table[wrong].sum(0)

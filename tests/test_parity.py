@@ -275,6 +275,12 @@ def test_values_and_gradients(case: str) -> None:
 
 
 REFUSALS = """
+L.tensor([7, -7]) // L.tensor([2, 0])
+L.tensor([7, -7]) % L.tensor(0)
+L.fmod(L.tensor([7, -7]), L.tensor([2, 0]))
+L.div(L.tensor([7, -7], dtype=L.uint8), L.tensor([2, 0], dtype=L.uint8), rounding_mode='trunc')
+(7 // L.arange(3)).sum()
+(L.arange(100000) // (L.arange(100000) - 77777)).sum()
 L.abs(1.5)
 L.sigmoid(True)
 F.relu(2)

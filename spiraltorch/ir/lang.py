@@ -261,6 +261,11 @@ def detach(a: Node) -> Node:
     return make("COPY", (a,), "detach", a.shape, a.dtype)
 
 
+def not_zero(a: Node) -> Node:
+    """The same value; the program that computes it fails where an element is 0."""
+    return make("COPY", (a,), "not zero", a.shape, a.dtype)
+
+
 # -- reductions over axes, keeping them as size 1 when asked -------------------------------------
 
 

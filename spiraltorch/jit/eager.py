@@ -28,7 +28,7 @@ from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
 from ..storage import Storage
 from . import program as program_module
-from .program import CheckFailed, Program, ProgramFailed, build, indexed_size, located
+from .program import CheckFailed, DividedByZero, Program, ProgramFailed, build, indexed_size, located
 
 MOST_PROGRAMS = 2048
 programs: OrderedDict[Any, Program] = OrderedDict()
@@ -306,6 +306,8 @@ def _failure(n: Node, origin: Origin | None, where: device) -> Exception | None:
         index = _value(n.src[1], where)
         if index.size and (index.min() < 0 or index.max() >= indexed_size(n)):
             return CheckFailed(n, origin)
+    if n.op == "COPY" and n.arg == "not zero" and not _value(n.src[0], where).all():
+        return DividedByZero(origin)
     if n.op == "CALL" and find(n.arg[0]).fails:
         try:
             evaluate(n, [_value(s, where) for s in n.src])

@@ -14,7 +14,7 @@ import numpy as np
 from ..ir.kernel import Gemm, Kernel
 from ..kernels import reference
 from .lower_matrix import Table
-from .program import CheckFailed, Lowered, RoutineFailed
+from .program import Lowered, RoutineFailed, check_failed
 
 Runner = Callable[[Any, Sequence[np.ndarray], Sequence[int], Sequence[Any]], None]
 
@@ -34,7 +34,7 @@ def run_reference(kernel: Any, arrays: Sequence[np.ndarray], ints: Sequence[int]
 def run_lowered(
     lowered: Lowered, inputs: Sequence[np.ndarray], scalars: Sequence[Any] = (), runner: Runner = run_reference
 ) -> list[np.ndarray]:
-    """Outputs (flat) for flat ``inputs``; every launch goes through ``runner``.  Raises CheckFailed."""
+    """Outputs (flat) for flat ``inputs``; every launch goes through ``runner``.  Raises ProgramFailed."""
     schedule = lowered.schedule
     status = np.zeros(1, np.int64)
     ins = [np.array(a).reshape(-1) for a in inputs]
@@ -67,7 +67,7 @@ def run_lowered(
                 raise RoutineFailed(e, n.origin) from None
             if status[0]:
                 n = x.checks.get(int(status[0]))
-                raise CheckFailed(n, n.origin if n is not None else None)
+                raise check_failed(n, n.origin if n is not None else None)
     result = []
     for j, (kind, value) in enumerate(schedule.outs):
         if kind == "in":

@@ -22,7 +22,7 @@ from ..device import CPU, device
 from ..dtypes import DType
 from ..errors import Origin, SpiralError, describe_origin
 from ..ir.kernel import Gemm
-from ..ir.node import Node, toposort
+from ..ir.node import Node, origins, toposort
 from ..runtime import buffers
 from ..runtime.native import run_plan_address
 from ..runtime.plan_table import HEADER, STATUS, Plan, scalar_word
@@ -116,7 +116,8 @@ class Passes:
     @cached_property
     def origins(self) -> dict[Node, Origin | None]:
         """Lines of the operations that may fail."""
-        return {n: n.origin for step in self.lowered.steps for x in step.launches for n in x.checks.values()}
+        lines = origins(toposort(self.lowered.simplified))
+        return {n: n.origin or lines.get(n) for step in self.lowered.steps for x in step.launches for n in x.checks.values()}
 
     def kernel(self, key: str) -> Any:
         """The kernel tree with this key."""
@@ -240,7 +241,7 @@ class Program:
             return RoutineFailed(error, self.passes.origins.get(n))
         if error is not None:  # KeyboardInterrupt
             raise error
-        return CheckFailed(n, self.passes.origins.get(n))
+        return check_failed(n, self.passes.origins.get(n))
 
     def __post_init__(self) -> None:
         self.out_bytes = [math.prod(s) * d.itemsize for s, d in self.out_types]
@@ -327,6 +328,22 @@ def located(error: Exception, origin: Origin | None) -> Exception:
     """The error with the line that recorded the operation."""
     where = describe_origin(origin)
     return type(error)(f"{error}; the operation was recorded at {where}") if where else error
+
+
+class DividedByZero(ProgramFailed):
+    """An integer was divided by a zero of a tensor, which the line ``origin`` recorded."""
+
+    def __init__(self, origin: Origin | None) -> None:
+        where = describe_origin(origin)
+        super().__init__(
+            "ZeroDivisionError: integers cannot be divided by zero; mask the zeros before dividing, or convert to a floating type"
+            + (f"; the operation was recorded at {where}" if where else "")
+        )
+
+
+def check_failed(n: Node | None, origin: Origin | None) -> ProgramFailed:
+    """The error of a check that found what it looks for: an index or a divisor."""
+    return DividedByZero(origin) if n is not None and n.op == "COPY" else CheckFailed(n, origin)
 
 
 class CheckFailed(ProgramFailed, IndexError):

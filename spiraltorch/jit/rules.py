@@ -28,7 +28,7 @@ BLOCK_ROWS = 64
 @rule("COPY")
 def markers_are_transparent(n: Node) -> Node | None:
     """A COPY that only marked something for autograd is its operand."""
-    return n.src[0] if n.arg is not None else None
+    return n.src[0] if n.arg is not None and n.arg != "not zero" else None
 
 
 @rule(*sorted((STRUCTURAL | set(ROWS)) - {"BUFFER", "PARAM", "CONST", "EXPAND"}))

@@ -146,14 +146,18 @@ def _gather(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ..
     size = x.shape[axis]
     i = cast(w.value(which, index if along else index[axis : axis + rank], guards), int64)
     last = make("AT", (), Affine(size - 1), (), int64)
-    ok = scalar("AND", scalar("LE", const(0, int64), i), scalar("LE", i, last))
+    _check(w, scalar("AND", scalar("LE", const(0, int64), i), scalar("LE", i, last)), n, guards)
+    clamped = scalar("MIN", scalar("MAX", i, const(0, int64)), last)
+    at = (*index[:axis], Affine(0, (), ((clamped, 1),)), *index[axis + rank :])
+    return w.value(x, at, guards)
+
+
+def _check(w: Walk, ok: Node, n: Node, guards: tuple[Guard, ...]) -> None:
+    """The program fails at ``n`` where its guards hold and ``ok`` does not."""
     if guards:
         ok = scalar("OR", ok, scalar("NOT", make("GUARD", (), guards, (), bool_)))
     if not any(c is ok for c, _ in w.checks):
         w.checks.append((ok, n))
-    clamped = scalar("MIN", scalar("MAX", i, const(0, int64)), last)
-    at = (*index[:axis], Affine(0, (), ((clamped, 1),)), *index[axis + rank :])
-    return w.value(x, at, guards)
 
 
 def _random(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
@@ -164,7 +168,10 @@ def _random(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ..
 
 
 def _copy(w: Walk, n: Node, index: tuple[Affine, ...], guards: tuple[Guard, ...]) -> Node:
-    return w.value(n.src[0], index, guards)
+    value = w.value(n.src[0], index, guards)
+    if n.arg == "not zero":
+        _check(w, scalar("NE", value, const(0, value.dtype)), n, guards)
+    return value
 
 
 def cast_bits(n: Node) -> tuple[Node, Node]:

@@ -117,10 +117,12 @@ def _opposite_signs(a: Node, b: Node) -> Node:
 
 
 def _not_zero(divisor: Node) -> Node:
-    """Refuses integers divided by the number 0.  A tensor's zeros are data: what they give is unspecified (docs/numerics.md)."""
-    if divisor.dtype.category < FLOAT and is_const(divisor, 0):
+    """Refuses integers divided by zero: the number 0 now, a tensor's zeros when the quotient is computed."""
+    if divisor.dtype.category >= FLOAT:
+        return divisor
+    if is_const(divisor, 0):
         raise SpiralError("ZeroDivisionError: integers cannot be divided by zero; convert to a floating type for inf and nan")
-    return divisor
+    return divisor if is_const(divisor) else lang.not_zero(divisor)
 
 
 def floor_quotient(a: Node, b: Node) -> Node:
@@ -178,7 +180,7 @@ def floor_divide(input: Node, other: Node) -> Node:
     return floor_quotient(input, other)
 
 
-@op("fmod", operands=2, numbers="second", promote="arith", row="REM", kinds="uif", inplace=True, samples=s.binary(second="positive"))
+@op("fmod", operands=2, numbers="second", promote="arith", kinds="uif", inplace=True, samples=s.binary(second="positive"))
 def fmod(input: Node, other: Node) -> Node:
     """``input - trunc(input / other) * other``: the rest has the sign of ``input``.  (torch.fmod)"""
     return lang.row("REM", input, _not_zero(other))
