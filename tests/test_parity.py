@@ -254,6 +254,10 @@ L.linalg.solve(L.eye(3).expand(2, 3, 3) * 2, t(2, 3, 0))
 L.linalg.solve_triangular(L.eye(3), t(3, 0), upper=False)
 L.linalg.solve(t(0, 5, 5), t(0, 5, 1))
 L.tensor(9).index_copy(0, L.tensor([0]), L.tensor(6))
+L.cdist(v(0, 1, 1, 0, 2, 1).reshape(3, 2), v(0, 0, 2, 2).reshape(2, 2), inf)
+F.pdist(v(0, 1, 1, 0, 2, 1).reshape(3, 2), inf)
+L.cdist(v(inf, 1, 1, 0).detach().reshape(2, 2), v(0, 0, 1, 2).detach().reshape(2, 2), inf)
+L.corrcoef(v(1, 2, 4, 1, 3, 2).detach().double().reshape(2, 3) * 1e-160)
 """.strip().splitlines()
 
 

@@ -13,7 +13,7 @@ A length of 0 has gradient 0, as in torch.
 from __future__ import annotations
 
 from .. import dtypes
-from ..errors import SpiralError
+from ..errors import DtypeError, ShapeError, SpiralError
 from ..ir import graph, lang
 from ..ir.lang import fold
 from ..ir.node import Node, cast
@@ -87,6 +87,19 @@ def pairwise_distance(x1: Node, x2: Node, p: float = 2.0, eps: float = 1e-6, kee
     return between(x1, x2, p, eps, keepdim)
 
 
+def _apart(way: Node, p: float) -> Node:
+    """:func:`length` along the last axis; of the largest differences each has the whole gradient, where a norm shares it."""
+    axis = len(way.shape) - 1
+    if not way.shape[axis]:
+        return graph.full(0, way.shape[:-1], way.dtype)
+    if p != float("inf"):
+        return length(way, p, axis)
+    size = lang.absolute(way)
+    most = lang.detach(fold("max", size, axis, keepdim=True))
+    slope = lang.where(lang.eq(size, most) & lang.lt(size, p), size - lang.detach(size), 0)
+    return graph.reshape(most, way.shape[:-1]) + fold("add", slope, axis)
+
+
 @op("pdist", where=("", "nn.functional"), kinds="f", tolerance=1e-4, samples=s.calls(
     s.call(T(5, 3)), s.call(T(4, 3), 1.0), s.call(T(4, 2), 3.5), s.call(T(6, 2), float("inf")), s.call(T(3, 2), 0.0),
     s.call(T(3, 2, fill="ones")), s.value_only(T(1, 3)), s.value_only(T(0, 3)), s.value_only(T(4, 0))))  # fmt: skip
@@ -101,15 +114,32 @@ def pdist(input: Node, p: float = 2.0) -> Node:
         raise SpiralError("pdist only supports non-negative p values")
     n = input.shape[0]
     count = n * (n - 1) // 2
-    if not input.shape[1]:
-        return graph.full(0, (count,), input.dtype)
     # Pair k is (i, j): before row i's pairs there are i * n - i * (i + 1) / 2 others.
     k = graph.iota((count,), 0)
     half = n - 0.5
     root = lang.sqrt(half * half - 2 * cast(k, dtypes.float64) - 1)
     i = cast(lang.floor(half - root), dtypes.int64)
     j = k - i * n + lang.row("IDIV", i * (i + 1), 2) + i + 1
-    return length(graph.gather(input, i, 0) - graph.gather(input, j, 0), float(p), 1)
+    return _apart(graph.gather(input, i, 0) - graph.gather(input, j, 0), float(p))
+
+
+@op("cdist", kinds="f", acc=False, where=("",), samples=s.calls(
+    s.call(T(3, 2), T(4, 2)), s.call(T(2, 3, 2), T(4, 2), p=1.0), s.call(T(3, 2), T(4, 2), 3.0),
+    s.call(T(3, 2), T(4, 2), float("inf")), s.call(T(3, 2), T(4, 2), 0.0), s.call(T(0, 2), T(4, 2))))  # fmt: skip
+def cdist(x1: Node, x2: Node, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Node:
+    """The p-norm of the difference of every row of ``x1`` [.., m, d] and ``x2`` [.., n, d]: [.., m, n].  (torch.cdist)"""
+    if len(x1.shape) < 2 or len(x2.shape) < 2:
+        raise ShapeError(f"cdist only supports at least 2D tensors, got {len(x1.shape)}D and {len(x2.shape)}D")
+    if x1.shape[-1] != x2.shape[-1]:
+        raise ShapeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
+    if x1.dtype is not x2.dtype or x1.dtype not in (dtypes.float32, dtypes.float64):
+        raise DtypeError(f"cdist only supports floating-point dtypes of one type, got {x1.dtype.name} and {x2.dtype.name}")
+    if p < 0:
+        raise SpiralError("cdist only supports non-negative p values")
+    left = graph.reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
+    right = graph.reshape(x2, (*x2.shape[:-2], 1, *x2.shape[-2:]))
+    way = left - right
+    return _apart(way, float(p))
 
 
 def cosine_of(x1: Node, x2: Node) -> Node:

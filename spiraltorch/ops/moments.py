@@ -99,9 +99,8 @@ def corrcoef(input: Node) -> Node:
         return cast(c / c, target)
     deviation = lang.sqrt(lang.real(graph.diagonal(c, 0, 0, 1)))
     n = deviation.size
-    over = 1 / deviation
     parts = [lang.real(c), lang.imag(c)] if c.dtype.kind == "c" else [c]
-    parts = [p * graph.reshape(over, (n, 1)) * over for p in parts]
+    parts = [p / graph.reshape(deviation, (n, 1)) / deviation for p in parts]
     parts = [lang.minimum(lang.maximum(p, -1.0), 1.0) for p in parts]
     return cast(lang.complex_(*parts) if len(parts) > 1 else parts[0], target)
 

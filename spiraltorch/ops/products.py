@@ -1,4 +1,4 @@
-"""More products of vectors and matrices, and distances between rows: torch's names for what :mod:`.matmul` does; traces.
+"""More products of vectors and matrices: torch's names for what :mod:`.matmul` does; traces.
 
 In: nodes of one type.  Out: a node.
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import dtypes
-from ..errors import DtypeError, ShapeError, SpiralError
+from ..errors import ShapeError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
@@ -136,47 +136,6 @@ def trace(input: Node) -> Node:
     x = cast(input, dtypes.int64 if input.dtype.kind in "ui" else input.dtype.acc)
     total = lang.fold("add", graph.diagonal(x, 0, 0, 1), 0)
     return cast(total, input.dtype) if input.dtype.kind in "fc" else total
-
-
-# -- distances ----------------------------------------------------------------------------------------
-
-
-def _distance(size: Node, p: float) -> Node:
-    if p == 0:
-        return lang.fold("add", lang.where(lang.ne(size, 0), lang.lift(1, size), 0), -1)
-    if p == 1:
-        return lang.fold("add", size, -1)
-    if p == 2:
-        return lang.root(lang.fold("add", size * size, -1))
-    if p == float("inf"):
-        return lang.fold("max", size, -1)
-    zero = lang.eq(size, 0)
-    total = lang.fold("add", lang.where(zero, 0, lang.pow_(lang.where(zero, 1, size), p)), -1)
-    none = lang.eq(total, 0)
-    return lang.where(none, 0, lang.pow_(lang.where(none, 1, total), 1 / p))
-
-
-@op("cdist", kinds="f", acc=False, where=("",), samples=s.calls(
-    s.call(T(3, 2), T(4, 2)), s.call(T(2, 3, 2), T(4, 2), p=1.0), s.call(T(3, 2), T(4, 2), 3.0),
-    s.call(T(3, 2), T(4, 2), float("inf")), s.call(T(3, 2), T(4, 2), 0.0), s.call(T(0, 2), T(4, 2))))  # fmt: skip
-def cdist(x1: Node, x2: Node, p: float = 2.0, compute_mode: str = "use_mm_for_euclid_dist_if_necessary") -> Node:
-    """The p-norm of the difference of every row of ``x1`` [.., m, d] and ``x2`` [.., n, d]: [.., m, n].  (torch.cdist)"""
-    if len(x1.shape) < 2 or len(x2.shape) < 2:
-        raise ShapeError(f"cdist only supports at least 2D tensors, got {len(x1.shape)}D and {len(x2.shape)}D")
-    if x1.shape[-1] != x2.shape[-1]:
-        raise ShapeError(f"X1 and X2 must have the same number of columns. X1: {x1.shape[-1]} X2: {x2.shape[-1]}")
-    if x1.dtype is not x2.dtype or x1.dtype not in (dtypes.float32, dtypes.float64):
-        raise DtypeError(f"cdist only supports floating-point dtypes of one type, got {x1.dtype.name} and {x2.dtype.name}")
-    if p < 0:
-        raise SpiralError("cdist only supports non-negative p values")
-    left = graph.reshape(x1, (*x1.shape[:-1], 1, x1.shape[-1]))
-    right = graph.reshape(x2, (*x2.shape[:-2], 1, *x2.shape[-2:]))
-    way = left - right
-    if not x1.shape[-1]:
-        return graph.full(0, way.shape[:-1], way.dtype)
-    if p == 2:
-        return lang.root(lang.fold("add", way * way, -1))
-    return _distance(lang.absolute(way), float(p))
 
 
 __all__: list[str] = []
