@@ -275,6 +275,7 @@ print("end")
 
 def test_interrupt_after_a_run() -> None:
     rest = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
 try:
     while True:
         plan.run()
