@@ -70,6 +70,8 @@ FAMILIES: list[tuple[str, str]] = [
     (r"^torch(\.Tensor)?\.(rnn_|lstm|gru|lstsq|native_|batch_norm_|solve$|symeig|eig$|grid_sampler|affine_grid_gen|convolution"
      r"|slice_inverse|embedding_renorm_|norm_except_dim)",
      "torch's internal or retired form of an operator; use the public one in `st`, `st.linalg` or `st.nn.functional`."),
+    (r"^torch\.(ctc_loss|embedding_bag|matrix_rank|alpha_dropout_|feature_alpha_dropout_|feature_dropout_)$",
+     "Use the function of that name in `st.nn.functional` (of one that ends in `_`, with `inplace=True`) or `st.linalg`."),
 ]  # fmt: skip
 FAMILIES += [
     (r"^torch\.linalg\.", "Use `numpy.linalg` or `scipy.linalg` on `x.numpy()`, without a gradient."),
