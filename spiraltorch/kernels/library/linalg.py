@@ -8,14 +8,31 @@ packed, each flattened per matrix, one after the other along the last axis.  A m
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from ...errors import LinAlgError
-from .routine import routine
+from .blas import one_thread
+from .routine import Routine
+from .routine import routine as registered
 
 Array = np.ndarray
+
+
+def routine(name: str, **fields: Any) -> Callable[[Callable[..., Array]], Routine]:
+    """Register the decorated definition, which is then run with BLAS on one thread."""
+
+    def register(value: Callable[..., Array]) -> Routine:
+        @wraps(value)
+        def alone(static: Any, *arrays: Array) -> Array:
+            with one_thread:
+                return value(static, *arrays)
+
+        return registered(name, **fields)(alone)
+
+    return register
 
 
 def packed(*parts: Array) -> Array:
