@@ -11,7 +11,10 @@ In: data [N, C, spatial...] or [C, spatial...].  Out: one element a window, fold
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from .. import dtypes
@@ -21,9 +24,10 @@ from ..ir.lang import fold
 from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
+from .gradients import vjp
 from .pool_form import Pool, output_sizes, pool_form, pool_windows
 from .registry import OPS, op, raise_dtype
-from .windows import Ints
+from .windows import MOST_CELLS, Form, Ints, input_grad, sums
 
 T = s.T
 
@@ -36,8 +40,20 @@ def _covered(shape: tuple[int, ...], axis: int, p: Pool, k: int, size: int, coun
     return stop - start if count_pad else lang.minimum(stop, size) - lang.maximum(start, 0)
 
 
-def _shared(total: Node, count: Node) -> Node:
+def _shared(total: Node, count: Any) -> Node:
+    count = cast(count, total.dtype) if isinstance(count, Node) else number(count, total)
     return lang.row("DIV" if total.dtype.kind == "f" else "IDIV", total, count)
+
+
+def _divisor(shape: tuple[int, ...], input: Node, p: Pool, ceil_mode: bool, count_include_pad: bool, override: int | None) -> Any:
+    """What the sum of each window is divided by: one number, or as many as windows."""
+    if override is not None:
+        return override
+    if not ceil_mode and (count_include_pad or not any(p.padding)):
+        return math.prod(p.size)
+    lead = len(shape) - len(p.size)
+    each = [_covered(shape, lead + k, p, k, input.shape[lead + k], count_include_pad) for k in range(len(p.size))]
+    return functools.reduce(operator.mul, each)
 
 
 def _avg_pool(rank: int, input: Node, kernel_size: Any, stride: Any, padding: Any, ceil_mode: bool,
@@ -48,22 +64,36 @@ def _avg_pool(rank: int, input: Node, kernel_size: Any, stride: Any, padding: An
     if divisor_override == 0:
         raise SpiralError("divisor must be not zero")
     p = pool_form(name, rank, input, kernel_size, stride, padding, 1, ceil_mode)
-    wins = pool_windows(input, p, 0)
-    lead = len(input.shape) - rank
-    total = fold("add", wins, tuple(range(lead + rank, lead + 2 * rank)))
-    if divisor_override is not None:
-        return _shared(total, number(divisor_override, total))
-    if not ceil_mode and (count_include_pad or not any(p.padding)):
-        return _shared(total, number(math.prod(p.size), total))
-    count: Node | None = None
-    for k in range(rank):
-        here = _covered(total.shape, lead + k, p, k, input.shape[lead + k], count_include_pad)
-        count = here if count is None else count * here
-    assert count is not None
-    return _shared(total, cast(count, total.dtype))
+    total = sums(pool_windows(input, p, 0), rank)
+    return _shared(total, _divisor(total.shape, input, p, ceil_mode, count_include_pad, divisor_override))
 
 
-@op("avg_pool1d", lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
+def _spread(up: Node, shape: tuple[int, ...], p: Pool) -> Node:
+    """To every element what the windows that it is in have: the gradient of sums over windows of data of ``shape``."""
+    rank = len(p.size)
+    if all(step >= k for step, k in zip(p.stride, p.size)) or math.prod(p.size) > MOST_CELLS:
+        hole = graph.param(("windows of", 0), shape, up.dtype)
+        (found,) = vjp([sums(pool_windows(hole, p, 0), rank)], [hole], [up])
+        assert found is not None
+        return found
+    planes = math.prod(shape[:-rank])  # as data take the gradient of a convolution by ones
+    form = Form(p.stride, tuple(zip(p.padding, p.after)), p.dilation, planes)
+    ones = graph.full(1, (planes, 1, *p.size), up.dtype)
+    back = input_grad(graph.reshape(up, (1, planes, *p.out)), (1, planes, *shape[-rank:]), ones, form)
+    return graph.reshape(back, shape)
+
+
+def _avg_grad(rank: int) -> Callable[..., list[Node | None]]:
+    def rule(g: Node, out: Node, input: Node, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+             count_include_pad: bool = True, divisor_override: int | None = None) -> list[Node | None]:  # fmt: skip
+        p = pool_form(f"avg_pool{rank}d", rank, input, kernel_size, stride, padding, 1, ceil_mode)
+        up = _shared(g, _divisor(g.shape, input, p, ceil_mode, count_include_pad, divisor_override))
+        return [_spread(up, input.shape, p)]
+
+    return rule
+
+
+@op("avg_pool1d", grad=_avg_grad(1), lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6), 2), s.call(T(3, 7), 3, 2, 1), s.call(T(1, 2, 7), 3, 2, 1, False, False),
     s.call(T(1, 2, 8), 3, 2, 1, True), s.call(T(1, 2, 8), 3, 2, 1, True, False), s.call(T(0, 2, 4), 2)))  # fmt: skip
 def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
@@ -73,7 +103,7 @@ def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-@op("avg_pool2d", lies="images", out="exact", saves="", where=("nn.functional",), samples=s.calls(
+@op("avg_pool2d", grad=_avg_grad(2), lies="images", out="exact", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 6, 6), 2), s.call(T(2, 3, 7, 6), 3, 2, 1), s.call(T(3, 6, 6), (2, 3), (1, 2)),
     s.call(T(1, 2, 7, 7), 3, 2, 1, False, False),
     s.call(T(1, 2, 8, 7), 3, 2, 1, True), s.call(T(1, 2, 8, 7), 3, 2, 1, True, False),
@@ -85,7 +115,7 @@ def avg_pool2d(input: Node, kernel_size: Ints, stride: Ints | None = None, paddi
     return _avg_pool(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@op("avg_pool3d", out="exact", saves="", where=("nn.functional",), samples=s.calls(
+@op("avg_pool3d", grad=_avg_grad(3), out="exact", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 2, 4, 4, 6), 2), s.call(T(2, 5, 4, 7), (3, 2, 3), 2, (1, 1, 0)),
     s.call(T(1, 2, 5, 5, 4), 3, 2, 1, False, False), s.call(T(1, 2, 5, 6, 4), 3, 2, 1, True),
     s.call(T(1, 2, 4, 4, 4), 2, divisor_override=3), s.call(T(0, 2, 4, 4, 4), 2)))  # fmt: skip
@@ -160,12 +190,36 @@ def adaptive_avg_pool3d(input: Node, output_size: Any) -> Node:
 def _lp_pool(rank: int, input: Node, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Node:
     if norm_type == math.inf:
         return OPS[f"max_pool{rank}d"].apply([lang.absolute(input), kernel_size, stride, 0, 1, ceil_mode], {})  # type: ignore[no-any-return]
-    power = OPS["pow"]
-    mean = _avg_pool(rank, power.apply([input, norm_type], {}), kernel_size, stride, 0, ceil_mode, True)
+    mean = _avg_pool(rank, _powers(input, norm_type), kernel_size, stride, 0, ceil_mode, True)
+    return _root(mean, rank, norm_type, kernel_size)
+
+
+def _powers(input: Node, norm_type: float) -> Node:
+    return OPS["pow"].apply([input, norm_type], {})  # type: ignore[no-any-return]
+
+
+def _root(mean: Node, rank: int, norm_type: float, kernel_size: Any) -> Node:
+    """Of a mean of powers times the number of cells; where it has no derivative, torch gives 0."""
     size = number(kernel_size**rank if isinstance(kernel_size, int) else math.prod(kernel_size), mean)
-    nothing = lang.eq(mean, 0)  # where the root has no derivative, torch gives 0
-    root: Node = power.apply([lang.where(nothing, 1, mean * size), 1.0 / norm_type], {})
+    nothing = lang.eq(mean, 0)
+    root: Node = OPS["pow"].apply([lang.where(nothing, 1, mean * size), 1.0 / norm_type], {})
     return lang.where(nothing, 0, root)
+
+
+def _lp_grad(rank: int) -> Callable[..., list[Node | None]]:
+    def rule(g: Node, out: Node, input: Node, norm_type: float, kernel_size: Any, stride: Any = None,
+             ceil_mode: bool = False) -> list[Node | None]:  # fmt: skip
+        form = (kernel_size, stride, 0, ceil_mode, True)
+        if norm_type == math.inf:
+            return vjp([_lp_pool(rank, input, norm_type, kernel_size, stride, ceil_mode)], [input], [g])
+        powers = _powers(input, norm_type)
+        mean = _avg_pool(rank, powers, *form)
+        (up,) = vjp([_root(mean, rank, norm_type, kernel_size)], [mean], [g])
+        assert up is not None
+        (spread,) = _avg_grad(rank)(up, mean, powers, *form)
+        return vjp([powers], [input], [spread])
+
+    return rule
 
 
 def _lp_samples(*sizes: int) -> Any:
@@ -175,21 +229,21 @@ def _lp_samples(*sizes: int) -> Any:
     )  # fmt: skip
 
 
-@op("lp_pool1d", lies="sequences", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(7))
+@op("lp_pool1d", grad=_lp_grad(1), lies="sequences", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(7))
 def lp_pool1d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
               ceil_mode: bool = False) -> Node:  # fmt: skip
     """``sum(input ** p) ** (1 / p)`` of each window of [N, C, L] or [C, L].  (torch.nn.functional.lp_pool1d)"""
     return _lp_pool(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-@op("lp_pool2d", lies="images", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(5, 6))
+@op("lp_pool2d", grad=_lp_grad(2), lies="images", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(5, 6))
 def lp_pool2d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
               ceil_mode: bool = False) -> Node:  # fmt: skip
     """``sum(input ** p) ** (1 / p)`` of each window of [N, C, H, W] or [C, H, W].  (torch.nn.functional.lp_pool2d)"""
     return _lp_pool(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
-@op("lp_pool3d", saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(4, 3, 5))
+@op("lp_pool3d", grad=_lp_grad(3), saves="i", where=("nn.functional",), tolerance=1e-4, samples=_lp_samples(4, 3, 5))
 def lp_pool3d(input: Node, norm_type: float, kernel_size: Ints, stride: Ints | None = None,
               ceil_mode: bool = False) -> Node:  # fmt: skip
     """``sum(input ** p) ** (1 / p)`` of each window of [N, C, D, H, W] or [C, D, H, W].

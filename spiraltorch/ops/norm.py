@@ -30,6 +30,7 @@ from .reduce import norm as sized
 from .reduce import size_of
 from .registry import op, raise_dtype, wrap_dim
 from .variance import centred, moments
+from .windows import sums
 
 T = s.T
 
@@ -336,7 +337,26 @@ def instance_norm(input: Node, running_mean: Node | None = None, running_var: No
 # -- neighbouring channels --------------------------------------------------------------------------------
 
 
-@op("local_response_norm", lies="input", kinds="uif", where=("nn.functional",), samples=s.calls(
+def _neighbours(x: Node, before: int, after: int) -> Node:
+    """The sum over the channels (axis 1) from ``before`` ahead to ``after`` behind each, nothing beyond the ends."""
+    widths = tuple([(before, after, 0) if a == 1 else (0, 0, 0) for a in range(len(x.shape))])
+    return sums(graph.window(graph.pad(x, widths), 1, before + after + 1, 1), 1)
+
+
+def _response(total: Node, x: Node, size: int, alpha: float, k: float) -> Node:
+    return total / number(float(size), x) * number(alpha, x) + number(k, x)
+
+
+def _lrn_grad(g: Node, out: Node, input: Node, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> list[Node | None]:
+    """``g / r ** beta`` of the response ``r``, and through every response that the element is in."""
+    before, after = size // 2, (size - 1) // 2
+    r = _response(_neighbours(input * input, before, after), input, size, alpha, k)
+    through = _neighbours(g * out / r, after, before)
+    factor = number(-2.0 * beta * alpha / size, input)
+    return [g / lang.pow_(r, number(beta, input)) + through * input * factor]
+
+
+@op("local_response_norm", lies="input", kinds="uif", grad=_lrn_grad, saves="io", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 5, 3), 3), s.call(T(1, 6, 2, 3), 4, 0.01, 0.5, 2.0), s.call(T(2, 3, 2, 2, 2), size=2), s.call(T(2, 1, 3), 1),
     s.call(T(0, 3, 2), 2)))  # fmt: skip
 def local_response_norm(input: Node, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Node:
@@ -350,13 +370,10 @@ def local_response_norm(input: Node, size: int, alpha: float = 1e-4, beta: float
         return input
     if input.dtype is dtypes.bool_:
         raise_dtype(local_response_norm, input.dtype)
-    widths = tuple([(size // 2, (size - 1) // 2, 0) if a == 1 else (0, 0, 0) for a in range(len(input.shape))])
-    near = graph.window(graph.pad(input * input, widths), 1, size, 1)
-    total = fold("add", near, len(input.shape))
+    total = _neighbours(input * input, size // 2, (size - 1) // 2)
     if input.dtype.kind != "f":  # a mean of integers is one, as in torch
         total, input = cast(lang.row("IDIV", total, size) * size, dtypes.get_default_dtype()), floating(input)
-    mean = total / number(float(size), input)
-    return input / lang.pow_(mean * number(alpha, input) + number(k, input), number(beta, input))
+    return input / lang.pow_(_response(total, input, size, alpha, k), number(beta, input))
 
 
 # -- slices -----------------------------------------------------------------------------------------------

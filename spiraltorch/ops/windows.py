@@ -12,8 +12,10 @@ In: data [N, C, spatial...], filters [O, C / groups, window...] and a :class:`Fo
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +27,7 @@ from ..ir.node import Node, cast, const
 from .rearrange import flipped, pad_any
 
 Ints = int | Sequence[int]  # a number for all spatial axes, or one for each
-MOST_CELLS = 25  # of a window that is looked at cell by cell
+MOST_CELLS = 27  # of a window that is looked at cell by cell
 MOST_RESIDUES = 16  # of positions by the stride that are computed apart
 
 
@@ -69,6 +71,13 @@ def cells(wins: Node, rank: int = 2) -> list[Node]:
         ranges = [*[(0, n, 1) for n in lead], *[(k, k + 1, 1) for k in place]]
         found.append(graph.reshape(graph.slice_(wins, tuple(ranges)), lead))
     return found
+
+
+def sums(wins: Node, rank: int) -> Node:
+    """The sum of each window: of a small one cell by cell, which fuses as pointwise work."""
+    if math.prod(wins.shape[len(wins.shape) - rank :]) <= MOST_CELLS:
+        return functools.reduce(operator.add, cells(wins, rank))
+    return lang.fold("add", wins, tuple(range(len(wins.shape) - rank, len(wins.shape))))
 
 
 def grouped(x: Node, axis: int, groups: int) -> Node:
@@ -227,5 +236,6 @@ def _by_residues(g: Node, shape: Sequence[int], weight: Node, c: Form) -> Node:
 
 
 __all__ = [
-    "MOST_CELLS", "Form", "cells", "conv_windows", "correlate", "grouped", "input_grad", "padded", "weight_grad", "windows",
+    "MOST_CELLS", "Form", "cells", "conv_windows", "correlate", "grouped", "input_grad", "padded", "sums", "weight_grad",
+    "windows",
 ]  # fmt: skip
