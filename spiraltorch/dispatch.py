@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import again, dtypes, errors, fast
+from . import again, dtypes, errors, fast, overrides
 from .again import Applied, Seen
 from .arguments import bind
 from .config import config
@@ -60,6 +60,8 @@ def call(op: Op, args: Sequence[Any], kwargs: dict[str, Any] = _NO_KW) -> Any:
     """Record ``op`` on tensors and Python values; a Tensor or a tuple/list of them."""
     if op.view is not None or op.name in LISTS:
         return view_call(op, args, kwargs)
+    if overrides.taking_part(args, kwargs):
+        return overrides.ask(overrides.functions[op.name], (*args, *kwargs.values()), args, kwargs)
     if op.lies:
         found = _recorded(op, args, kwargs)
         lay_out(op, args, kwargs, [found] if isinstance(found, Tensor) else found)
@@ -215,6 +217,8 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     if known is not None:
         x, found = given[0], known
     else:
+        if key is None and overrides.taking_part(args, kwargs):
+            return overrides.ask(overrides.functions[op.name], (*args, *kwargs.values()), args, kwargs)
         args, named = bind(op, args, kwargs)
         x, *rest = args
         found = (op.view or LISTS[op.name])(tuple(x._read().shape), *rest, **named)
@@ -389,7 +393,7 @@ def _operand(value: Any) -> bool:
     return isinstance(value, (Tensor, int, float, complex, bool))
 
 
-def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
+def _dunder(op: Op, name: str, reflected: bool = False) -> Callable[..., Any]:
     plain = op.row is not None and op.promote == "arith"
     short = short_binary(op) if plain and not reflected else None
     number = short_number(op, reflected) if plain else None
@@ -409,6 +413,8 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
         elif isinstance(other, np.generic):
             return apply(self, other.item())
         elif not _operand(other):
+            if overrides.has_torch_function((other,)):
+                return overrides.ask(apply, (self, other), (self, other), {})
             if not isinstance(other, np.ndarray) or op.name not in ("eq", "ne"):
                 return NotImplemented  # NumPy computes with the two, and gives a tensor (interop.py)
             from .creation import from_numpy
@@ -416,6 +422,7 @@ def _dunder(op: Op, reflected: bool) -> Callable[..., Any]:
             other = from_numpy(other)
         return call(op, (other, self) if reflected else (self, other))
 
+    apply.__name__ = apply.__qualname__ = name
     rows = form(op, not reflected, True, reflected) if plain else {"reflected": reflected, "pointwise": bool(op.pointwise)}
     return fast.recorder(apply, op.name, **rows)
 
@@ -427,6 +434,8 @@ def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
         _recorders[op.name] = compute
     many = op.view is not None or op.name in LISTS
     writing = inplace(op) if op.inplace else None
+    public = compute if many else function(op, call_out)
+    overrides.functions.setdefault(op.name, public)
     for name in (op.name, *op.aliases):
         place, _, bare = name.rpartition(".")  # "special.psi" is a name in that namespace alone
         for where in (place,) if place else op.where:
@@ -434,7 +443,7 @@ def install_op(op: Op, namespaces: dict[str, dict[str, Any]]) -> None:
             if where == "Tensor":
                 setattr(Tensor, bare, compute)
             elif space is not None and bare not in space:  # else it is written out there
-                space[bare] = compute if many else function(op, call_out)
+                space[bare] = public
         if writing is not None and not place:
             if "Tensor" in op.where or not op.where:  # some exist in place alone
                 setattr(Tensor, name + "_", writing)
@@ -448,11 +457,11 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
     for op in OPS.values():
         install_op(op, namespaces)
     for dunder, name in _DUNDERS.items():
-        setattr(Tensor, f"__{dunder}__", _dunder(OPS[name], False))
-        setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], True))
+        setattr(Tensor, f"__{dunder}__", _dunder(OPS[name], f"__{dunder}__"))
+        setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], f"__r{dunder}__", True))
         setattr(Tensor, f"__i{dunder}__", inplace(OPS[name]))
     for dunder, name in _UNARY.items():
         setattr(Tensor, f"__{dunder}__", function(OPS[name]))
     for name in _COMPARE:
-        setattr(Tensor, f"__{name}__", _dunder(OPS[name], False))
+        setattr(Tensor, f"__{name}__", _dunder(OPS[name], f"__{name}__"))
     Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]

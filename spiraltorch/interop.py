@@ -92,25 +92,27 @@ def deepcopied(x: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _of_the_user(x: Tensor) -> dict[str, Any]:
-    return {name: value for name, value in x.__dict__.items() if not name.startswith("_")}
+    return {name: value for name, value in x.__dict__.items() if name not in ("_one_of_many", "_accumulated")}
 
 
 def reduced(x: Tensor, protocol: Any = None) -> Any:
     """What pickle writes: the values in the order in which they lie, and that order."""
     strides, values = x._layout()[0], x._values()
     order = tuple(sorted(range(x.ndim), key=lambda k: -strides[k]))
-    return rebuild_tensor, (values.transpose(order).copy(), x.dtype.name, x.requires_grad, type(x), str(x.device), order)
+    state = values.transpose(order).copy(), x.dtype.name, x.requires_grad, type(x), str(x.device), order
+    return rebuild_tensor, (*state, own) if (own := _of_the_user(x)) else state
 
 
 def rebuild_tensor(
-    values: np.ndarray, dtype: str, requires_grad: bool, kind: type, where: str = "cpu", order: Sequence[int] = ()
+    values: np.ndarray, dtype: str, requires_grad: bool, kind: type, where: str = "cpu", order: Sequence[int] = (), own: Any = ()
 ) -> Tensor:
-    """What pickle calls to make a tensor again, on the device it was on."""
+    """What pickle calls to make a tensor again, on the device it was on, with the attributes that users gave it (``own``)."""
     t = over_array(np.ascontiguousarray(values).reshape(values.shape), place(where))
     if list(order) != sorted(order):
         t = t.permute(*np.argsort(order).tolist())
     t.__class__ = kind
     t._requires_grad = requires_grad
+    t.__dict__.update(own)
     return t
 
 

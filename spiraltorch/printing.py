@@ -185,8 +185,9 @@ def _suffixes(t: Tensor) -> list[str]:
 def format_tensor(t: Tensor) -> str:
     """The repr of ``t``; a Parameter's is headed by a line of its own."""
     from .nn.parameter import Parameter
+    from .tensor import Tensor
 
-    start = "tensor("
+    start = "tensor(" if isinstance(t, Parameter) or type(t) is Tensor else f"{type(t).__name__}("
     indent = len(start)
     text = start + ("[]" if t.numel() == 0 else _body(t._values(), indent))
     last_line = len(text) - text.rfind("\n") + 1

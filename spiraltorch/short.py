@@ -27,7 +27,7 @@ from .tape import Hole, OpCall, mode
 from .tensor import Tensor, attach
 
 #: classes whose calls may take the short way; nn.Parameter adds itself
-SHORT: set[type] = {Tensor}
+SHORT: set[Any] = {Tensor}
 NUMBERS = frozenset((float, int))
 MOST_NUMBERS = 1 << 5  # that are kept as constants
 MOST_CALLS = 8  # with a number, whose gradients are remembered: each number is a program of its own then

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import counts, dtypes, factories, interop, layouts, sampling, shapes, storages
+from . import counts, dtypes, factories, interop, layouts, overrides, sampling, shapes, storages
 from .creation import over_array, refuse_no_tensor, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
@@ -368,7 +368,7 @@ _METHODS: dict[str, Any] = {
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
     written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "polygamma_": _polygamma_}
-    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop, storages)]
+    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop, storages, overrides)]
     for methods in (written, _METHODS, *neighbours):
         for name, method in methods.items():
             setattr(Tensor, name, method)
@@ -385,6 +385,8 @@ def install_methods(space: dict[str, Any]) -> None:
     space.update(positive=shapes.positive, conj_physical=shapes.conj_physical)
     for name, copying in shapes.COPIES.items():
         space.setdefault(name, copying)
+    for name in overrides.ASKING:
+        space[name] = overrides.asking(name, space[name])
     for name in _INPLACE_FUNCTIONS:
         if hasattr(Tensor, name):
             space.setdefault(name, getattr(Tensor, name))

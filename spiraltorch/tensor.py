@@ -82,11 +82,11 @@ class Tensor(Methods):
         __invert__ = __neg__
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
-        if cls is Tensor:
-            from .interop import legacy_new
+        from .interop import legacy_new
 
-            return legacy_new(None, args, **kwargs)
-        return super().__new__(cls)
+        t = legacy_new(None, args, **kwargs)
+        t.__class__ = cls
+        return t
 
     # -- the graph ---------------------------------------------------------------------------------
 

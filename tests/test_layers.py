@@ -16,7 +16,7 @@ LAYERS = {
     "passes": "jit.rules jit.realify jit.complex_rows jit.stages jit.fuse jit.columns jit.lower jit.layout jit.places jit.order jit.plan jit.remat jit.program jit.codegen jit.interpret jit.device_program",
     "cells": "storage memory again",
     "programs of cells": "jit.eager jit.trace",
-    "tensors": "size tape autograd tensor ordering writes arguments outs short dispatch creation layouts shapes counts factories sampling switches indexing complexes spectra surface interop random function derivatives printing return_types storages backends serialize transfer cuda",
+    "tensors": "size tape autograd tensor ordering writes arguments outs short overrides dispatch creation layouts shapes counts factories sampling switches indexing complexes spectra surface interop random function derivatives printing return_types storages backends serialize transfer cuda",
     "compiled functions": "jit",
     "users of tensors": "nn natives optim utils inspect library checkpoints __main__",
 }  # fmt: skip

@@ -23,11 +23,12 @@ from ..device import CPU, device
 from ..ir.node import Node
 from ..runtime import buffers
 from ..runtime.interrupts import uninterrupted
+from ..short import SHORT
 from ..storage import Storage, queue, realize
 from ..tape import mode
 from ..tensor import Tensor, tensor_over
 from . import guards as guarding
-from .differentiable import CompiledCall, consumed, crosses, partition
+from .differentiable import CompiledCall, bound, consumed, crosses, partition
 from .eager import canonical
 from .panels import Panels
 from .program import Program, ProgramFailed, build
@@ -129,8 +130,9 @@ class CompiledFunction:
             return self._function(*args, **kwargs)
         tensors: list[Tensor] = []
         key: list[Any] = [mode.enabled, config.cpu, config.gemm]
+        a: Any
         for a in args:
-            if isinstance(a, Tensor):
+            if a.__class__ in SHORT:
                 tensors.append(a)
                 n = a._storage.node
                 key.append((n.shape, n.dtype, a._steps, a._requires_grad, a._fn is None, a._storage.device.index))
@@ -174,7 +176,8 @@ class CompiledFunction:
         types = []
         for t in tensors[first:]:
             n = t._storage.node
-            types.append((n.shape, n.dtype, t._steps, t._requires_grad, t._fn is None, t._storage.device.index))
+            kind = None if t.__class__ in SHORT else t.__class__
+            types.append((n.shape, n.dtype, t._steps, t._requires_grad, t._fn is None, t._storage.device.index, kind))
         return shape, tuple(types)
 
     def _replay(self, e: Entry, tensors: list[Tensor]) -> Any:
@@ -487,10 +490,7 @@ class Capture:
             if g is not None and g.cell >= 0 and not g.steps and uses.count(g.cell) == 1 and g.cell in entry.fresh:
                 g.own = True
         self._run_first(program, leaves)
-        if self.differentiable is not None:
-            entry.differentiable = self.differentiable
-            self.differentiable.bind(self, entry)
-            self.differentiable.attach(self.results, self.tensors, list(self.cells))
+        entry.differentiable = bound(self, entry)
         return entry
 
     def _run_first(self, program: Program, leaves: Sequence[Any]) -> None:

@@ -30,13 +30,17 @@ class CompiledCall(Call):
     name = "CompiledBackward0"
     saves = "i"
 
-    def __init__(self, template: Sequence[Node | None], mapping: dict[Node, Node], holes: Sequence[Node]) -> None:
-        self.template, self.mapping, self.holes = list(template), mapping, list(holes)
+    def __init__(
+        self, template: Sequence[Node | None], mapping: dict[Node, Node], holes: Sequence[Node], error: Exception | None = None
+    ) -> None:
+        self.template, self.mapping, self.holes, self.error = list(template), mapping, list(holes), error
 
     def forward(self, nodes: Sequence[Node]) -> list[Node]:
         raise SpiralError("a compiled function's gradient cannot be differentiated again: compute it outside st.compile")
 
     def vjp(self, grads: Sequence[Node | None], outs: Sequence[Node], nodes: Sequence[Node]) -> list[Node | None]:
+        if self.error is not None:
+            raise self.error
         mapping = dict(self.mapping)
         for hole, g in zip(self.holes, grads):
             mapping[hole] = graph.full(0, hole.shape, hole.dtype) if g is None else g
@@ -46,10 +50,13 @@ class CompiledCall(Call):
 
 
 class Differentiable:
-    """The backward of a capture: which results and inputs take part, its graph, what it saves."""
+    """The backward of a capture: which results and inputs take part, its graph, what it saves; or the error that walking
+    the tape raised, which a backward of the results is to raise."""
 
-    def __init__(self, outs: list[int], inputs: list[Tensor], template: list[Node | None], holes: list[Node]) -> None:
-        self.outs, self.inputs, self.template, self.holes = outs, inputs, template, holes
+    def __init__(
+        self, outs: list[int], inputs: list[Tensor], template: list[Node | None], holes: list[Node], error: Exception | None = None
+    ) -> None:
+        self.outs, self.inputs, self.template, self.holes, self.error = outs, inputs, template, holes, error
         self.saved: list[tuple[Node, Storage]] = []
         self.sources: list[tuple[Node, Any]] = []
         self.argument: list[int | None] = []
@@ -84,9 +91,37 @@ class Differentiable:
         outs = [results[k] for k in self.outs]
         for o in outs:
             o._fn = None
-        fn = GradFn(CompiledCall(self.template, mapping, self.holes), inputs, outs)
+        fn = GradFn(CompiledCall(self.template, mapping, self.holes, self.error), inputs, outs)
         for k, o in enumerate(outs):
             o._fn, o._index, o._seen = fn, k, o._storage.version
+
+
+class Dressed:
+    """Results that are more than tensors that were computed: of a class of the user's, or leaves that require grad."""
+
+    def __init__(self, results: Sequence[tuple[int, type, bool]], backward: Differentiable | None) -> None:
+        self.results, self.backward = results, backward
+
+    def attach(self, results: Sequence[Any], tensors: Sequence[Tensor], cells: Sequence[Storage]) -> None:
+        """Put the call on the tape, and make of the tensors among ``results`` what the traced ones were."""
+        if self.backward is not None:
+            self.backward.attach(results, tensors, cells)
+        for k, kind, is_leaf in self.results:
+            results[k].__class__ = kind
+            results[k]._requires_grad = is_leaf
+
+
+def bound(capture: Capture, entry: Any) -> Differentiable | Dressed | None:
+    """What a replay does with its results, and was done with those of the traced call; None when nothing is to be done."""
+    d = capture.differentiable
+    more = [
+        (k, type(t), t._requires_grad) for k, t in enumerate(capture.results)
+        if entry.outputs[k].given is None and (type(t) is not Tensor or t._requires_grad)
+    ]  # fmt: skip
+    if d is not None:
+        d.bind(capture, entry)
+        d.attach(capture.results, capture.tensors, list(capture.cells))
+    return Dressed(more, d) if more else d
 
 
 def _steps(fn: GradFn) -> Iterator[GradFn]:
@@ -129,16 +164,22 @@ def partition(capture: Capture) -> Differentiable | None:
 
     before = queue.trace
     queue.trace = capture.trace
+    grads: dict[Any, Tensor] = {}
+    error = None
     try:
         starts = [from_node(h, t.device) for h, t in zip(holes, roots)]
         grads = run_engine(roots, starts, retain_graph=False, create_graph=False, wanted=leaves, ends=True)
+    except Exception as e:
+        error = e.with_traceback(None)
+        for t in roots:
+            t._fn = None  # what the tape holds is not kept: attach() puts the call there
     finally:
         queue.trace = before
     from ..autograd import _key
 
     found = [grads.get(_key(edge_of(t))) for t in leaves]
     template = [None if g is None else g._read() for g in found]
-    d = Differentiable(outs, leaves, template, holes)
+    d = Differentiable(outs, leaves, template, holes, error)
     d.saved = _save(d, capture)
     return d
 

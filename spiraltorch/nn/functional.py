@@ -23,6 +23,7 @@ from ..dispatch import inplace as in_place
 from ..dtypes import DType
 from ..errors import ShapeError, SpiralError
 from ..ops.registry import OPS, Op
+from ..overrides import functions as _asked_about
 from ..random import default_generator
 from ..tensor import Tensor, from_node
 from .attention import *  # noqa: F403
@@ -51,6 +52,7 @@ def _with_inplace(op: Op) -> Callable[..., Tensor]:
     apply.__name__ = apply.__qualname__ = op.name
     apply.__doc__ = op.doc
     apply.__signature__ = signature  # type: ignore[attr-defined]
+    _asked_about[op.name] = apply  # what __torch_function__ is asked about
     return apply
 
 

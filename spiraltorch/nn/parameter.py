@@ -12,6 +12,7 @@ from typing import Any
 
 from ..creation import over_array
 from ..dispatch import SHORT
+from ..overrides import disabled
 from ..tensor import Tensor, tensor_over
 
 
@@ -19,6 +20,7 @@ class Parameter(Tensor):
     """A tensor over the memory of ``data``; what is computed from it is a plain Tensor (torch.nn.Parameter)."""
 
     __slots__ = ()
+    __torch_function__ = staticmethod(disabled)
 
     def __new__(cls, data: Tensor | None = None, requires_grad: bool = True) -> Parameter:
         if data is None:

@@ -93,3 +93,18 @@ def test_a_value_that_was_overwritten_whole_gets_zeros():
         x, v = st.ones(1, 3, requires_grad=True), st.ones(3, requires_grad=True)
         g(x, v).backward()
         assert x.grad.tolist() == [[0, 0, 0]] and v.grad.tolist() == [2, 2, 2]
+
+
+def test_an_error_of_backward_waits_for_backward():
+    a = st.rand(3, requires_grad=True)
+    f = st.compile(lambda x: st.special.zeta(x + 1, st.ones(3)))
+    for _ in range(2):
+        y = f(a)
+        assert y.requires_grad
+        with pytest.raises(RuntimeError, match="not implemented"):
+            y.sum().backward()
+
+
+def test_leaves_made_inside_require_grad_at_every_call():
+    f = st.compile(lambda: st.hann_window(4, requires_grad=True))
+    assert all(f().requires_grad and f().is_leaf for _ in range(2))
