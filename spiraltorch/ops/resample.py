@@ -13,7 +13,9 @@ one axis after the other is gathered at [out, taps] positions, multiplied by wei
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,7 @@ from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import number
 from .registry import OPS, op, raise_dtype
+from .windows import cells
 
 T = s.T
 _RANKS = {"linear": 1, "bilinear": 2, "trilinear": 3, "bicubic": 2}
@@ -102,7 +105,13 @@ def _merged(taps: list[Node], weights: list[Node]) -> Node:
 
 
 def _combined(x: Node, axis: int, taps: list[Node], weights: list[Node]) -> Node:
-    return _folded(x, axis, _joined(taps), _merged(taps, weights) if x.dtype is dtypes.uint8 else _joined(weights))
+    if x.dtype is dtypes.uint8:
+        return _folded(x, axis, _joined(taps), _merged(taps, weights))
+    taken = graph.gather(x, _joined(taps), axis)  # once, for one scatter on the way back
+    taken = graph.permute(taken, (*range(axis + 1), *range(axis + 2, len(taken.shape)), axis + 1))
+    rest = (1,) * (len(x.shape) - axis - 1)
+    parts = [cell * graph.reshape(cast(w, x.dtype), (w.size, *rest)) for cell, w in zip(cells(taken, 1), weights)]
+    return functools.reduce(operator.add, parts)
 
 
 def _wide(x: Node) -> dtypes.DType:
