@@ -59,6 +59,7 @@ ACCEPTED = {
     ("gradient", "addcdiv"): (r"-?inf instead of nan", "torch squares a divisor, and divides infinity by it"),
     ("gradient", "kl_div"): (r"^at v\d+: .* instead of nan", "at a target of 0 or below torch multiplies by its logarithm"),
     ("gradient", "polygamma"): (r"inf instead of -?\d|0.0 instead of nan", "the slope at a pole or at infinity, where torch cancels"),
+    ("gradient", "index_reduce"): (r"0.0 instead of nan", "at an element that is not included, torch multiplies 0 by a share of nan"),
     ("gradient", "renorm"): (r"^at v\d+: nan instead of", "torch passes on what comes to a slice whose norm is nan"),
     ("value", "polygamma"): (r"inf instead of -?\d|0.0 instead of nan", "the value at a pole, for which torch has a large number"),
     ("refusal", "gradient"): (r"places for an axis", "with more places than elements torch's result is longer than the axis"),

@@ -231,6 +231,8 @@ def undefined(op: Op, args: Any, kwargs: Any, values: TorchValues, writes: bool)
         return True  # what is read may have been written
     if op.name == "corrcoef" and given[0].dim() == 2 and given[0].numel():  # of equal numbers: the rounding of their mean
         return bool((given[0].amax(1) == given[0].amin(1)).any())
+    if op.name in ("lu", "linalg_lu", "linalg_lu_factor") and not given[0].isfinite().all():  # which row a nan is the pivot of
+        return True
     if op.name in ("qr", "linalg_qr"):  # the gradient divides by R
         return not given[0].isfinite().all() or bool((torch.linalg.matrix_rank(given[0].double()) < min(given[0].shape[-2:])).any())
     if op.name == "interpolate" and kwargs.get("antialias"):  # of a result one wide torch repeats the first row

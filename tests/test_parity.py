@@ -257,6 +257,8 @@ L.tensor(9).index_copy(0, L.tensor([0]), L.tensor(6))
 L.cdist(v(0, 1, 1, 0, 2, 1).reshape(3, 2), v(0, 0, 2, 2).reshape(2, 2), inf)
 F.pdist(v(0, 1, 1, 0, 2, 1).reshape(3, 2), inf)
 L.cdist(v(inf, 1, 1, 0).detach().reshape(2, 2), v(0, 0, 1, 2).detach().reshape(2, 2), inf)
+L.trapezoid(L.tensor([], dtype=L.int64), L.arange(4))
+L.trapezoid(L.zeros(0, 3, dtype=L.bool), L.arange(4), dim=0)
 L.corrcoef(v(1, 2, 4, 1, 3, 2).detach().double().reshape(2, 3) * 1e-160)
 """.strip().splitlines()
 

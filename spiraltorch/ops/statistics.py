@@ -211,9 +211,11 @@ _AREAS = s.calls(
 @op("trapezoid", kinds="buifc", where=("",), aliases=("trapz",), samples=_AREAS)
 def trapezoid(y: Node, x: Node | None = None, *, dx: Any = None, dim: int = -1) -> Node:
     """The integral of ``y`` along ``dim`` by the trapezoidal rule, at places ``x`` or ``dx`` apart.  (torch.trapezoid)"""
+    axis = wrap_dim(dim, len(y.shape)) if y.shape else 0
+    if y.shape and not y.shape[axis]:  # of no place, torch gives zeros of y's type, whatever x is
+        return graph.full(0, (*y.shape[:axis], *y.shape[axis + 1 :]), y.dtype)
     panels, axis = _panels("trapezoid", y, x, dx, dim)
-    area = sum_.body(panels, axis)
-    return _half(area) if y.shape[wrap_dim(dim, len(y.shape))] else cast(area, y.dtype)  # of no place, torch gives y's zeros
+    return _half(sum_.body(panels, axis))
 
 
 @op("cumulative_trapezoid", kinds="buifc", where=("",), samples=_AREAS)
