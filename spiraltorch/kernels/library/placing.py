@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ...runtime.threads import get_num_threads
 from .language import LINE, clear_line, copy_line, fence, i32, i64, misplaced, prefetch, stored, view
 from .routine import routine
 from .scanning import UFUNC, folding
@@ -28,8 +29,8 @@ ROOM = 30 << 20  # bytes of scratch memory for chains
 
 
 def _parts(outer: int, size: int, inner: int, count: int) -> int:
-    """Tasks that share ``size`` rows: each of them reads the whole index."""
-    most = min(32, max(4, size * inner // (READ * max(1, count)))) if inner >= CHAINED else 4
+    """Tasks that share ``size`` rows.  Each of them reads the whole index, which for short rows is most of the work."""
+    most = min(32, max(4, size * inner // (READ * max(1, count)))) if inner >= CHAINED else min(4, get_num_threads())
     return max(1, min(most, size, size * inner // PIECE, -(-64 // outer)))
 
 
