@@ -8,7 +8,7 @@ In: points and degrees, which broadcast; a degree is cut to an integer.  Out: th
     >>> OPS["legendre_polynomial_p"].apply([graph.param(0, (4,), dtypes.float32), 3], {}).dtype
     spiraltorch.float32
 
-Chebyshev's polynomials are cosines and powers, whatever the degree.  The others come from their three-term recurrences,
+Chebyshev's polynomials of higher degree are cosines and powers, whatever it is.  The others come from their three-term recurrences,
 unrolled: as far as the degree where it is a number, to ``MOST`` where it is a tensor (nan beyond).
 """
 
@@ -23,6 +23,7 @@ from . import samples as s
 from .registry import op
 from .series import NAN
 
+LOW = 6  # up to this degree, where it is a number, Chebyshev's polynomials too come from their recurrence, as in torch
 MOST = 48  # the highest degree in a tensor of degrees
 Step = Callable[[int, Node, Node, Node], Node]
 
@@ -59,6 +60,9 @@ def _recurrence(x: Node, n: Node, first: Node, step: Step) -> Node:
 
 def _chebyshev(kind: str, x: Node, n: Node) -> Node:
     """T, U, V or W of degree n as functions of the angle inside -1 to 1, of powers outside."""
+    if is_const(n) and n.arg.value <= LOW:
+        p1 = {"t": x, "u": x + x, "v": x + x - 1, "w": x + x + 1}[kind]
+        return _recurrence(x, n, p1, lambda k, x, p, last: (x + x) * p - last)
     n = lang.trunc(n)
     x, n = (graph.broadcast(a, lang.shapes_broadcast([x.shape, n.shape])) for a in (x, n))
     size = lang.absolute(x)
