@@ -19,6 +19,7 @@ tensor(12.)
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,7 +30,8 @@ from .autograd import enable_grad, grad, no_grad
 from .device import CPU
 from .errors import SpiralError, VersionError, user_origin
 from .ir import graph
-from .tape import Call, GradFn, _modified, mode
+from .storage import seen_writes
+from .tape import Call, GradFn, Packed, WriteCall, _modified, mode
 from .tensor import Tensor, from_node, tensor_over
 
 
@@ -63,7 +65,15 @@ class FunctionCtx:
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         step = self._step
-        return self.to_save if step is None else step.saved_tensors()
+        return self.to_save if step is None else step.saved_tensors
+
+    saved_variables = saved_tensors
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Accepted: there is no forward mode here."""
+
+    def mark_shared_storage(self, *pairs: Any) -> None:
+        """Accepted: what shares memory is known."""
 
 
 class _UserCall(Call):
@@ -75,18 +85,27 @@ class _UserCall(Call):
         self.name = name
 
 
+def _refuse_saved(tensors: Sequence[Any]) -> None:
+    for i, t in enumerate(tensors):
+        if t is not None and not isinstance(t, Tensor):
+            raise TypeError(f"save_for_backward can only save variables, but argument {i} is of type {type(t).__name__}")
+
+
 class _FunctionStep(GradFn):
     """One ``apply`` on the tape."""
 
-    __slots__ = ("function", "ctx", "inputs_given", "kept")
+    __slots__ = ("function", "ctx", "inputs_given", "kept", "places", "__dict__")
 
     def __init__(
-        self, function: type[Function], ctx: FunctionCtx, given: Sequence[Any], outputs: Sequence[Tensor]
+        self, function: type[Function], ctx: FunctionCtx, given: Sequence[Any], results: Sequence[Any]
     ) -> None:
+        outputs = [o for o in results if isinstance(o, Tensor)]
+        self.places = [isinstance(o, Tensor) for o in results]
         super().__init__(
             _UserCall(function.__name__ + "Backward"), [t for t in given if isinstance(t, Tensor)], outputs
         )
         self.function, self.ctx = function, ctx
+        self.__dict__ = ctx.__dict__  # in torch the context is the step
         self.inputs_given = [isinstance(t, Tensor) for t in given]
         self.origin: Any = user_origin(3)
 
@@ -95,12 +114,15 @@ class _FunctionStep(GradFn):
         self.kept: Any = []
         for t in self.ctx.to_save:
             number = next((k for k, o in enumerate(outputs) if o is t), None)
-            if t is None or number is None:
+            if t is not None and mode.packing is not None:
+                self.kept.append((Packed(t if number is None else t.detach(), None if number is None else (self, number)), None, 0, 0))
+            elif t is None or number is None:
                 self.kept.append((t, None, 0, 0 if t is None else t._storage.version))
             else:
                 self.kept.append((t._storage, t._steps, number, t._storage.version))
         self.ctx.to_save = ()
 
+    @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         if self.freed:
             raise SpiralError(
@@ -113,9 +135,12 @@ class _FunctionStep(GradFn):
             if what is None:
                 out.append(None)
                 continue
+            if type(what) is Packed:
+                out.append(what.unpack())
+                continue
             cell = what._storage if steps is None else what
             t = what if steps is None else tensor_over(cell, steps)
-            if cell.version != version:
+            if cell.version != version and seen_writes(cell, version):
                 raise VersionError(_modified(self, t.shape, t.dtype, cell.version, version))
             if steps is not None:
                 t._fn, t._index, t._seen = self, number, cell.history_version
@@ -129,9 +154,11 @@ class _FunctionStep(GradFn):
             shapes = [(tuple(shape), dtype) for _, _, shape, dtype in self.outs]
             where = next((g.device for g in given if g is not None), CPU)
             given = [from_node(graph.full(0, *s), where) if g is None else g for g, s in zip(given, shapes)]
+        supplied = iter(given)
+        given = [next(supplied) if is_tensor else None for is_tensor in self.places]
         ctx._step = self  # only meanwhile: a lasting reference would be a cycle
         try:
-            found = self.function.backward(ctx, *given)
+            found = self.function._backward()(ctx, *given)
         finally:
             ctx._step = None
         results = list(found) if isinstance(found, (tuple, list)) else [found]
@@ -156,7 +183,7 @@ class _FunctionStep(GradFn):
         if g is None:
             return None
         if not isinstance(g, Tensor):
-            raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+            raise SpiralError(f"expected Variable or None (got {type(g).__name__})")
         shape, dtype = self.types[i]
         if tuple(g.shape) != tuple(shape):
             lead = g.ndim - len(shape)
@@ -196,19 +223,47 @@ class Function:
             "backward mode AD."
         )
 
+    #: torch's other name of ``backward``
+    vjp = backward
+
     @classmethod
-    def apply(cls, *args: Any) -> Any:
+    def _backward(cls) -> Callable[..., Any]:
+        if cls.vjp is Function.vjp:
+            return cls.backward
+        if cls.backward is not Function.backward:
+            raise SpiralError(
+                "Implementing both 'backward' and 'vjp' for a custom Function is not allowed. You should only implement one of them."
+            )
+        return cls.vjp
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        raise SpiralError(
+            "Legacy autograd function with non-static forward method is deprecated. Please use new-style autograd function with "
+            "static forward method, and call its apply()."
+        )
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Run forward off the tape and put the whole on it as one step."""
         ctx = FunctionCtx()
         tracked = mode.enabled and any(isinstance(a, Tensor) and a.requires_grad for a in args)
         ctx.needs_input_grad = tuple([isinstance(a, Tensor) and a.requires_grad for a in args])
         with no_grad():
             if cls.setup_context is Function.setup_context:
-                found = cls.forward(ctx, *args)
+                found = cls.forward(ctx, *args, **kwargs)
             else:
-                found = cls.forward(*args)
+                bound = inspect.signature(cls.forward).bind(*args, **kwargs)
+                bound.apply_defaults()
+                args = bound.args
+                found = cls.forward(*args, **bound.kwargs)
                 cls.setup_context(ctx, args, found)
-        several = isinstance(found, (tuple, list))
+        _refuse_saved(ctx.to_save)
+        several = isinstance(found, tuple)
+        if any([not any([d is o for o in (found if several else [found])]) for d in ctx.dirty_tensors]):
+            raise SpiralError(
+                "Some elements marked as dirty during the forward method were not returned as output. The inputs that are modified "
+                "inplace must all be outputs of the Function."
+            )
         outs = [_as_output(o, args, ctx) for o in (found if several else [found])]
         if tracked:
             _tape(cls, ctx, args, found if several else [found], outs)
@@ -218,7 +273,8 @@ class Function:
 def _as_output(value: Any, args: Sequence[Any], ctx: FunctionCtx) -> Any:
     """A result that is an argument is given back as another tensor over the same memory."""
     if any(value is a for a in args) and not any(value is d for d in ctx.dirty_tensors) and isinstance(value, Tensor):
-        return tensor_over(value._storage, value._steps)
+        value = tensor_over(value._storage, value._steps)
+        value._base = next(a for a in args if isinstance(a, Tensor) and a._storage is value._storage)
     return value
 
 
@@ -228,8 +284,7 @@ def _tape(
     for t in ctx.dirty_tensors:
         if t._fn is None and t._requires_grad:
             raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
-    tensors = [o for o in outs if isinstance(o, Tensor)]
-    step = _FunctionStep(cls, ctx, args, tensors)
+    step = _FunctionStep(cls, ctx, args, outs)
     step.keep([f for f in found if isinstance(f, Tensor)])
     excluded = {id(t) for t in ctx.non_differentiable}
     k = 0
@@ -238,10 +293,26 @@ def _tape(
             continue
         if id(f) not in excluded and o.dtype.kind in "fc":
             if any(o is d for d in ctx.dirty_tensors):
+                if o._steps:
+                    _write_view(o, step, k)
+                    k += 1
+                    continue
                 o._storage.history, o._storage.history_version = (step, k), o._storage.version
+            elif o._base is not None and any([isinstance(a, Tensor) and a._storage is o._storage for a in args]):
+                o.__dict__["_one_of_many"] = cls.__name__
             o._fn, o._index, o._seen = step, k, o._storage.version
             o._detached = False
         k += 1
+
+
+def _write_view(view: Tensor, step: _FunctionStep, number: int) -> None:
+    """The history of the memory under ``view``, which forward changed in place."""
+    from .writes import _base
+
+    base, cell = _base(view), view._storage
+    value = from_node(view._read(), cell.device)
+    value._fn, value._index = step, number
+    cell.history, cell.history_version = (GradFn(WriteCall(view._steps), [base, value], [base]), 0), cell.version
 
 
 def once_differentiable(backward: Callable[..., Any]) -> Callable[..., Any]:

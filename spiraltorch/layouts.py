@@ -193,7 +193,7 @@ def _reinterpreted(x: Tensor, dtype: DType) -> Tensor:
             if stride % times:
                 raise SpiralError(f"self.stride({axis}) must be divisible by {times} {words}, but got {stride}")
     t = tensor_over(x._storage, (*x._steps, ("BITCAST", (x.dtype, dtype))))  # no derivative goes through bytes
-    t._base, t._detached = x if x._base is None else x._base, True
+    t._base, t._detached = x if x._base is None else x._base, x._detached or True
     return t
 
 

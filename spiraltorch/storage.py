@@ -28,7 +28,10 @@ from .runtime.buffers import physical_memory
 
 MEMORY = physical_memory()
 PATIENCE = 16  # a loop's turn may record this many times ``config.queue_nodes`` operations
-__all__ = ["Queue", "Step", "Storage", "apply_steps", "layout", "queue", "realize", "reshape_strides", "step_shape", "write_through"]
+__all__ = [
+    "Apart", "Queue", "Step", "Storage", "apply_steps", "hide", "layout", "queue", "realize", "reshape_strides", "seen_writes",
+    "step_shape", "write_through",
+]  # fmt: skip
 
 
 class Storage:
@@ -87,6 +90,33 @@ class Storage:
         self.node = n = Node()
         n.op, n.src, n.arg, n.shape, n.dtype = "BUFFER", (), buffer, old.shape, old.dtype
         n.origin = n._digest = None
+
+
+class Apart:
+    """In place of True in a tensor's ``_detached``: made by ``.data``, so that its writes have a count of their own."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 0
+
+
+_unseen: weakref.WeakKeyDictionary[Storage, list[list[int]]] = weakref.WeakKeyDictionary()
+
+
+def hide(cell: Storage) -> None:
+    """The last write of ``cell`` went through ``.data``: backward does not count it."""
+    runs = _unseen.setdefault(cell, [])
+    if runs and runs[-1][1] == cell.version - 1:
+        runs[-1][1] = cell.version
+    else:
+        runs.append([cell.version, cell.version])
+
+
+def seen_writes(cell: Storage, since: int = 0) -> int:
+    """How many writes after version ``since`` backward counts."""
+    hidden = sum([max(0, last - max(first, since + 1) + 1) for first, last in _unseen.get(cell, ())])
+    return cell.version - since - hidden
 
 
 def computed_at_once(sources: Sequence[Any], results: Sequence[Any]) -> None:

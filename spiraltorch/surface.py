@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import counts, dtypes, factories, interop, layouts, overrides, sampling, shapes, storages
+from . import autograd_graph, counts, dtypes, factories, interop, layouts, overrides, sampling, shapes, storages
 from .creation import over_array, refuse_no_tensor, type_or
 from .dispatch import call, view_call
 from .dtypes import DType
@@ -304,15 +304,6 @@ def _is_cuda(self: Tensor) -> bool:
     return self.device.type == "cuda"
 
 
-def _post_accumulate(self: Tensor, hook: Any) -> Any:
-    """Call ``hook`` with this leaf when its gradient was accumulated (torch.Tensor.register_post_accumulate_grad_hook)."""
-    if not self._requires_grad or self._history() is not None:
-        raise SpiralError("post accumulate grad hooks cannot be registered on non-leaf tensors")
-    from .tape import RemovableHandle
-
-    return RemovableHandle(self.__dict__.setdefault("_accumulated", {}), hook)
-
-
 def _apply_(self: Tensor, function: Any) -> Tensor:
     """Each element replaced by a Python function of it (torch.Tensor.apply_); looks at the values."""
     values = np.array(self._values())
@@ -360,7 +351,7 @@ _METHODS: dict[str, Any] = {
     "is_same_size": is_same_size, "is_nonzero": is_nonzero, "layout": property(_layout),
     "is_cpu": property(_is_cpu), "is_cuda": property(_is_cuda),
     **{name: property(_never) for name in _NEVER},
-    "register_post_accumulate_grad_hook": _post_accumulate, "apply_": _apply_, "map_": _map_,
+    "apply_": _apply_, "map_": _map_,
     "ndimension": Tensor.dim, "const_data_ptr": Tensor.data_ptr, "record_stream": _itself,
 }  # fmt: skip
 
@@ -368,7 +359,7 @@ _METHODS: dict[str, Any] = {
 def install_methods(space: dict[str, Any]) -> None:
     """Put the methods of this module and its neighbours onto Tensor, and torch's in-place functions into ``space``."""
     written = {"fill_": _written(_fill), "zero_": _written(_zero), "copy_": _copy_, "polygamma_": _polygamma_}
-    neighbours = [m.METHODS for m in (layouts, shapes, counts, sampling, factories, interop, storages, overrides)]
+    neighbours = [m.METHODS for m in (autograd_graph, layouts, shapes, counts, sampling, factories, interop, storages, overrides)]
     for methods in (written, _METHODS, *neighbours):
         for name, method in methods.items():
             setattr(Tensor, name, method)

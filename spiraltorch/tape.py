@@ -11,7 +11,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import again
 from .device import CPU
@@ -21,7 +21,7 @@ from .ir import graph
 from .ir.node import Node
 from .ops.gradients import derivative_names, vjp
 from .ops.registry import Op
-from .storage import Step, apply_steps, queue, write_through
+from .storage import Step, apply_steps, queue, seen_writes, write_through
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -32,6 +32,8 @@ _numbers = itertools.count()
 
 class _Mode(threading.local):
     enabled = True
+    packing: Any = None  # (pack, unpack) of saved tensors, in a ``with saved_tensors_hooks``
+    walk: Any = None  # the backward pass in progress: its roots, the steps it needs, and the ends that were asked for
 
 
 mode = _Mode()
@@ -241,7 +243,37 @@ class VjpCall(Call):
 Edge = "tuple[GradFn, int] | Tensor | None"
 
 
-class GradFn:
+class TapeNode:
+    """What ``grad_fn`` and its ``next_functions`` are (torch.autograd.graph.Node)."""
+
+    __slots__ = ()
+
+    def name(self) -> str:
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        """Where the gradients of the operands go: (function, number of its output)."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def metadata(self) -> dict[Any, Any]:
+        """Whatever a user wants to keep here."""
+        return self._hooks("metadata")
+
+    def register_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(grad_inputs, grad_outputs)`` after this step of backward; what it returns replaces the first."""
+        return RemovableHandle(self._hooks("post"), hook)
+
+    def register_prehook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """Call ``hook(grad_outputs)`` before this step of backward; what it returns replaces them."""
+        return RemovableHandle(self._hooks("pre"), hook)
+
+    def _hooks(self, kind: str) -> dict[Any, Any]:
+        raise NotImplementedError(type(self).__name__)
+
+
+class GradFn(TapeNode):
     """One step of the tape (a tensor's ``grad_fn``)."""
 
     __slots__ = (
@@ -254,16 +286,26 @@ class GradFn:
         self.sequence = next(_sequence)
         self.edges = [edge_of(t) for t in inputs]
         keep, keep_out = call.needs([e is not None for e in self.edges])
-        self.saved: list[Tensor | None] = [t if k else None for t, k in zip(inputs, keep)]
+        self.saved: list[Any] = [t if k else None for t, k in zip(inputs, keep)]
         self.versions = [t._storage.version for t in inputs]
         self.types = [(t.shape, t.dtype) for t in inputs]
         kept = [keep_out] * len(outputs) if isinstance(keep_out, bool) else [*keep_out, *[False] * len(outputs)]
-        self.outs = [(o._storage if k else None, o._steps, o.shape, o.dtype) for o, k in zip(outputs, kept)]
+        self.outs: list[tuple[Any, ...]] = [(o._storage if k else None, o._steps, o.shape, o.dtype) for o, k in zip(outputs, kept)]
         self.out_versions = [o._storage.version for o in outputs]
-        self.hooks: dict[int, dict[int, Callable[..., Any]]] = {}
+        self.hooks: dict[Any, dict[Any, Any]] = {}  # by the number of an output; "pre" and "post" are of the step itself
         self.retained: dict[int, weakref.ref[Tensor]] = {}
         self.origin: Origin | None = None
         self.freed = False
+        if mode.packing is not None:
+            self._pack(outputs)
+
+    def _pack(self, outputs: Sequence[Tensor]) -> None:
+        """Give what was saved to the user's hooks."""
+        self.saved = [t if t is None else Packed(t) for t in self.saved]
+        self.outs = [(None if o[0] is None else Packed(t.detach(), (self, i)), *o[1:]) for i, (o, t) in enumerate(zip(self.outs, outputs))]
+
+    def _hooks(self, kind: str) -> dict[Any, Any]:
+        return self.hooks.setdefault(kind, {})
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
@@ -273,8 +315,7 @@ class GradFn:
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:
-        """Where the gradients of the operands go, as torch shows it: (function, number of its output)."""
-        return tuple([e if isinstance(e, tuple) else (None if e is None else AccumulateGrad(e), 0) for e in self.edges])
+        return tuple([e if isinstance(e, tuple) else (None if e is None else accumulator(e), 0) for e in self.edges])
 
     def _inputs(self) -> list[Any]:
         """Saved tensors, checked, and placeholders for the others."""
@@ -283,7 +324,10 @@ class GradFn:
             if t is None:
                 out.append(unsaved(i, shape, dtype))
                 continue
-            if t._storage.version != version:
+            if type(t) is Packed:
+                out.append(t.unpack())
+                continue
+            if t._storage.version != version and seen_writes(t._storage, version):
                 raise VersionError(_modified(self, shape, dtype, t._storage.version, version))
             out.append(t)
         return out
@@ -297,7 +341,10 @@ class GradFn:
             if cell is None:
                 out.append(unsaved(-1 - i, shape, dtype))
                 continue
-            if cell.version != version:
+            if type(cell) is Packed:
+                out.append(cell.unpack())
+                continue
+            if cell.version != version and seen_writes(cell, version):
                 raise VersionError(_modified(self, shape, dtype, cell.version, version))
             t = tensor_over(cell, steps)
             t._fn, t._index, t._seen = self, i, cell.history_version
@@ -335,6 +382,28 @@ class GradFn:
         self.freed = any(keep) or (keep_out if isinstance(keep_out, bool) else any(keep_out))
 
 
+def _saved(name: str) -> property:
+    """What a step looks at, by torch's names (``_saved_self``)."""
+
+    def get(self: GradFn) -> Any:
+        call = self.call
+        if isinstance(call, OpCall):
+            if name == "result":
+                return self._outputs()[0]
+            named = dict(zip(call.op.parameters, call.args)) | call.kwargs
+            key = call.op.parameters[0] if name == "self" else name
+            if key in named:
+                value = named[key]
+                return self._inputs()[value.index] if type(value) is Hole else value
+        raise AttributeError(f"'{self.name()}' object has no attribute '_saved_{name}'")
+
+    return property(get)
+
+
+for _name in ("self", "other", "result", "exponent", "dim", "weight", "input", "bias", "mask", "index", "target"):
+    setattr(GradFn, f"_saved_{_name}", _saved(_name))  # properties: a __getattr__ would slow every attribute down
+
+
 def _modified(fn: GradFn, shape: Any, dtype: Any, now: int, then: int) -> str:
     where = describe_origin(fn.origin)
     return (
@@ -344,11 +413,40 @@ def _modified(fn: GradFn, shape: Any, dtype: Any, now: int, then: int) -> str:
     )
 
 
-class AccumulateGrad:
-    """The end of a graph, for who walks ``next_functions``: a gradient is added to ``variable.grad``."""
+class Packed:
+    """What a user's hook made of a saved tensor (torch.autograd.graph.saved_tensors_hooks), and where that came from."""
 
-    __slots__ = ("variable",)
-    next_functions: tuple[Any, ...] = ()
+    __slots__ = ("value", "back", "edge")
+
+    def __init__(self, t: Tensor, edge: Any = None) -> None:
+        pack, self.back = mode.packing
+        self.edge = edge_of(t) if edge is None else edge
+        mode.packing = None  # what the hook computes is not packed
+        try:
+            self.value = pack(t)
+        finally:
+            mode.packing = pack, self.back
+
+    def unpack(self) -> Tensor:
+        """The tensor, on the tape where the saved one was."""
+        from .tensor import Tensor, tensor_over
+
+        found = self.back(self.value)
+        if not isinstance(found, Tensor):
+            raise TypeError(f"Output of saved tensor unpack_hook expected to be a Tensor but got result of type {type(found).__name__}")
+        t = tensor_over(found._storage, found._steps)
+        t._detached = True
+        if isinstance(self.edge, tuple):
+            t._fn, t._index = self.edge
+        elif self.edge is not None:
+            t._fn = GradFn(ViewCall(()), [self.edge], [t])
+        return t
+
+
+class AccumulateGrad(TapeNode):
+    """The end of a graph: a gradient is added to ``variable.grad``."""
+
+    __slots__ = ("variable", "__weakref__")
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
@@ -358,6 +456,32 @@ class AccumulateGrad:
 
     def name(self) -> str:
         return "torch::autograd::AccumulateGrad"
+
+    @property
+    def next_functions(self) -> tuple[tuple[Any, int], ...]:
+        return ()
+
+    def _hooks(self, kind: str) -> dict[Any, Any]:
+        kept: dict[str, dict[Any, Any]] = self.variable.__dict__.setdefault("_accumulator", {"pre": {}, "post": {}, "metadata": {}})
+        return kept[kind]
+
+
+def accumulator(leaf: Tensor) -> AccumulateGrad:
+    """The one end of graphs at ``leaf``."""
+    kept = leaf.__dict__.get("_end")
+    found = None if kept is None else kept()
+    if found is None:
+        found = AccumulateGrad(leaf)
+        leaf.__dict__["_end"] = weakref.ref(found)
+    return found
+
+
+class GradientEdge(NamedTuple):
+    """A place in the graph that gradients go to: the ``output_nr``-th output of ``node`` (torch.autograd.graph.GradientEdge)."""
+
+    node: Any
+    output_nr: int
+    ownership_token: Any = None
 
 
 def edge_of(t: Tensor) -> Any:

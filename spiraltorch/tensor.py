@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from .errors import SpiralError, user_origin
 from .ir.node import Node, cast
 from .size import Size
 from .storage import (
+    Apart,
     Step,
     Storage,
     apply_steps,
@@ -32,9 +32,10 @@ from .storage import (
     layout,
     queue,
     realize,
+    seen_writes,
     write_through,
 )
-from .tape import Call, GradFn, RemovableHandle, ViewCall, mode
+from .tape import Call, GradFn, ViewCall, mode
 
 if TYPE_CHECKING:
     from .methods import Methods
@@ -63,7 +64,7 @@ class Tensor(Methods):
     _fn: Any
     _index: int
     _seen: int
-    _detached: bool
+    _detached: bool | Apart
     _hooks: Any
     _base: Tensor | None
     _grad: Tensor | None
@@ -190,7 +191,7 @@ class Tensor(Methods):
 
     @property
     def _version(self) -> int:
-        return self._storage.version
+        return self._detached.version if type(self._detached) is Apart else seen_writes(self._storage)
 
     def is_floating_point(self) -> bool:
         return self.dtype.is_floating_point
@@ -209,6 +210,10 @@ class Tensor(Methods):
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
+        if not isinstance(value, bool):
+            raise SpiralError("requires_grad must be a bool")
+        if self._history() is not None:
+            raise SpiralError("you can only change requires_grad flags of leaf variables.")
         self.requires_grad_(value)
 
     def requires_grad_(self, requires_grad: bool = True) -> Tensor:
@@ -233,6 +238,8 @@ class Tensor(Methods):
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
+            if value is self:
+                raise SpiralError("can't assign Variable as its own grad")
             if not isinstance(value, Tensor):
                 raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
             if value._storage.device is not self._storage.device:
@@ -243,6 +250,8 @@ class Tensor(Methods):
                 raise SpiralError(
                     f"assigned grad has data of a different size: the tensor is {list(self.shape)}, the gradient {list(value.shape)}"
                 )
+            if value.dtype is not self.dtype:
+                raise SpiralError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with dtype '{self.dtype}'")
         trace = queue.trace
         if trace is not None:
             trace.grad_write(self)
@@ -260,31 +269,6 @@ class Tensor(Methods):
     def is_leaf(self) -> bool:
         return self._history() is None
 
-    def retain_grad(self) -> None:
-        fn = self._history()
-        if fn is None:
-            if not self._requires_grad:
-                raise SpiralError("can't retain_grad on Tensor that has requires_grad=False")
-            return
-        fn.retained[self._index] = weakref.ref(self)
-
-    @property
-    def retains_grad(self) -> bool:
-        fn = self._history()
-        kept = fn.retained.get(self._index) if fn is not None else None
-        return kept is not None and kept() is self
-
-    def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Any:
-        """Call ``hook`` with this tensor's gradient; what it returns replaces the gradient."""
-        if not self.requires_grad:
-            raise SpiralError("cannot register a hook on a tensor that doesn't require gradient")
-        fn = self._history()
-        if fn is not None:
-            return RemovableHandle(fn.hooks.setdefault(self._index, {}), hook)
-        if self._hooks is None:
-            self._hooks = {}
-        return RemovableHandle(self._hooks, hook)
-
     def backward(
         self, gradient: Tensor | None = None, retain_graph: bool | None = None, create_graph: bool = False, inputs: Any = None
     ) -> None:
@@ -294,20 +278,23 @@ class Tensor(Methods):
     def detach(self) -> Tensor:
         """The same memory, off the tape."""
         t = tensor_over(self._storage, self._steps)
-        t._detached = True
+        t._detached = self._detached or True
         return t
-
-    def detach_(self) -> Tensor:
-        self._fn, self._index, self._requires_grad, self._detached = None, 0, False, True
-        return self
 
     @property
     def data(self) -> Tensor:
-        return self.detach()
+        """The same memory, off the tape and behind its back: backward does not notice what is written here."""
+        t = tensor_over(self._storage, self._steps)
+        t._detached = Apart()
+        return t
 
     @data.setter
     def data(self, value: Tensor) -> None:
         """From now on this tensor is over the memory of ``value``; who saw its own keeps it."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self.requires_grad and value.dtype.kind not in "fc":
+            raise SpiralError("data set to a tensor that requires gradients must be floating point or complex dtype")
         cell = self._storage
         if queue.trace is not None and value.dtype is self.dtype and value.shape == self.shape and value._storage.device is cell.device:
             cell.set(write_through(cell.node, self._steps, value._read()))

@@ -17,7 +17,7 @@ from .ir.node import Node
 from .ops.parts import as_strided_steps
 from .ops.registry import OPS, _flat
 from .ordering import inverse
-from .storage import Step, computed_at_once, write_through
+from .storage import Apart, Step, computed_at_once, hide, queue, write_through
 from .tape import GradFn, Hole, OpCall, ViewCall, WriteCall, mode
 from .tensor import Tensor, from_node, tensor_over
 
@@ -37,8 +37,15 @@ def write(self: Tensor, value: Node, source: Tensor | None = None, over: bool = 
         step = GradFn(WriteCall(steps), [base, source if source is not None else from_node(value, cell.device)], [base])
     elif (over or not tracked) and not self._steps and mode.enabled and self._history() is not None:
         tracked, step = True, GradFn(WriteCall(()), [self, from_node(value) if source is None else source], [self])
+    made = self._fn
+    keeps = made is not None and made.retained and self.retains_grad
     cell.set(write_through(cell.node, steps, value))
-    if tracked:
+    if type(self._detached) is Apart and queue.trace is None:
+        self._detached.version += 1
+        hide(cell)
+    if tracked and self._detached:
+        _write_apart(self, from_node(value, cell.device) if source is None else source)
+    elif tracked:
         if step is not None:
             step.out_versions = [cell.version]
             cell.history = step, 0
@@ -46,9 +53,22 @@ def write(self: Tensor, value: Node, source: Tensor | None = None, over: bool = 
             assert source is not None
             cell.history = _moved_here(self, source)
         cell.history_version = cell.version
+    if keeps:  # the gradient of the new value is kept in place of the old one's
+        del made.retained[self._index]
+        self.retain_grad()
     if source is not None and source._storage.exposed:
         computed_at_once((source,), (self,))
     return self
+
+
+def _write_apart(view: Tensor, source: Tensor) -> None:
+    """The history of a write through a detached tensor: others over the memory learn nothing of it."""
+    root = view if view._base is None or not view._base._detached else view._base
+    steps = view._steps[len(root._steps) :]
+    step = GradFn(WriteCall(steps), [root, source], [root])
+    root._fn, root._index = step, 0
+    if view is not root:
+        view._fn, view._index = GradFn(ViewCall(steps), [root], [view]), 0
 
 
 def _steps_to(view: Tensor) -> Sequence[Step]:
