@@ -16,6 +16,7 @@ from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
 from .linalg import svdvals
+from .matmul import contract
 from .matrices import KINDS, column, matrices, mm, row
 from .parts import diagonal
 from .reduce import norm as sized
@@ -199,10 +200,8 @@ def vecdot(x: Node, y: Node, *, dim: int = -1) -> Node:
     axis = wrap_dim(dim, len(shape))
     if not shape:
         return x * y
-    r = len(shape)
-    order = (*[i for i in range(r) if i != axis], axis)
-    found = mm(row(graph.permute(x, order)), column(graph.permute(y, order)))
-    return graph.reshape(found, found.shape[:-2])
+    labels = range(len(shape))
+    return contract(x, labels, y, labels, [i for i in labels if i != axis])
 
 
 def _best_split(sizes: Sequence[int]) -> Any:

@@ -19,7 +19,7 @@ from ..errors import ShapeError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .matmul import of_ranks, product, same_type, scaled_sum
+from .matmul import contract, of_ranks, product, same_type, scaled_sum
 from .registry import op, raise_dtype
 
 T = s.T
@@ -82,7 +82,9 @@ def inner(input: Node, other: Node) -> Node:
             "inner() the last dimension must match on both input tensors but got shapes "
             f"{list(input.shape)} and {list(other.shape)}"
         )
-    return graph.dot(input, other, contract_a=(len(input.shape) - 1,), contract_b=(len(other.shape) - 1,))
+    left = [*range(len(input.shape) - 1)]
+    right = [*range(len(left), len(left) + len(other.shape) - 1)]
+    return contract(input, [*left, "k"], other, [*right, "k"], left + right)
 
 
 @op("kron", pointwise=False, kinds=ANY, operands=2, promote="arith", acc=False, samples=s.calls(
