@@ -24,6 +24,7 @@ from .stages import Read, Stage
 
 MOST_READS = 24  # parameters of one kernel
 MOST_STAGES = 48
+MOST_POINTWISE = 192  # of values that are made one element after the other: pieces of one long formula, mostly
 SMALL_FOLD = 1 << 14  # elements that a kernel folds again for itself rather than wait for another's result
 FEW_ROWS = 8  # a group of fewer rows is not given long rows to walk: the cores would be idle
 LONG_ROW = 1 << 15
@@ -112,7 +113,7 @@ class Fusion:
         """Whether the kernels' rows are the same to ``s``, their folds walk them alike, and neither waits for the other."""
         if (g.rows, g.lane) != (h.rows, h.lane) or g.clones or h.clones:
             return False
-        if len(g.stages) + len(h.stages) >= MOST_STAGES or len({*g.leaves, *h.leaves}) > MOST_READS:
+        if len(g.stages) + len(h.stages) >= MOST_STAGES or self._reads([*g.leaves, *h.leaves], g, h) > MOST_READS:
             return False
         if g.needs >> h.index & 1 or h.needs >> g.index & 1:
             return False
@@ -135,9 +136,10 @@ class Fusion:
             return f"a {g.kind} is a launch of its own"
         if is_again(s.node):
             return "it is computed again, to save memory, when it is read"
-        if len(g.stages) >= MOST_STAGES:
-            return f"the kernel has {MOST_STAGES} values already"
-        if len(set(g.leaves) | {r.node for r in s.reads}) > MOST_READS:
+        most = MOST_STAGES if g.kind != "map" else MOST_POINTWISE
+        if len(g.stages) >= most:
+            return f"the kernel has {most} values already"
+        if self._reads([*g.leaves, *[r.node for r in s.reads]], g) > MOST_READS:
             return f"the kernel would read more than {MOST_READS} arrays"
         bit = 1 << g.index
         again = self._clonable(s, g)
@@ -155,6 +157,10 @@ class Fusion:
         if isinstance(place, str):
             return place
         return self._check(s, g, place)
+
+    def _reads(self, nodes: Sequence[Node], *groups: Group) -> int:
+        """How many of ``nodes`` one kernel of these groups would read: those that it does not compute."""
+        return sum([not any(self.home.get(self.by_node.get(n)) is g for g in groups) for n in dict.fromkeys(nodes)])  # type: ignore[arg-type]
 
     def _clonable(self, s: Stage, g: Group) -> list[Stage]:
         """Small folds to one value that ``s`` reads: the kernel can compute them itself."""

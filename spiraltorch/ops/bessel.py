@@ -15,12 +15,14 @@ decaying ones are nan, as torch's are.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
 from ..ir import lang
 from ..ir.node import Node
 from . import samples as s
+from .oscillating import FAR, airy, bessel
 from .registry import op
 from .series import INF, NAN, exp_parts, expand
 
@@ -173,10 +175,21 @@ def _y(order: int, x: Node) -> Node:
     return lang.where(lang.eq(x, 0), -INF, lang.where(lang.lt(x, 0), NAN, out))
 
 
+def _j_exact(order: int, x: Node) -> Node:
+    size = lang.absolute(x)
+    out = lang.where(lang.lt(size, FAR), bessel(order, False, size), _wave(order, size, second=False))
+    return lang.where(lang.lt(x, 0), -out, out) if order else out
+
+
+def _y_exact(order: int, x: Node) -> Node:
+    out = lang.where(lang.lt(x, FAR), bessel(order, True, x), _wave(order, x, second=True))
+    return lang.where(lang.eq(x, 0), -INF, lang.where(lang.lt(x, 0), NAN, out))
+
+
 # -- Airy's function --------------------------------------------------------------------------------------
 
 
-def _airy(x: Node) -> Node:
+def _airy(x: Node, exact: bool = False) -> Node:
     near = lang.where(lang.lt(x, 0), expand("airy_waving", x), expand("airy_near", x) * lang.exp(-x))
     size = lang.absolute(x)
     root = lang.sqrt(size)
@@ -195,20 +208,24 @@ def _airy(x: Node) -> Node:
     p, q = expand("airy_p", v), inverse * expand("airy_q", v)
     wave = (p * (sine + cosine) - q * (cosine - sine)) / (fourth * math.sqrt(2 * math.pi))
     out = lang.where(lang.lt(x, -7), wave, lang.where(lang.lt(x, 2.25), near, decayed))
+    if exact:
+        out = lang.where(lang.lt(x, 0) & lang.lt(third, FAR), airy(x, (third, low), fourth), out)
     return lang.where(lang.eq(size, INF), NAN, out)
 
 
 # -- the records of functions without a gradient ----------------------------------------------------------
 
 
-def _record(name: str, meaning: str, compute: Callable[[Node], Node], fill: str = "normal") -> None:
+def _record(
+    name: str, meaning: str, compute: Callable[[Node], Node], fill: str = "normal", exact: Callable[[Node], Node] | None = None
+) -> None:
     def body(input: Node) -> Node:
         return compute(input)
 
     body.__name__ = name
     body.__doc__ = f"{meaning}.  (torch.special.{name})"
     op(name, operands=1, promote="float", kinds="f", acc="double", differentiable=False, where=SPECIAL,
-       refuses=NO_HALF, samples=s.unary(fill))(body)  # fmt: skip
+       refuses=NO_HALF, exact=exact, samples=s.unary(fill))(body)  # fmt: skip
 
 
 def _of(function: Callable[..., Node], *first: object) -> Callable[[Node], Node]:
@@ -220,8 +237,8 @@ def _of(function: Callable[..., Node], *first: object) -> Callable[[Node], Node]
 
 _KIND = "The Bessel function of the {} kind of order {}"
 for _n in (0, 1):
-    _record(f"bessel_j{_n}", _KIND.format("first", _n), _of(_j, _n))
-    _record(f"bessel_y{_n}", _KIND.format("second", _n), _of(_y, _n), "positive")
+    _record(f"bessel_j{_n}", _KIND.format("first", _n), _of(_j, _n), exact=_of(_j_exact, _n))
+    _record(f"bessel_y{_n}", _KIND.format("second", _n), _of(_y, _n), "positive", _of(_y_exact, _n))
     _record(f"modified_bessel_i{_n}", _KIND.format("first", _n).replace("Bessel", "modified Bessel"), (_i0, _i1)[_n])
     _record(f"modified_bessel_k{_n}", _KIND.format("second", _n).replace("Bessel", "modified Bessel"),
             _of(_k, _n, False), "positive")  # fmt: skip
@@ -236,4 +253,4 @@ def _spherical_j0(x: Node) -> Node:
 
 
 _record("spherical_bessel_j0", "``sin(input) / input``, 1 at 0", _spherical_j0)
-_record("airy_ai", "The Airy function Ai", _airy)
+_record("airy_ai", "The Airy function Ai", _airy, exact=functools.partial(_airy, exact=True))

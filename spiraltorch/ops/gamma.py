@@ -21,6 +21,7 @@ from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
+from .gamma_mirrored import DIGAMMA_END, LGAMMA_END, digamma_between_poles, lgamma_between_poles
 from .registry import op
 from .series import INF, NAN, copysign, expand, fold_last, is_integer, numbered, polynomial, sin_pi
 
@@ -50,6 +51,17 @@ def _lgamma(x: Node) -> Node:
     return lang.where(lang.lt(x, 0), mirrored, positive)
 
 
+def _lgamma_exact(x: Node) -> Node:
+    between = lang.lt(x, -2) & lang.lt(-(LGAMMA_END + 0.5), x)
+    return lang.where(between, lgamma_between_poles(x), _lgamma(x))
+
+
+def _digamma_exact(x: Node) -> Node:
+    far = _digamma(x)
+    between = lang.lt(x, 0) & lang.lt(-(DIGAMMA_END + 1), x)
+    return lang.where(between, digamma_between_poles(x, far), far)
+
+
 def _digamma(x: Node) -> Node:
     mirrored = lang.lt(x, 0)
     y = lang.where(mirrored, 1 - x, x)
@@ -60,7 +72,11 @@ def _digamma(x: Node) -> Node:
     inverse = 1 / y
     far = lang.log(y) + inverse * expand("digamma_far", inverse)
     positive = lang.where(lang.lt(y, 3), near, far)
-    cotangent = math.pi / lang.tan((x - lang.round_(x)) * math.pi)
+    part = x - lang.round_(x)
+    angle = part * math.pi
+    lost = lang.fma(part, lang.lift(math.pi, x), -angle) + part * 1.2246467991473532e-16
+    tangent = lang.tan(angle)
+    cotangent = math.pi / lang.fma(lost, lang.fma(tangent, tangent, lang.lift(1.0, x)), tangent)
     out = lang.where(mirrored, positive - cotangent, positive)
     out = lang.where(mirrored & is_integer(x), NAN, out)
     return lang.where(lang.eq(x, 0), -copysign(lang.full_like(x, INF), x), out)
@@ -73,7 +89,7 @@ def _lgamma_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * _digamma(input)]
 
 
-@op("lgamma", operands=1, promote="float", kinds="f", acc="double", grad=_lgamma_grad, inplace=True,
+@op("lgamma", operands=1, promote="float", kinds="f", acc="double", exact=_lgamma_exact, grad=_lgamma_grad, inplace=True,
     aliases=("special.gammaln",), samples=s.unary("positive"))  # fmt: skip
 def lgamma(input: Node) -> Node:
     """``log(|gamma(input)|)``; inf at 0, -1, -2 ...  (torch.lgamma)"""
@@ -84,7 +100,7 @@ def _digamma_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     return [g * _polygamma(1, input)]
 
 
-@op("digamma", operands=1, promote="float", kinds="f", acc="double", grad=_digamma_grad, inplace=True,
+@op("digamma", operands=1, promote="float", kinds="f", acc="double", exact=_digamma_exact, grad=_digamma_grad, inplace=True,
     aliases=("special.digamma", "special.psi"), samples=s.unary("positive"))  # fmt: skip
 def digamma(input: Node) -> Node:
     """The derivative of ``lgamma``; nan at negative integers.  (torch.digamma)"""

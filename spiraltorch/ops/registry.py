@@ -38,7 +38,7 @@ class Op:
 
     name: torch's.  body: its meaning on nodes.  promote: 'arith' (common type of the operands), 'float'
     (and integers become the default float), '' (types stay).  acc: compute 16-bit floats in float32; 'double': compute
-    them and float32 in float64.
+    them and float32 in float64.  exact: the body for float64 operands, where it needs other steps than one that is rounded.
     row: the scalar row when the body, called with operands alone, is just that row (for the kinds the row has).
     grad: gradient rule ``(g, out, *args) -> one node per tensor argument``; None differentiates the body.  Of complex
     arguments and results a rule sees the conjugates, so that ``g * f'(x)`` is right for them too.
@@ -72,6 +72,7 @@ class Op:
     operands: int = 0
     promote: str = ""
     acc: bool | str = True
+    exact: Callable[..., Any] | None = None
     row: str | None = None
     grad: Callable[..., Sequence[Node | None]] | None = None
     saves: str | tuple[str, ...] | None = None
@@ -120,7 +121,7 @@ class Op:
                 args = promote(self, args) if self.promote else args
             narrow = _narrowest(self, [*args, *kwargs.values()])
             if narrow is None or not self.acc:
-                out = self.body(*args, **kwargs)
+                out = (self.exact or self.body)(*args, **kwargs)
                 return out if wanted is None else _settled(out, wanted)
             wide = self.wide(narrow)
             out = self.body(*_widen(args, wide), **{k: _widen_one(v, wide) for k, v in kwargs.items()})

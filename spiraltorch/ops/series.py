@@ -43,20 +43,20 @@ def expand(name: str, v: Node) -> Node:
     scale = [2 / (high - low) for low, high, _ in pieces]
     shift = [-(low + high) / (high - low) for low, high, _ in pieces]
     ends = [high for _, high, _ in pieces[:-1]]
-    t = lang.fma(v, _of_piece(v, ends, scale), _of_piece(v, ends, shift))
+    t = lang.fma(v, piecewise(v, ends, scale), piecewise(v, ends, shift))
     twice = t + t
     terms = max(len(c) for _, _, c in pieces)
     columns = [[c[k] if k < len(c) else 0.0 for _, _, c in pieces] for k in range(terms)]
     last: Node | float = 0.0
-    total = _of_piece(v, ends, columns[-1])
+    total = piecewise(v, ends, columns[-1])
     for column in reversed(columns[1:-1]):
-        c = _of_piece(v, ends, column)
+        c = piecewise(v, ends, column)
         total, last = lang.fma(twice, total, c - last if isinstance(last, Node) else c), total
-    first = _of_piece(v, ends, columns[0])
+    first = piecewise(v, ends, columns[0])
     return first + (lang.fma(t, total, -last) if isinstance(last, Node) else t * total)  # the largest term is rounded once
 
 
-def _of_piece(v: Node, ends: Sequence[float], values: Sequence[float]) -> Node:
+def piecewise(v: Node, ends: Sequence[float], values: Sequence[float]) -> Node:
     """The value of the piece that each element of ``v`` lies in."""
     out = const(values[-1], v.dtype)
     for end, value in zip(reversed(ends), reversed(values[:-1])):
@@ -133,6 +133,7 @@ def fold_last(terms: Node) -> Node:
 
 
 __all__ = [
-    "INF", "NAN", "bits_of", "copysign", "exp_parts", "expand", "fold_last", "is_integer", "numbered", "polynomial",
+    "INF", "NAN", "bits_of", "copysign", "exp_parts", "expand", "fold_last", "is_integer", "numbered", "piecewise",
+    "polynomial",
     "sin_pi", "square_parts", "table",
 ]  # fmt: skip

@@ -21,6 +21,7 @@ import mpmath as mp
 import numpy as np
 
 import spiraltorch as st
+from spiraltorch.ops.series import table
 
 PAGE = Path(__file__).parents[2] / "docs" / "accuracy.json"
 Array = np.ndarray
@@ -83,6 +84,11 @@ def _share(lower: bool) -> Exact:
     return f
 
 
+def _zeros(name: str) -> tuple[float, ...]:
+    """Some zeros that stand in the table of expansions: the float nearest to each."""
+    return tuple([row[0] for row in table()[f"{name}_roots"]][::3])
+
+
 COUNT = 120  # uniform points of each measurement; twice as many are near the ends and zero
 ROOTS = "measured against max(|value|, {}), because its zeros are no floats"
 CASES: dict[str, Case] = {
@@ -102,7 +108,7 @@ CASES: dict[str, Case] = {
     "logaddexp": Case(lambda x, y: mp.log(mp.exp(x) + mp.exp(y)), 0.5, 30, second=(0.5, 30)),
     "logaddexp2": Case(lambda x, y: mp.log(mp.mpf(2) ** x + mp.mpf(2) ** y, 2), 0.5, 30, second=(0.5, 30)),
     "hypot": Case(mp.hypot, -1e3, 1e3, second=(-1e3, 1e3)),
-    "lgamma": Case(mp.loggamma, 0, 200), "digamma": Case(mp.digamma, 0, 100),
+    "lgamma": Case(mp.loggamma, 0, 200, turns=(1, 2)), "digamma": Case(mp.digamma, 0, 100, turns=(1.4616321449683622,)),
     "polygamma(1)": Case(lambda x: mp.polygamma(1, x), 0, 50, call=lambda x: st.polygamma(1, x)),
     "polygamma(2) below 0": Case(_polygamma_2, -20, 0, 16.0, ROOTS.format(16), call=lambda x: st.polygamma(2, x)),
     "polygamma(3)": Case(lambda x: mp.polygamma(3, x), 0, 50, call=lambda x: st.polygamma(3, x)),
@@ -114,14 +120,15 @@ CASES: dict[str, Case] = {
     "special.modified_bessel_k1": Case(lambda x: mp.besselk(1, x), 0, 60),
     "special.scaled_modified_bessel_k0": Case(lambda x: mp.besselk(0, x) * mp.exp(x), 0, 60),
     "special.scaled_modified_bessel_k1": Case(lambda x: mp.besselk(1, x) * mp.exp(x), 0, 60),
-    "special.bessel_j0": Case(mp.j0, -60, 60, 0.1, ROOTS.format(0.1)), "special.bessel_j1": Case(mp.j1, -60, 60, 0.1, ROOTS.format(0.1)),
-    "special.bessel_y0": Case(lambda x: mp.bessely(0, x), 0, 60, 1.0, ROOTS.format(1)),
-    "special.bessel_y1": Case(lambda x: mp.bessely(1, x), 0, 60, 1.0, ROOTS.format(1)),
+    "special.bessel_j0": Case(mp.j0, -60, 60, turns=_zeros("j0")), "special.bessel_j1": Case(mp.j1, -60, 60, turns=_zeros("j1")),
+    "special.bessel_y0": Case(lambda x: mp.bessely(0, x), 0, 60, turns=_zeros("y0")),
+    "special.bessel_y1": Case(lambda x: mp.bessely(1, x), 0, 60, turns=_zeros("y1")),
     "special.spherical_bessel_j0": Case(mp.sinc, -60, 60),
     "special.airy_ai": Case(mp.airyai, -1, 60),
-    "special.airy_ai below 0": Case(mp.airyai, -60, 0, 0.5, ROOTS.format(0.5), call=lambda x: st.special.airy_ai(x)),
-    "lgamma below 0": Case(lambda x: mp.re(mp.loggamma(x)), -20, 0, 1.0, ROOTS.format(1), call=lambda x: st.lgamma(x)),
-    "digamma below 0": Case(mp.digamma, -20, 0, 4.0, ROOTS.format(4), call=lambda x: st.digamma(x)),
+    "special.airy_ai below 0": Case(mp.airyai, -60, 0, turns=_zeros("airy"), call=lambda x: st.special.airy_ai(x)),
+    "lgamma below 0": Case(lambda x: mp.re(mp.loggamma(x)), -20, 0, turns=_zeros("lgamma"), call=lambda x: st.lgamma(x)),
+    "digamma below 0": Case(mp.digamma, -32, 0, turns=_zeros("digamma"), call=lambda x: st.digamma(x)),
+    "digamma below -32": Case(mp.digamma, -100, -32, 4.0, ROOTS.format(4), call=lambda x: st.digamma(x)),
 }  # fmt: skip
 
 
@@ -139,7 +146,7 @@ def points(case: Case, dtype: str, count: int, seed: int = 0) -> list[Array]:
             near = 10.0 ** rng.uniform(-17, -1, count // 4)
             parts += [np.array([turn]), turn * (1 + near), turn * (1 - near)]
         x = np.concatenate(parts).astype(dtype)
-        return x[(x > low) & (x < high)]
+        return x[(x > low) & (x < high) & ((x > 0) | (x != np.floor(x)))]  # negative integers are poles of some
 
     first = drawn(case.low, case.high)
     if case.second is None:

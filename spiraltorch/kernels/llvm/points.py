@@ -23,6 +23,7 @@ from ...dtypes import DType, bool_, int64
 from ...ir.kernel import Access, Check, Coef, Param, Slot, Store
 from ...ir.node import Node
 from . import rows
+from .lazy import Plan, Side, plan
 from .rows import Code, Unit, memory, number, register, splat, vector
 
 PHASE = 1 << 62  # the dependence of a load that must stay inside its phase
@@ -189,15 +190,63 @@ class Points:
             scope.env["splat", n] = splat(scope.code, values[0], register(n.dtype), self.lanes)
         return [scope.env["splat", n]] * self.unroll
 
-    def compute(self, order: Sequence[Node]) -> None:
-        """Write every node of ``order`` (operands first) that is not there yet."""
+    def compute(self, order: Sequence[Node], needed: Sequence[Node] | None = None) -> None:
+        """Write every node of ``order`` (operands first) that is not there yet.
+
+        Where it is said which of them are ``needed`` in any case, others may be skipped by vectors without use for them.
+        """
+        lazy = Plan() if needed is None or self.lane_axis < 0 else plan(order, needed, self._movable)
+        self._compute(order, lazy, None)
+
+    def _movable(self, n: Node) -> bool:
+        """Whether ``n`` is arithmetic of this vector alone."""
+        deps = self.deps.get(n, 0)
+        inner = bool(deps & self.lane_bit) and self.level(deps) == len(self.scopes) - 1
+        return inner and n.op not in ("LOAD", "INDEX", "VALUE", "SCALAR") and n not in self.scopes[-1].env
+
+    def _compute(self, order: Sequence[Node], lazy: Plan, side: Side | None) -> None:
         for n in order:
-            if n.op == "CONST":
+            if n.op == "CONST" or lazy.owner.get(n) != side:
                 continue
             deps = self.deps[n]
             scope = self.scopes[self.level(deps)]
-            if n not in scope.env:
+            if n in scope.env:
+                continue
+            if (n, 1) in lazy.sides or (n, 2) in lazy.sides:
+                scope.env[n] = self._either(n, lazy)
+            else:
                 scope.env[n] = self._value(n, scope.code, bool(deps & self.lane_bit))
+
+    def _either(self, n: Node, lazy: Plan) -> list[str]:
+        """A WHERE with operands behind branches, which vectors skip that have no lane for them."""
+        code, ty, bits = self.here, register(n.dtype, self.lanes), vector("i1", self.lanes)
+        condition = self.operand(n.src[0], True)
+        sides = []
+        for k in (1, 2):
+            if (n, k) not in lazy.sides:
+                sides.append(self.operand(n.src[k], True))
+                continue
+            every = splat(code, "true", "i1", self.lanes)
+            wanted = condition if k == 1 else [code.let(f"xor {bits} {c}, {every}") for c in condition]
+            some = wanted[0]
+            for c in wanted[1:]:
+                some = code.let(f"or {bits} {some}, {c}")
+            results = [self.alloca(ty) for _ in condition]
+            for r in results:
+                code.do(f"store {ty} zeroinitializer, ptr {r}")
+            some = code.call(f"@llvm.vector.reduce.or.{rows.mangled(bits)}", "i1", (bits, some))
+            taken, after = f"taken{next(self.counter)}", f"after{next(self.counter)}"
+            code.do(f"br i1 {some}, label %{taken}, label %{after}")
+            code.label(taken)
+            known = dict(self.scopes[-1].env)  # what is written behind the branch is known there alone
+            self._compute(lazy.sides[n, k], lazy, (n, k))
+            for value, r in zip(self.operand(n.src[k], True), results):
+                code.do(f"store {ty} {value}, ptr {r}")
+            self.scopes[-1].env = known
+            code.do(f"br label %{after}")
+            code.label(after)
+            sides.append([code.let(f"load {ty}, ptr {r}") for r in results])
+        return [code.select(c, a, b, ty, self.lanes) for c, a, b in zip(condition, *sides)]
 
     def _value(self, n: Node, code: Code, lane: bool) -> list[str]:
         if n.op == "LOAD":

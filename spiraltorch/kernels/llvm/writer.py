@@ -280,7 +280,7 @@ class Writer(Points):
         """Vectors side by side: enough to hide latency, few enough for registers and compile time."""
         weight = sum([_weight(n) for n in order])
         # A fold's partial results are part of its meaning: their number must not depend on what else is fused.
-        return 2 if reducing or weight <= 48 else 1
+        return 2 if reducing or weight <= 48 or weight >= 256 else 1
 
     def _guarded(self, phase: Phase, axes: tuple[int, ...], body: Callable[[], None]) -> None:
         """``body`` in the phase's scope, which is skipped when one of its axes is empty."""
@@ -317,7 +317,7 @@ class Writer(Points):
         """All that the phase does at one point."""
         if self.kernel.group > 1:
             return self._group_point(phase, order)
-        self.compute(order)
+        self.compute(order, list(phase.exprs()))
         fetch(self, self.ahead.get(phase, ()))
         for r in phase.reduces:
             self._accumulate(r, accumulators[r.id])
