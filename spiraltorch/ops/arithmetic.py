@@ -27,8 +27,16 @@ from .series import INF, bits_of, copysign
 # -- hyperbolic inverses ----------------------------------------------------------------------------------
 
 
+def _unless_huge(x: Node, slope: Node) -> Node:
+    """``slope``, which is ``1 / |x|`` where the square of a real x is no finite number."""
+    if x.dtype.kind == "c":
+        return slope
+    size = lang.absolute(x)
+    return lang.where(lang.lt(size, 1e150), slope, 1 / size)
+
+
 def _asinh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * lang.rsqrt(input * input + 1)]
+    return [g * _unless_huge(input, lang.rsqrt(input * input + 1))]
 
 
 @op("asinh", operands=1, promote="float", kinds="fc", acc="double", grad=_asinh_grad, inplace=True, aliases=("arcsinh",),
@@ -46,7 +54,7 @@ def asinh(input: Node) -> Node:
 
 def _acosh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     if input.dtype.kind != "c":
-        return [g * lang.rsqrt(input * input - 1)]  # below -1 too, as torch
+        return [g * _unless_huge(input, lang.rsqrt((input - 1) * (input + 1)))]  # below -1 too, as torch
     return [g * lang.rsqrt(input - 1) * lang.rsqrt(input + 1)]
 
 
@@ -65,7 +73,7 @@ def acosh(input: Node) -> Node:
 
 
 def _atanh_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g / (1 - input * input)]
+    return [g / ((1 - input) * (input + 1))]
 
 
 @op("atanh", operands=1, promote="float", kinds="fc", acc="double", grad=_atanh_grad, inplace=True, aliases=("arctanh",),

@@ -72,11 +72,19 @@ def i0(input: Node) -> Node:
     return _i0(input)
 
 
+def _far_slope(name: str, size: Node) -> Node:
+    """The derivative of ``exp(-x) I(x)`` where its terms have nearly the same size."""
+    inverse = 1 / size
+    return lang.sqrt(inverse) * inverse * expand(name, inverse)
+
+
 def _i0e_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (_i1e(input) - lang.sign(input) * out)]
+    size = lang.absolute(input)
+    slope = lang.where(lang.le(size, 8), _i1e(size) - _i0e(size), _far_slope("i0e_slope", size))
+    return [g * (lang.sign(input) * slope)]
 
 
-@op("i0e", operands=1, promote="float", kinds="f", acc="double", grad=_i0e_grad, saves="io", where=SPECIAL,
+@op("i0e", operands=1, promote="float", kinds="f", acc="double", grad=_i0e_grad, where=SPECIAL,
     samples=s.unary())  # fmt: skip
 def i0e(input: Node) -> Node:
     """``exp(-|input|) * i0(input)``.  (torch.special.i0e)"""
@@ -100,10 +108,12 @@ def i1(input: Node) -> Node:
 
 
 def _i1e_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (_i0e(input) - lang.sign(input) * out - _over_x(out, input))]
+    size = lang.absolute(input)
+    value = _i1e(size)
+    return [g * lang.where(lang.le(size, 8), _i0e(size) - value - _over_x(value, size), _far_slope("i1e_slope", size))]
 
 
-@op("i1e", operands=1, promote="float", kinds="f", acc="double", grad=_i1e_grad, saves="io", where=SPECIAL,
+@op("i1e", operands=1, promote="float", kinds="f", acc="double", grad=_i1e_grad, where=SPECIAL,
     samples=s.unary())  # fmt: skip
 def i1e(input: Node) -> Node:
     """``exp(-|input|) * i1(input)``.  (torch.special.i1e)"""

@@ -27,10 +27,14 @@ SPECIAL = ("special",)
 _UNIT = s.unary("unit")
 
 
+def _share(x: Node, slope: float) -> Node:
+    """The half line on 0 .. 2, for the expansions of erfcx and its derivative."""
+    return lang.where(lang.lt(x, 1e300), (x + x) / (x + 7.5 / slope), 2)
+
+
 def erfcx_positive(x: Node, slope: float = 2.0) -> Node:
     """``exp(y**2) * erfc(y)`` for ``y = x * slope / 2 >= 0``, without rounding ``y``."""
-    share = lang.where(lang.lt(x, 1e300), (x + x) / (x + 7.5 / slope), 2)
-    return expand("erfcx", share) / lang.fma(x, lang.lift(slope, x), lang.lift(1.0, x))
+    return expand("erfcx", _share(x, slope)) / lang.fma(x, lang.lift(slope, x), lang.lift(1.0, x))
 
 
 def upper_tail(x: Node) -> Node:
@@ -41,11 +45,13 @@ def upper_tail(x: Node) -> Node:
 
 def _density(x: Node) -> Node:
     """The normal distribution's density."""
-    return lang.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    high, low = square_parts(x)
+    return exp_parts(high * -0.5, low * -0.5) * (1 / math.sqrt(2 * math.pi))
 
 
 def _erfc_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (lang.exp(-(input * input)) * (-2 / math.sqrt(math.pi)))]
+    high, low = square_parts(input)
+    return [g * (exp_parts(-high, -low) * (-2 / math.sqrt(math.pi)))]
 
 
 @op("erfc", operands=1, promote="float", kinds="f", acc="double", grad=_erfc_grad, inplace=True,
@@ -63,10 +69,13 @@ def _erfcx(x: Node) -> Node:
 
 
 def _erfcx_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (2 * input * out - 2 / math.sqrt(math.pi))]
+    size = lang.absolute(input)
+    share = lang.fma(size, lang.lift(2.0, size), lang.lift(1.0, size))
+    right = -expand("erfcx_slope", _share(size, 2.0)) / share / share
+    return [g * lang.where(lang.lt(input, 0), 2 * input * _erfcx(input) - 2 / math.sqrt(math.pi), right)]
 
 
-@op("erfcx", operands=1, promote="float", kinds="f", acc="double", grad=_erfcx_grad, saves="io", where=SPECIAL,
+@op("erfcx", operands=1, promote="float", kinds="f", acc="double", grad=_erfcx_grad, where=SPECIAL,
     refuses=("float16", "bfloat16"), samples=s.unary())  # fmt: skip
 def erfcx(input: Node) -> Node:
     """``exp(input**2) * erfc(input)``.  (torch.special.erfcx)"""
@@ -87,10 +96,12 @@ def _erfinv_central(y: Node) -> Node:
 
 
 def _erfinv_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (lang.exp(out * out) * (math.sqrt(math.pi) / 2))]
+    size = lang.absolute(out)  # exp(out**2) is erfcx(out) over what erfc(out) is
+    rest = 1 - lang.absolute(input)
+    return [g * lang.where(lang.eq(rest, 0), INF, erfcx_positive(size) * (math.sqrt(math.pi) / 2) / rest)]
 
 
-@op("erfinv", operands=1, promote="float", kinds="f", acc="double", grad=_erfinv_grad, saves="o", inplace=True,
+@op("erfinv", operands=1, promote="float", kinds="f", acc="double", grad=_erfinv_grad, saves="io", inplace=True,
     aliases=("special.erfinv",), samples=_UNIT)  # fmt: skip
 def erfinv(input: Node) -> Node:
     """The number whose ``erf`` is ``input``; nan outside of -1 to 1.  (torch.erfinv)"""
@@ -123,8 +134,9 @@ def _share_near(x: Node) -> Node:
 
 
 def _log_ndtr_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    scaled = _erfcx(input * -math.sqrt(0.5))
-    return [g * (math.sqrt(2 / math.pi) / scaled)]
+    size = lang.absolute(input)
+    left = math.sqrt(2 / math.pi) / erfcx_positive(size, math.sqrt(2))
+    return [g * lang.where(lang.lt(input, 0), left, _density(input) / (1 - _normal_tail(size)))]
 
 
 @op("log_ndtr", operands=1, promote="float", kinds="f", acc="double", grad=_log_ndtr_grad, where=SPECIAL,
@@ -139,10 +151,12 @@ def log_ndtr(input: Node) -> Node:
 
 
 def _ndtri_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
-    return [g * (lang.exp(out * out * 0.5) * math.sqrt(2 * math.pi))]
+    share = lang.minimum(input, 1 - input)
+    slope = erfcx_positive(lang.absolute(out), math.sqrt(2)) * (math.sqrt(2 * math.pi) / 2) / share
+    return [g * lang.where(lang.eq(share, 0), INF, slope)]
 
 
-@op("ndtri", operands=1, promote="float", kinds="f", acc="double", grad=_ndtri_grad, saves="o", where=SPECIAL,
+@op("ndtri", operands=1, promote="float", kinds="f", acc="double", grad=_ndtri_grad, saves="io", where=SPECIAL,
     refuses=("float16", "bfloat16"), samples=s.unary("open"))  # fmt: skip
 def ndtri(input: Node) -> Node:
     """The number below which the normal distribution has the share ``input``.  (torch.special.ndtri)"""
@@ -159,6 +173,8 @@ def ndtri(input: Node) -> Node:
 def _sinc_grad(g: Node, out: Node, input: Node) -> list[Node | None]:
     angle = input * math.pi
     slope = (angle * lang.cos(angle) - lang.sin(angle)) / (angle * input)
+    if input.dtype.kind != "c":  # near 0 the terms cancel
+        slope = lang.where(lang.lt(lang.absolute(input), 0.5), input * expand("sinc_slope", input * input), slope)
     return [g * lang.where(lang.eq(input, 0), 0, slope)]
 
 

@@ -225,6 +225,33 @@ def airy_wave(which: str) -> Function:
     return f
 
 
+def bessel_ie_slope(order: int) -> Function:
+    """Of ``1 / x``: the derivative of exp(-x) I0 or exp(-x) I1 for large x, without its decay ``x ** (-3 / 2)``."""
+
+    def f(u: Any) -> Any:
+        x = 1 / u
+        i0, i1 = mp.besseli(0, x), mp.besseli(1, x)
+        return mp.exp(-x) * (i0 - i1 - i1 / x if order else i1 - i0) * x * mp.sqrt(x)
+
+    return f
+
+
+def erfcx_slope(t: Any) -> Any:
+    """``-(1 + 2 x)**2`` times the derivative of erfcx where ``t = 2 x / (x + 3.75)``."""
+    x = mp.mpf("3.75") * t / (2 - t)
+    if x > 1000:
+        series = 1 - 3 / (2 * x**2) + 15 / (4 * x**4) - 105 / (8 * x**6) + 945 / (16 * x**8)
+        return (1 + 2 * x) ** 2 / (x * x * mp.sqrt(mp.pi)) * series
+    return (1 + 2 * x) ** 2 * (2 / mp.sqrt(mp.pi) - 2 * x * erfcx(x))
+
+
+def sinc_slope(square: Any) -> Any:
+    """Of ``x**2``: the derivative of sinc over x."""
+    x = mp.sqrt(square)
+    angle = mp.pi * x
+    return (angle * mp.cos(angle) - mp.sin(angle)) / (angle * square)
+
+
 # -- what vanishes at zeros that are no floats --------------------------------------------------------------
 
 
@@ -363,7 +390,8 @@ def lgamma_above(w: Any) -> Any:
 MIRRORED = 32  # zeros of digamma that stand in the table
 
 ENTRIES: dict[str, tuple[Function, tuple[Any, ...]]] = {
-    "erfcx": (erfcx_mapped, (0, 0.5, 1, 2)),
+    "erfcx": (erfcx_mapped, (0, 0.5, 1, 2)), "erfcx_slope": (erfcx_slope, (0, 0.5, 1, 1.5, 2)), "sinc_slope": (sinc_slope, (0, 0.25)),
+    "i0e_slope": (bessel_ie_slope(0), (0, 0.125)), "i1e_slope": (bessel_ie_slope(1), (0, 0.125)),
     "erfinv_central": (erfinv_central, (0, 0.5625)),
     "erfinv_tail": (erfinv_tail, (1.15, 3, 6.25, 28)),
     "gamma": (gamma, (1, 2)), "lgamma_rest": (lgamma_rest, (0, 1)),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import mpmath as mp
 import numpy as np
 import pytest
 import torch
@@ -310,3 +312,37 @@ def test_second_derivatives_of_a_sum_in_logarithms(function: str) -> None:
     base = np.e if function == "logaddexp" else 2.0
     small = base ** -np.abs(np.array(x.tolist()))
     np.testing.assert_allclose(second.numpy(), np.log(base) * small / (1 + small) ** 2, rtol=1e-5, atol=1e-38)
+
+
+def _derivatives() -> list[tuple[str, Callable[[Any], Any], list[float]]]:
+    root, pi = mp.sqrt, mp.pi
+    density = lambda x: mp.exp(-x * x / 2) / root(2 * pi)  # noqa: E731
+    return [
+        ("asin", lambda x: 1 / root((1 - x) * (1 + x)), [0.3, 0.999999, -1 + 1e-12]),
+        ("acosh", lambda x: 1 / root((x - 1) * (x + 1)), [1 + 1e-9, 3.0, 1e200]),
+        ("asinh", lambda x: 1 / root(1 + x * x), [1e-5, 2.0, -1e200]),
+        ("atanh", lambda x: 1 / ((1 - x) * (1 + x)), [0.5, 1 - 1e-12]),
+        ("erfc", lambda x: -2 / root(pi) * mp.exp(-x * x), [0.2, 26.0, -20.3]),
+        ("erfinv", lambda y: root(pi) / 2 * mp.exp(mp.erfinv(y) ** 2), [0.1, 0.9999999999999, -0.7]),
+        ("special.ndtri", lambda p: root(2 * pi) * mp.exp(mp.erfinv(2 * p - 1) ** 2), [1e-9, 0.3, 0.999999]),
+        ("special.ndtr", density, [-37.1, 0.3, 36.3]),
+        ("special.log_ndtr", lambda x: density(x) / mp.ncdf(x), [-300.0, -2.0, 1.0, 30.7]),
+        ("special.erfcx", lambda x: 2 * x * mp.exp(x * x) * mp.erfc(x) - 2 / root(pi), [-3.0, 0.1, 2.0, 91.3, 5000.0]),
+        ("special.i0e", lambda x: mp.exp(-abs(x)) * (mp.besseli(1, x) - mp.sign(x) * mp.besseli(0, x)), [0.4, -9.5, 8543.1]),
+        ("special.i1e", lambda x: mp.exp(-abs(x)) * (mp.besseli(0, x) - mp.besseli(1, x) / x - mp.sign(x) * mp.besseli(1, x)), [0.4, -9.5, 7000.0]),
+        ("sinc", lambda x: (pi * x * mp.cos(pi * x) - mp.sin(pi * x)) / (pi * x * x), [1e-9, 0.002, 0.45, 0.7]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _derivatives(), ids=lambda c: c[0])
+def test_derivatives_keep_their_digits_where_terms_cancel_or_overflow(case: tuple[str, Callable[[Any], Any], list[float]]) -> None:
+    name, exact, points = case
+    function: Any = st
+    for part in name.split("."):
+        function = getattr(function, part)
+    x = st.tensor(points, dtype=st.float64, requires_grad=True)
+    function(x).sum().backward()
+    with mp.workdps(200 if name in ("erfinv", "special.ndtri") else 80):
+        want = [exact(mp.mpf(p)) for p in points]
+        errors = [float(abs((mp.mpf(g) - w) / w)) for g, w in zip(x.grad.numpy().tolist(), want)]
+    assert max(errors) < 24 * 2.0**-53, dict(zip(points, errors))
