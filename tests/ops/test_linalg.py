@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import spiraltorch as st
+from spiraltorch.ir.node import toposort
 
 
 def both(*shape, seed=0, dtype="float64", definite=False, grad=True):
@@ -195,3 +196,13 @@ def test_short_time_transforms(options):
 def test_row_exchanges_beyond_the_rows_are_refused():
     with pytest.raises(RuntimeError, match="3 row exchanges for 2 rows"):
         st.lu_unpack(st.ones(2, 3), st.ones(3, dtype=st.int32))
+
+
+@pytest.mark.parametrize("product", [
+    lambda x, y: st.dot(x[0], y[0]), lambda x, y: x[0] @ y[0], lambda x, y: st.linalg.vecdot(x, y), lambda x, y: st.inner(x[0], y[0]),
+    lambda x, y: st.einsum("ij,ij->i", x, y), lambda x, y: st.einsum("ij,ij->", x, y), lambda x, y: st.tensordot(x, y, 2),
+])  # fmt: skip
+def test_products_of_vectors_alone_are_sums(product) -> None:
+    """A product of matrices adds along each row in order, so that one of vectors would wait for every addition."""
+    out = product(st.randn(3, 5), st.randn(3, 5))
+    assert "DOT" not in {n.op for n in toposort([out._read()])}
