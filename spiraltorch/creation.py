@@ -128,11 +128,32 @@ def tensor(
         t = from_node(graph.copy(data._read()), data.device)
         if dtype is not None and dtype is not data.dtype:
             t = from_node(cast(data._read(), dtype), data.device)
+    elif isinstance(data, np.ndarray) and data.ndim and not data.flags.c_contiguous:
+        t = _lying_as(data, dtype)
     else:
         t = over_array(_array_of(data, dtype))
     if device is not None:
         t = t.to(device)
     return t.requires_grad_() if requires_grad else t
+
+
+def _lying_as(array: np.ndarray, dtype: DType | None) -> Tensor:
+    """A copy whose axes lie in the order of the array's."""
+    from .ordering import laid
+
+    refuse_negative(array)
+    order = tuple(sorted(range(array.ndim), key=lambda axis: -array.strides[axis]))
+    t = over_array(_array_of(array.transpose(order), dtype))
+    return t if order == tuple(range(array.ndim)) else laid(t, order)
+
+
+def refuse_negative(array: np.ndarray) -> None:
+    """Raise ValueError for strides that tensors do not have."""
+    if any(s < 0 for s in array.strides):
+        raise ValueError(
+            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+            "currently supported. (You can probably work around this by making a copy of your array with array.copy().)"
+        )
 
 
 def as_tensor(data: Any, dtype: DType | None = None, device: Any = None) -> Tensor:
@@ -152,11 +173,7 @@ def from_numpy(array: np.ndarray) -> Tensor:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"expected np.ndarray (got {type(array).__name__})")
     d = dtypes.from_numpy_dtype(array.dtype)
-    if any(s < 0 for s in array.strides):
-        raise ValueError(
-            "At least one stride in the given numpy array is negative, and tensors with negative strides are not "
-            "currently supported. (You can probably work around this by making a copy of your array with array.copy().)"
-        )
+    refuse_negative(array)
     if array.size == 0:
         return over_array(array)
     root = array

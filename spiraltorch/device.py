@@ -29,6 +29,10 @@ class device:
             if not number.isdigit():
                 raise RuntimeError(f"Invalid device string: '{type}'")
             index = int(number)
+        if name == "meta":
+            raise RuntimeError(
+                "there is no device 'meta': a tensor has no memory before its value is looked at, so st.empty(...) on the CPU will do"
+            )
         if name not in _TYPES:
             raise RuntimeError(f"Expected one of {', '.join(_TYPES)} device type at start of device string: {name}")
         self.type = name

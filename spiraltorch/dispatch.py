@@ -389,6 +389,12 @@ _UNARY = {"neg": "neg", "abs": "abs", "invert": "bitwise_not", "pos": "positive"
 _COMPARE = ("eq", "ne", "lt", "le", "gt", "ge")
 
 
+def _inverted(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    if args[0].dtype.kind in "fc":
+        raise TypeError(f"~ (operator.invert) is only implemented on integer and Boolean-type tensors, not on {args[0].dtype.name}")
+    return call(op, args, kwargs)
+
+
 def _operand(value: Any) -> bool:
     return isinstance(value, (Tensor, int, float, complex, bool))
 
@@ -461,7 +467,7 @@ def install(namespaces: dict[str, dict[str, Any]]) -> None:
         setattr(Tensor, f"__r{dunder}__", _dunder(OPS[name], f"__r{dunder}__", True))
         setattr(Tensor, f"__i{dunder}__", inplace(OPS[name]))
     for dunder, name in _UNARY.items():
-        setattr(Tensor, f"__{dunder}__", function(OPS[name]))
+        setattr(Tensor, f"__{dunder}__", function(OPS[name], _inverted if dunder == "invert" else call))
     for name in _COMPARE:
         setattr(Tensor, f"__{name}__", _dunder(OPS[name], f"__{name}__"))
     Tensor.__hash__ = lambda self: id(self)  # type: ignore[method-assign]

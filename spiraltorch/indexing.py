@@ -215,7 +215,7 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def _number_to_write(value: Any, x: Tensor) -> Tensor:
-    if not isinstance(value, (bool, int, float, complex, np.generic)):
+    if not isinstance(value, (bool, int, float, complex, np.integer)):
         raise TypeError(f"can't assign a {type(value).__name__} to a {x.type()}; make it a tensor first")
     if isinstance(value, complex) and not x.dtype.is_complex:
         value = dtypes.fitting(value, x.dtype).real

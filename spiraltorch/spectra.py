@@ -19,7 +19,7 @@ __all__ = ["istft", "stft"]
 
 def _frequencies(n: int, d: float, half: bool, dtype: Any, device: Any, requires_grad: bool, options: dict[str, Any]) -> Tensor:
     no_more("fftfreq", options)
-    if n < 1:
+    if n < 0:
         raise SpiralError(f"Invalid number of data points ({n}) specified")
     target = type_or(dtype, dtypes.get_default_dtype())
     if target.category < dtypes.FLOAT:

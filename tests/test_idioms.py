@@ -45,6 +45,9 @@ x = t.zeros(2, 3); x[[0, 1]] = t.tensor([1, 2, 3])
 x = t.zeros(2, 3); x[[0, 1]] = t.tensor(1.0, dtype=t.float64)
 x = t.zeros(2, 3); x[t.tensor([[True, False, True]] * 2)] = t.tensor([2, 3, 4, 5])
 x = t.zeros(2, 3); x[0] = 1e50
+x = t.zeros(3); x[0] = np.float32(2)
+x = t.zeros(3); x[x > -1] = np.bool_(True)
+x = t.zeros(3); x[0] = np.float64(2); x[1] = np.uint8(3); x
 x = t.zeros(2, 3, dtype=t.uint8); x[0] = 300
 """
 
@@ -64,6 +67,15 @@ t.zeros(2).fill_(1e50)
 t.zeros(2).fill_(float('inf'))
 t.zeros_like([1, 2])
 t.ones_like(np.ones(2))
+t.tensor(np.arange(24.0).reshape(2, 3, 4).transpose(2, 0, 1)).stride(), t.tensor(np.ones((2, 3, 4))[:, ::2].T, dtype=t.int8).stride()
+t.tensor(np.arange(6.0)[::-1])
+t.fft.fftfreq(0), t.fft.rfftfreq(0).shape, t.fft.fftfreq(4, 0)
+t.nn.init.sparse_(t.empty(10, 4), 0.25).eq(0).sum(0), t.nn.init._calculate_fan_in_and_fan_out(t.empty(4, 3, 2, 2))
+t.nn.init.sparse_(t.empty(10), 0.25)
+x = t.ones(1, 4, 3, 8); F.scaled_dot_product_attention(x, x[:, :2], x[:, :1], enable_gqa=True).shape
+F.scaled_dot_product_attention(t.ones(1, 4, 3, 8), t.ones(1, 3, 3, 8), t.ones(1, 1, 3, 8), enable_gqa=True)
+~t.ones(2)
+~t.tensor(1j)
 t.arange()
 t.eye(2.0)
 t.randperm(5.0)

@@ -120,6 +120,12 @@ def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace
 _attention = function(OPS["scaled_dot_product_attention"])
 
 
+def _heads_of(query: Tensor, x: Tensor) -> Tensor:
+    """Keys or values with each head as often as queries share it."""
+    heads, own = query.shape[-3], x.shape[-3]
+    return x if not own or heads % own else x.repeat_interleave(heads // own, -3)
+
+
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
     is_causal: bool = False, scale: float | None = None, enable_gqa: bool = False,
@@ -133,6 +139,8 @@ def scaled_dot_product_attention(
     weights never exists; results do not depend on the number of threads.  Raises RuntimeError for shapes or types
     that do not fit.
     """
+    if enable_gqa and key.ndim > 2 < value.ndim and key.shape[-3] != value.shape[-3]:
+        key, value = [_heads_of(query, x) for x in (key, value)]
     call = (query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
     if not dropout_p > 0.0:
         return _attention(*call)  # type: ignore[no-any-return]

@@ -48,6 +48,9 @@ def fans(tensor: Tensor) -> tuple[int, int]:
     return int(tensor.shape[1]) * window, int(tensor.shape[0]) * window
 
 
+_calculate_fan_in_and_fan_out = fans  # by this name, what many scripts write
+
+
 def _initializer(values: Callable[..., Tensor | None]) -> Callable[..., Tensor]:
     """Writes what ``values`` gives into its first argument; None leaves it as it is."""
 
@@ -103,6 +106,16 @@ def _float64() -> Any:
     from ..dtypes import float64
 
     return float64
+
+
+@_initializer
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Normal with ``std``, and in each column of a matrix a share ``sparsity`` of zeros.  Raises ValueError for other ranks."""
+    if tensor.ndim != 2:
+        raise ValueError("Only tensors with 2 dimensions are supported")
+    rows = tensor.shape[0]
+    at = rand(tuple(tensor.shape), generator=generator).argsort(0)[: math.ceil(sparsity * rows)]
+    return _normal(tensor, 0.0, std, generator).scatter(0, at, 0.0)  # type: ignore[no-any-return]
 
 
 @_initializer

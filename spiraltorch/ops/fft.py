@@ -248,7 +248,7 @@ def frequencies(n: int, d: float, half: bool, dtype: DType) -> Node:
     k = graph.iota((count,), 0)
     if not half:
         k = lang.where(lang.lt(k, (n + 1) // 2), k, k - n)
-    wide = cast(k, dtypes.float64) * (1.0 / (n * d))
+    wide = cast(k, dtypes.float64) * (1.0 / (n * d) if n * d else float("inf"))
     return cast(wide, dtype)
 
 

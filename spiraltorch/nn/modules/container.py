@@ -248,10 +248,7 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join([f"  ({i}): {_described(v)}" for i, v in enumerate(self)])
-
-    def __repr__(self) -> str:
-        return f"{self._get_name()}(\n{indented('  ' + self.extra_repr())}\n)" if len(self) else f"{self._get_name()}()"
+        return "\n".join([f"  ({i}): {_described(v, f'torch.{v.dtype.name}' if isinstance(v, Tensor) else '')}" for i, v in enumerate(self)])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
@@ -302,14 +299,14 @@ class ParameterDict(Module):
             self[key] = value
 
     def extra_repr(self) -> str:
-        return "\n".join([f"  ({k}): {_described(v)}" for k, v in self.items()])
+        return "\n".join([f"  ({k}): {_described(v, v.type() if isinstance(v, Tensor) else '')}" for k, v in self.items()])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
 
 
-def _described(value: Any) -> str:
+def _described(value: Any, kind: str) -> str:
     if not isinstance(value, Tensor):
         return f"Object of type: {type(value).__name__}"
     size = "x".join([str(n) for n in value.shape])
-    return f"Parameter containing: [torch.{value.dtype.name} of size {size}]"
+    return f"Parameter containing: [{kind} of size {size}]"
