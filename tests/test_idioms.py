@@ -118,6 +118,14 @@ x = t.ones(2, requires_grad=True); x.sum().backward(); del x.grad; x.grad
 t.backends.cudnn.benchmark, t.backends.cudnn.deterministic, t.backends.cuda.matmul.allow_tf32, t.backends.mps.is_available()
 """
 
+GRADS = """
+x = t.arange(3.0).requires_grad_(); y = x**2; t.autograd.grad(y, x, t.ones(3), True, True, True, True)[0]
+x = t.arange(3.0).requires_grad_(); y = x**2; t.autograd.grad(outputs=y, inputs=x, grad_outputs=t.eye(3), is_grads_batched=True)
+x = t.arange(3.0).requires_grad_(); z = t.ones(2, requires_grad=True); t.autograd.grad((x**2).sum(), [x, z], only_inputs=True, materialize_grads=True)
+x = t.arange(3.0).requires_grad_(); z = t.ones(2, requires_grad=True); t.autograd.grad(x**2, [x, z], t.eye(3), is_grads_batched=True, allow_unused=True)
+x = t.arange(3.0).requires_grad_(); t.autograd.grad((x**2).sum(), x, allow_unused=False, materialize_grads=True)
+"""
+
 
 def cases(*blocks: str) -> list[str]:
     return [line for block in blocks for line in block.strip().splitlines()]
@@ -148,7 +156,7 @@ def outcome(lib: Any, text: str) -> Any:
             return e
 
 
-@pytest.mark.parametrize("text", cases(INDEX, CREATED, RANDOM, SHAPES, MEMORY))
+@pytest.mark.parametrize("text", cases(INDEX, CREATED, RANDOM, SHAPES, MEMORY, GRADS))
 def test_as_in_torch(text: str) -> None:
     ours, theirs = outcome(st, text), outcome(torch, text)
     if isinstance(theirs, Exception):

@@ -248,7 +248,8 @@ class ParameterList(Module):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join([f"  ({i}): {_described(v, f'torch.{v.dtype.name}' if isinstance(v, Tensor) else '')}" for i, v in enumerate(self)])
+        kinds = [f"torch.{v.dtype.name}" if isinstance(v, Tensor) else "" for v in self]
+        return "\n".join([f"  ({i}): {_described(v, kind)}" for i, (v, kind) in enumerate(zip(self, kinds))])
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
