@@ -142,7 +142,7 @@ _OPERATORS = {
 _OPERANDS = (Tensor, int, float, complex)
 #: what belongs to Python objects and NumPy, and is not asked about
 _OWN = frozenset((
-    "__new__", "__hash__", "__array_wrap__", "__dlpack__", "__dlpack_device__", "__iter__", "__index__", "__copy__", "__deepcopy__",
+    "__new__", "__hash__", "__dlpack__", "__dlpack_device__", "__iter__", "__index__", "__copy__", "__deepcopy__",
     "__reduce_ex__", "as_subclass",
 ))  # fmt: skip
 

@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -91,6 +92,34 @@ def asked_about(L: Any, code: str) -> Any:
 )  # fmt: skip
 def test_classes_are_asked_as_in_torch(code):
     assert asked_about(st, code) == asked_about(torch, code)
+
+
+@pytest.mark.parametrize("L", LIBRARIES)
+def test_a_class_passes_on_what_it_carries(L):
+    class Image(L.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            found = super().__torch_function__(func, types, args, kwargs)
+            if isinstance(found, Image):
+                found.path = next((a.path for a in args if hasattr(a, "path")), None)
+            return found
+
+        def sum(self, *args):
+            return super().sum(*args) + 100
+
+    class Plain(L.Tensor):
+        @classmethod
+        def __torch_function__(cls, func, types, args=(), kwargs=None):
+            found = super().__torch_function__(func, types, args, kwargs)
+            return found.as_subclass(L.Tensor) if isinstance(found, Plain) else found
+
+    image = L.ones(2, 2).as_subclass(Image)
+    image.path = "p"
+    made = [image + 1, 1 + image, image[0], image.T, L.exp(image), image.clone(), image.sum(), image.detach()]
+    assert [x.path for x in made] == ["p"] * 8 and made[6].item() == 104
+    plain = L.ones(2).as_subclass(Plain)
+    assert kinds([plain, plain + 1, plain.sum()]) == ["Plain", "Tensor", "Tensor"]
+    assert kinds(np.add(image, 1)) == "Image"
 
 
 @pytest.mark.parametrize("L", LIBRARIES)
