@@ -131,6 +131,7 @@ for _name in ("Function", "gradcheck", "gradgradcheck"):
 autograd.function = _function  # type: ignore[attr-defined]
 autograd.functional = _derivatives  # type: ignore[attr-defined]
 autograd.graph = _autograd_graph  # type: ignore[attr-defined]
+autograd.Variable = Tensor  # type: ignore[attr-defined]
 autograd.grad_mode = autograd.anomaly_mode = _autograd_modes  # type: ignore[attr-defined]
 
 __version__ = "0.1.0"

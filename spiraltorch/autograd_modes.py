@@ -35,20 +35,23 @@ class Setting:
     def __exit__(self, *exc: Any) -> None:
         mode.enabled = self._before.pop()
 
+    def clone(self) -> Setting:
+        return Setting(self.enabled)
+
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        enabled = self.enabled
+        again = self.clone
         if inspect.isgeneratorfunction(function):
-            return _around_generator(function, enabled)
+            return _around_generator(function, again)
 
         @functools.wraps(function)
         def wrapped(*args: Any, **kwargs: Any) -> Any:
-            with Setting(enabled):
+            with again():
                 return function(*args, **kwargs)
 
         return wrapped
 
 
-def _around_generator(function: Callable[..., Any], enabled: bool) -> Callable[..., Any]:
+def _around_generator(function: Callable[..., Any], setting: Callable[[], Setting]) -> Callable[..., Any]:
     """The mode holds while the generator runs, not while its user does."""
 
     @functools.wraps(function)
@@ -57,14 +60,14 @@ def _around_generator(function: Callable[..., Any], enabled: bool) -> Callable[.
         step, given = steps.send, None
         while True:
             try:
-                with Setting(enabled):
+                with setting():
                     value = step(given)
             except StopIteration as end:
                 return end.value
             try:
                 step, given = steps.send, (yield value)
             except GeneratorExit:
-                with Setting(enabled):
+                with setting():
                     steps.close()
                 raise
             except BaseException as e:
@@ -98,29 +101,33 @@ class inference_mode(Setting):
     """As :class:`no_grad` (torch.inference_mode); tensors made inside are ordinary tensors here."""
 
     def __new__(cls, mode: Any = True) -> Any:
-        return Setting(False)(mode) if callable(mode) else super().__new__(cls)
+        return cls(True)(mode) if callable(mode) else super().__new__(cls)
 
     def __init__(self, mode: bool = True) -> None:
         super().__init__(not mode)
 
     def __enter__(self) -> None:
         super().__enter__()
-        _inference.depth += not self.enabled
+        _inference.modes.append(not self.enabled)
 
     def __exit__(self, *exc: Any) -> None:
         super().__exit__()
-        _inference.depth -= not self.enabled
+        _inference.modes.pop()
+
+    def clone(self) -> inference_mode:
+        return type(self)(not self.enabled)
 
 
 class _Inference(threading.local):
-    depth = 0
+    def __init__(self) -> None:
+        self.modes: list[bool] = []
 
 
 _inference = _Inference()
 
 
 def is_inference_mode_enabled() -> bool:
-    return _inference.depth > 0
+    return bool(_inference.modes and _inference.modes[-1])
 
 
 class set_grad_enabled(Setting):
@@ -138,8 +145,8 @@ class set_grad_enabled(Setting):
     def __exit__(self, *exc: Any) -> None:
         mode.enabled = self._before[0]
 
-    def clone(self) -> set_grad_enabled:
-        return type(self)(self.enabled)
+    def clone(self) -> Setting:
+        return Setting(self.enabled)
 
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         self.__exit__()

@@ -25,7 +25,7 @@ Tensors = tuple[Tensor, ...]
 
 def _tuple(value: Any, what: str) -> tuple[Tensors, bool]:
     """(tensors, whether they came in a tuple).  Raises TypeError for anything else."""
-    many = isinstance(value, (tuple, list))
+    many = isinstance(value, tuple)
     found = tuple(value) if many else (value,)
     for i, t in enumerate(found):
         if not isinstance(t, Tensor):
@@ -113,6 +113,10 @@ def jacobian(
     """d outputs / d inputs, of shape outputs + inputs, one pass an element (torch.autograd.functional.jacobian)."""
     if strategy not in ("reverse-mode", "forward-mode"):
         raise AssertionError('Expected strategy to be either "forward-mode" or "reverse-mode".')
+    if vectorize and strict:
+        raise SpiralError("torch.autograd.functional.jacobian: `strict=True` and `vectorized=True` are not supported together.")
+    if strategy == "forward-mode" and not vectorize:
+        raise NotImplementedError('strategy="forward-mode" needs vectorize=True; or leave the strategy at "reverse-mode"')
     given, many = _tuple(inputs, "inputs given to jacobian")
     ins = _leaves(given, create_graph)
     outs, several = _called(func, ins, "jacobian")

@@ -251,7 +251,12 @@ def view_call(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 def view_of(x: Tensor, steps: Sequence[Any], name: str) -> Tensor:
     """The view of ``x`` at ``steps``, on the tape if x is."""
     t = tensor_over(x._storage, (*x._steps, *steps))
-    t._base = x if x._base is None else x._base
+    if x._base is None:
+        t._base = x
+    else:
+        t._base = x._base
+        if "_one_of_many" in x.__dict__:
+            t.__dict__["_one_of_many"] = x.__dict__["_one_of_many"]
     t._detached = x._detached
     t._seen = x._storage.history_version
     n = t._read()

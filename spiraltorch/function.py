@@ -414,13 +414,26 @@ def gradcheck(
     rtol: float = 1e-3,
     raise_exception: bool = True,
     nondet_tol: float = 0.0,
+    check_undefined_grad: bool = True,
+    check_grad_dtypes: bool = False,
+    check_batched_grad: bool = False,
+    check_batched_forward_grad: bool = False,
+    check_forward_ad: bool = False,
+    check_backward_ad: bool = True,
+    fast_mode: bool = False,
+    masked: bool | None = None,
 ) -> bool:
     """Compare backward with central differences at ``inputs``, which should be float64 (torch.autograd.gradcheck).
+
+    The whole Jacobians are always compared, whatever ``fast_mode`` says; there is no forward mode to check, and gradients in
+    batches are one pass each.
 
     Raises GradcheckError with both Jacobians where they differ, or returns False without ``raise_exception``.
     """
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     checked = [i for i, x in enumerate(inputs) if isinstance(x, Tensor) and x.requires_grad]
+    if not (check_forward_ad or check_backward_ad):
+        raise AssertionError("Expected at least one of check_forward_ad or check_backward_ad to be True")
     if not checked:
         raise ValueError(
             "gradcheck expects at least one input tensor to require gradient, but none of the them have requires_grad=True."
@@ -469,8 +482,11 @@ def _first_problem(
     return ""
 
 
-def gradgradcheck(func: Callable[..., Any], inputs: Any, grad_outputs: Any = None, **options: Any) -> bool:
-    """:func:`gradcheck` of the gradient itself (torch.autograd.gradgradcheck)."""
+def gradgradcheck(
+    func: Callable[..., Any], inputs: Any, grad_outputs: Any = None, *, gen_non_contig_grad_outputs: bool = False,
+    check_rev_over_rev: bool = True, check_fwd_over_rev: bool = False, **options: Any,
+) -> bool:  # fmt: skip
+    """:func:`gradcheck` of the gradient itself, with its options (torch.autograd.gradgradcheck)."""
     inputs = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if grad_outputs is None:
         draw = np.random.default_rng(0)

@@ -92,7 +92,7 @@ def deepcopied(x: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def _of_the_user(x: Tensor) -> dict[str, Any]:
-    return {name: value for name, value in x.__dict__.items() if name not in ("_one_of_many", "_accumulated")}
+    return {name: value for name, value in x.__dict__.items() if name not in ("_one_of_many", "_accumulated", "_accumulator", "_end")}
 
 
 def reduced(x: Tensor, protocol: Any = None) -> Any:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,14 @@ from . import dtypes
 from .creation import like, made, no_more, size_of, type_or
 from .dtypes import DType
 from .errors import SpiralError
-from .ir import lang
+from .ir import graph, lang
 from .ops import random as bodies
 from .ops.registry import Op, raise_dtype
 from .random import Generator, default_generator
 from .shapes import broadcast_shapes
 from .storage import queue
-from .tensor import Tensor, from_node
+from .tape import Call, mode
+from .tensor import Tensor, attach, from_node
 from .writes import write
 
 __all__ = [
@@ -140,7 +141,25 @@ def randperm(
 
 
 def _made_of(t: Tensor, node: Any) -> Tensor:
-    return from_node(node, t.device)
+    return _drawn([t], from_node(node, t.device))
+
+
+class _Drawn(Call):
+    """What was drawn with such chances: its slope in them is 0, as in torch."""
+
+    saves = ""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def vjp(self, grads: Sequence[Any], outs: Sequence[Any], nodes: Sequence[Any]) -> list[Any]:
+        return [graph.full(0, n.shape, n.dtype) for n in nodes]
+
+
+def _drawn(given: list[Tensor], t: Tensor) -> Tensor:
+    if mode.enabled and any([p._tracked for p in given]):
+        attach(_Drawn("RandomBackward0"), given, [t])
+    return t
 
 
 def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any = None, dtype: Any = None, **options: Any) -> Tensor:
@@ -160,7 +179,7 @@ def normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, *, generator: Any 
     d = type_or(dtype, dtypes.get_default_dtype())
     if d.is_complex:
         return (randn(tuple(size), generator=generator, dtype=d, device=device) * std + mean).requires_grad_(grad)  # type: ignore[no-any-return]
-    return made(draw(bodies.normal, size_of((tuple(size),)), generator, *parts, dtype=d), device, grad)
+    return _drawn(given, made(draw(bodies.normal, size_of((tuple(size),)), generator, *parts, dtype=d), device, grad))
 
 
 def bernoulli(input: Tensor, p: Any = None, *, generator: Any = None) -> Tensor:
@@ -192,7 +211,7 @@ def poisson(input: Tensor, generator: Any = None) -> Tensor:
 def binomial(count: Tensor, prob: Tensor, generator: Any = None) -> Tensor:
     """How many of ``count`` trials succeed, each with chance ``prob`` (torch.binomial)."""
     shape = tuple(broadcast_shapes(count.shape, prob.shape))
-    return _made_of(count, draw(bodies.binomial, shape, generator, count._read(), prob._read()))
+    return _drawn([prob], from_node(draw(bodies.binomial, shape, generator, count._read(), prob._read()), count.device))
 
 
 def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, generator: Any = None) -> Tensor:

@@ -109,6 +109,12 @@ class Tensor(Methods):
             if not self._steps:
                 self._fn, self._index = cell.history
             else:
+                if self._base is not None and "_one_of_many" in self.__dict__ and mode.enabled:
+                    raise SpiralError(
+                        f"Output 0 of {self._one_of_many} is a view and its base or another view of its base has been modified "
+                        "inplace. This view is the output of a function that returns multiple views. Make the views again after the "
+                        "write, or write out of place."
+                    )
                 base = tensor_over(cell, ())
                 base._fn, base._index = cell.history
                 base._seen = cell.history_version

@@ -37,6 +37,8 @@ def write(self: Tensor, value: Node, source: Tensor | None = None, over: bool = 
         step = GradFn(WriteCall(steps), [base, source if source is not None else from_node(value, cell.device)], [base])
     elif (over or not tracked) and not self._steps and mode.enabled and self._history() is not None:
         tracked, step = True, GradFn(WriteCall(()), [self, from_node(value) if source is None else source], [self])
+    if tracked and self._base is not None and "_one_of_many" in self.__dict__:
+        raise _together(self)
     made = self._fn
     keeps = made is not None and made.retained and self.retains_grad
     cell.set(write_through(cell.node, steps, value))
@@ -140,14 +142,18 @@ def is_dense(x: Tensor) -> bool:
     return x.numel() > 0 and all([s == math.prod([n for _, n in held[:k]]) for k, (s, _) in enumerate(held)])
 
 
+def _together(view: Tensor) -> SpiralError:
+    return SpiralError(
+        f"Output 0 of {view._one_of_many} is a view and is being modified inplace. This view is the output of a "
+        "function that returns multiple views. Such functions do not allow the output views to be modified "
+        "inplace. You should replace the inplace operation by an out-of-place one."
+    )
+
+
 def refuse_leaf_write(self: Tensor) -> None:
     """Raise RuntimeError where torch does not allow an in-place operation that is recorded."""
     if self._base is not None and "_one_of_many" in self.__dict__ and self.requires_grad:
-        raise SpiralError(
-            f"Output 0 of {self._one_of_many} is a view and is being modified inplace. This view is the output of a "
-            "function that returns multiple views. Such functions do not allow the output views to be modified "
-            "inplace. You should replace the inplace operation by an out-of-place one."
-        )
+        raise _together(self)
     if self._requires_grad and self._fn is None:
         raise SpiralError("a leaf Variable that requires grad is being used in an in-place operation.")
     base = self._base

@@ -230,6 +230,36 @@ CASES = {
 
 
 CASES |= {
+    "views that come together": """
+        x = t(4, 3); y = x * 1
+        for change in (lambda: y.chunk(2)[0].add_(1), lambda: y.chunk(2)[0][0].add_(1), lambda: y.split(2)[0].view(-1).mul_(2),
+                       lambda: y.split([1, 3])[1].t().zero_(), lambda: y.unbind(0)[0][1:].add_(1), lambda: x.chunk(2)[0][0].add_(1),
+                       lambda: y.tensor_split(2)[0].add_(1), lambda: [row.mul_(2) for row in y]): e(change)
+        z, w = t(4, 3, g=False), t(1); r(z.chunk(2)[0][0].add_(1))
+        e(lambda: z.chunk(2)[0].add_(w)); e(lambda: z.chunk(2)[0][0].add_(w)); r(z)""",
+    "views that come together and a base that changes": """
+        x = t(2, 3); y = x * 1; a, b = y.unbind(0); c = a * 2; y.add_(1); e(lambda: a.sum().backward()); c.sum().backward(); r(x.grad)
+        z, w = t(4, 3, g=False), t(1); a, b = z.chunk(2); z.mul_(w); e(lambda: a.sum().backward()); r(w.grad)""",
+    "what is drawn has slope 0": """
+        x = t(3); m.normal(x, x).sum().backward(); r(x.grad); y = t(3)
+        (m.bernoulli(y / 2) * 0 + m.poisson(y) * 0 + m.normal(y, 1.0) * 0).sum().backward(); r(y.grad)""",
+    "inference mode": """
+        with m.inference_mode():
+            with m.inference_mode(False): r(m.is_grad_enabled(), m.is_inference_mode_enabled())
+            r(m.is_grad_enabled(), m.is_inference_mode_enabled())
+        r(m.inference_mode(lambda: m.is_inference_mode_enabled())(), m.inference_mode()(lambda: m.is_inference_mode_enabled())())
+        r(m.is_inference_mode_enabled(), isinstance(m.ones(1), A.Variable))""",
+    "arguments of functional and gradcheck": """
+        J, x = A.functional.jacobian, t(3, g=False); e(lambda: J(lambda x, y: x * y, [x, x])); e(lambda: J(lambda x: [x * 2, x], x))
+        e(lambda: J(lambda x: x * x, x, strategy="forward-mode")); e(lambda: J(lambda x: x * x, x, vectorize=True, strict=True))
+        r(J(lambda x: x * x, x, vectorize=True, strategy="forward-mode"))
+        x = t(3, dt="float64"); r(A.gradcheck(lambda x: x * x, (x,), fast_mode=True, check_undefined_grad=False, masked=False))
+        r(A.gradgradcheck(lambda x: x**3, (x,), gen_non_contig_grad_outputs=True, fast_mode=True))
+        e(lambda: A.gradcheck(lambda x: x * x, (x,), check_forward_ad=False, check_backward_ad=False))""",
+    "copies of tensors with hooks": """
+        import copy
+        x = t(3); end = (x * 2).grad_fn.next_functions[0][0]; end.register_hook(lambda *a: None); x.register_hook(lambda g: g * 2)
+        y = copy.deepcopy(x); (y * y).sum().backward(); r(y.grad, x.grad)""",
     "checkpoints": """
         cp = m.utils.checkpoint.checkpoint
         lin = m.nn.Linear(3, 3)
