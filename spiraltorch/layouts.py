@@ -316,7 +316,10 @@ def set_(
 ) -> Tensor:
     """This tensor over the storage of ``source``, or empty without one (torch.Tensor.set_)."""
     from .creation import zeros
+    from .writes import refuse_leaf_write
 
+    if mode.enabled:
+        refuse_leaf_write(self)
     if source is None:
         source = zeros(0, dtype=self.dtype)
     cell = source._storage if isinstance(source, Tensor) else source._cell

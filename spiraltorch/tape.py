@@ -311,7 +311,14 @@ class GradFn(TapeNode):
         return f"<{self.name()}>"
 
     def name(self) -> str:
-        return self.call.name
+        """As torch names it: MulBackward0."""
+        from .autograd_names import operator_name, view_name
+
+        call = self.call
+        ranks = [len(shape) for shape, _ in self.types]
+        if isinstance(call, OpCall):
+            return operator_name(call.op.name, [*call.args, *call.kwargs.values()], ranks)
+        return view_name(call.name, ranks[0], len(self.outs[0][2])) if isinstance(call, ViewCall) else call.name
 
     @property
     def next_functions(self) -> tuple[tuple[Any, int], ...]:

@@ -224,12 +224,20 @@ CASES = {
             def backward(ctx, g): return g.view(2, 2)
         e(lambda: Flat.apply(t(2, 2) * 1).add_(1))""",
     "data that can't be": """
-        p = t(3); e(lambda: setattr(p, 'data', 3.0)); e(lambda: setattr(p, 'data', m.ones(3, dtype=m.int64)))
+        p = t(3); e(lambda: p.set_(m.ones(3))); e(lambda: setattr(p, 'data', 3.0)); e(lambda: setattr(p, 'data', m.ones(3, dtype=m.int64)))
         p.data = m.ones(5); r(p); (p * 2).sum().backward(); r(p.grad)""",
 }
 
 
 CASES |= {
+    "names of steps": """
+        x, w, b = t(3, 3), t(3, 3, seed=3), t(3)
+        for y in (x @ w, x @ b, b @ b, x[None] @ w, F.linear(x, w), F.linear(x, w, b), F.linear(x[None], w, b), x / w, x / 2, x**2, x**w,
+                  x.sum(), x.sum(0), x.mean(), x.mean(0), x.max(), x.max(0)[0], x[0], x[:, 0], x[1:], x[None], x[m.tensor([0])], x.reshape(9),
+                  x.flatten(), x.view(9), x.T, x.swapaxes(0, 1), x.movedim(0, 1), x.narrow(0, 0, 1), x.expand(2, 3, 3), x.double(), x.norm(),
+                  x.clamp(0, 1), x.relu(), x.softmax(0), F.layer_norm(x, (3,)), F.cross_entropy(x, m.tensor([0, 1, 2])), x.chunk(3)[0],
+                  m.linalg.det(x), x.unbind(0)[0], F.conv1d(x[None], t(1, 3, 2)), x.exp(), m.cat([x, x]), x.squeeze(), x % w, x.clone()):
+            r(y.grad_fn.name(), repr(y).rpartition("grad_fn")[2])""",
     "views that come together": """
         x = t(4, 3); y = x * 1
         for change in (lambda: y.chunk(2)[0].add_(1), lambda: y.chunk(2)[0][0].add_(1), lambda: y.split(2)[0].view(-1).mul_(2),
