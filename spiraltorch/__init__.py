@@ -27,7 +27,6 @@ if _TYPE_CHECKING:  # first: what follows is exported for type checkers by what 
 from . import autograd, cuda, errors, memory, nn, optim, utils
 from . import autograd_graph as _autograd_graph
 from . import autograd_modes as _autograd_modes
-from . import derivatives as _derivatives
 from . import function as _function
 from .autograd import (
     enable_grad,
@@ -129,7 +128,6 @@ from .tensor import Size, Tensor
 for _name in ("Function", "gradcheck", "gradgradcheck"):
     setattr(autograd, _name, getattr(_function, _name))
 autograd.function = _function  # type: ignore[attr-defined]
-autograd.functional = _derivatives  # type: ignore[attr-defined]
 autograd.graph = _autograd_graph  # type: ignore[attr-defined]
 autograd.Variable = Tensor  # type: ignore[attr-defined]
 autograd.grad_mode = autograd.anomaly_mode = _autograd_modes  # type: ignore[attr-defined]

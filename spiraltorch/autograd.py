@@ -482,3 +482,12 @@ def _batched(
         last = k == given[0].shape[0] - 1
         rows.append(grad(roots, wanted, [g[k] for g in given], retain or not last, create_graph, True, unused, False, materialize))
     return tuple([None if column[0] is None else call(OPS["stack"], (list(column),)) for column in zip(*rows)])
+
+
+def __getattr__(name: str) -> Any:
+    """``autograd.functional`` is loaded when it is first asked for."""
+    if name == "functional":
+        from . import derivatives
+
+        return derivatives
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
