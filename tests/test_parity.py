@@ -259,6 +259,8 @@ F.pdist(v(0, 1, 1, 0, 2, 1).reshape(3, 2), inf)
 L.cdist(v(inf, 1, 1, 0).detach().reshape(2, 2), v(0, 0, 1, 2).detach().reshape(2, 2), inf)
 L.trapezoid(L.tensor([], dtype=L.int64), L.arange(4))
 L.trapezoid(L.zeros(0, 3, dtype=L.bool), L.arange(4), dim=0)
+L.linalg.det(v(1, 2, 4, nan).reshape(2, 2))
+L.linalg.det(t(4, 3, 3) * L.tensor([1, 0.5, 1e-9, 2]).reshape(4, 1, 1))
 L.corrcoef(v(1, 2, 4, 1, 3, 2).detach().double().reshape(2, 3) * 1e-160)
 """.strip().splitlines()
 

@@ -403,14 +403,36 @@ def slogdet(static: Any, a: Array) -> Array:
 
 @routine("linalg.cofactor")
 def cofactor(static: Any, a: Array) -> Array:
-    """The derivative of the determinant, ``conj(det A) A^-H``, by singular values: also of singular matrices."""
+    """The derivative of the determinant, ``conj(det A) A^-H``; of matrices that are singular, or nearly, by singular values."""
+
+    def one(m: Array) -> tuple[Array, Array]:
+        lu, pivots, info = _lapack("getrf", m)(m)
+        if info:
+            return m, np.array([[np.inf]])
+        out, _ = _lapack("getri", m)(lu, pivots)
+        odd = np.count_nonzero(pivots != np.arange(len(pivots))) % 2
+        d = lu.diagonal().prod() * (-1 if odd else 1)  # of the same factors, so that the rounding of both is one
+        return np.conj(d * out.T), np.array([[np.abs(m).sum(0).max(initial=0) * np.abs(out).sum(0).max(initial=0)]])
+
+    with np.errstate(all="ignore"):
+        found, condition = each(one, a)
+        regular = condition[..., 0, 0] * np.finfo(a.dtype).eps < 0.01
+    if not regular.all():
+        finite = np.isfinite(a).all((-2, -1))
+        found[~finite] = np.nan
+        found[~regular & finite] = _cofactor_of_any(a[~regular & finite])
+    return np.asarray(found)
+
+
+def _cofactor_of_any(a: Array) -> Array:
     u, s, vh = np.linalg.svd(a)
     n = s.shape[-1]
     wide = np.broadcast_to(s[..., None, :], (*s.shape, n)).copy()
     wide[..., np.arange(n), np.arange(n)] = 1
     others = wide.prod(-1)
     phase = np.conj(np.linalg.det(u) * np.linalg.det(vh))
-    return phase[..., None, None] * ((u * others[..., None, :].astype(u.dtype)) @ vh)
+    found: Array = phase[..., None, None] * ((u * others[..., None, :].astype(u.dtype)) @ vh)
+    return found
 
 
 @routine("linalg.matrix_exp")
