@@ -152,10 +152,11 @@ def positions(mask: Node, count: int, fill: int = -1) -> Node:
     flat = graph.reshape(mask, (mask.size,))
     if not count or not mask.size:
         return graph.full(fill, (count,), dtypes.int64)
-    rank = graph.scan(cast(flat, dtypes.int64), "add", 0)
-    slot = lang.where(flat & lang.le(rank, count), rank - 1, count)  # the others meet in a place that is cut off
-    kept = graph.scatter(graph.full(fill, (count + 1,), dtypes.int64), slot, graph.iota(flat.shape, 0), 0, "set")
-    return graph.slice_(kept, ((0, count, 1),))
+    from ..kernels.library.selecting import parts_of
+
+    parts = parts_of(mask.size)
+    counts = graph.call("selecting.counts", (flat,), (parts,), dtypes.int64, parts)
+    return graph.call("selecting.positions", (flat, counts), (count,), dtypes.int64, count, fill)
 
 
 # -- turning ----------------------------------------------------------------------------------------
@@ -340,6 +341,13 @@ def triu_indices(row: int, col: int, offset: int = 0, *, dtype: dtypes.DType = d
     return cast(_triangle_indices(row, col, offset, False), _integers(triu_indices, dtype))
 
 
+def _quotient(at: Node, by: int, below: int) -> Node:
+    """``at / by`` for positions from -1 to ``below``, by floats, whose division is faster, where they hold every position."""
+    if below > 1 << 50:
+        return lang.row("IDIV", at, by)
+    return cast(lang.trunc((cast(at, dtypes.float64) + 0.5) / float(by)), dtypes.int64)
+
+
 @op("nonzero_static", kinds="buifc", acc=False, differentiable=False, samples=s.calls(
     s.call(T(2, 3), size=4), s.call(T(5, fill="mask"), size=2), s.call(T(2, 2, 3, fill="mask"), size=9, fill_value=7),
     s.call(T(), size=1), s.call(T(0, 3), size=2), s.call(T(3), size=0)))  # fmt: skip
@@ -355,7 +363,7 @@ def nonzero_static(input: Node, *, size: int, fill_value: int = -1) -> Node:
     columns, stride, rest = [], input.size, place
     for n in input.shape:
         stride //= max(n, 1)
-        at = rest if stride <= 1 else lang.row("IDIV", rest, stride)
+        at = rest if stride <= 1 else _quotient(rest, stride, input.size)
         rest = graph.full(0, rest.shape, rest.dtype) if stride <= 1 else rest - at * stride
         columns.append(graph.reshape(lang.where(missing, fill_value, at), (size, 1)))
     return joined(columns, 1)

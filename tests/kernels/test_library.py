@@ -247,3 +247,26 @@ def test_a_scatter_out_of_range_raises():
         st.zeros(30, 32).index_add(0, st.tensor([3, 30]), st.ones(2, 32)).tolist()
     with pytest.raises(IndexError):
         st.zeros(30).index_add(0, st.tensor([3, -31]), st.ones(2)).tolist()
+
+
+@pytest.mark.parametrize("n", [1, 70_000, 300_001, 1_500_000])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_positions_of_true_elements_cut_into_parts(n: int, share: float) -> None:
+    mask = np.random.default_rng(n).random(n) < share
+    want = np.flatnonzero(mask)
+    before = st.get_num_threads()
+    try:
+        for threads in (1, 2):
+            st.set_num_threads(threads)
+            x = st.tensor(mask)
+            np.testing.assert_array_equal(st.nonzero(x).numpy()[:, 0], want)
+            for size in (len(want) // 2, len(want) + 3):
+                first = np.concatenate([want, np.full(3, -7)])[:size]
+                np.testing.assert_array_equal(st.nonzero_static(x, size=size, fill_value=-7).numpy()[:, 0], first)
+    finally:
+        st.set_num_threads(before)
+
+
+def test_rows_and_columns_of_positions() -> None:
+    mask = np.random.default_rng(0).random((7, 11, 13)) < 0.4
+    np.testing.assert_array_equal(st.nonzero(st.tensor(mask)).numpy(), np.argwhere(mask))
