@@ -22,7 +22,6 @@ from collections.abc import Callable
 from ..ir import lang
 from ..ir.node import Node
 from . import samples as s
-from .oscillating import FAR, airy, bessel
 from .registry import op
 from .series import INF, NAN, exp_parts, expand
 
@@ -186,12 +185,16 @@ def _y(order: int, x: Node) -> Node:
 
 
 def _j_exact(order: int, x: Node) -> Node:
+    from .oscillating import FAR, bessel
+
     size = lang.absolute(x)
     out = lang.where(lang.lt(size, FAR), bessel(order, False, size), _wave(order, size, second=False))
     return lang.where(lang.lt(x, 0), -out, out) if order else out
 
 
 def _y_exact(order: int, x: Node) -> Node:
+    from .oscillating import FAR, bessel
+
     out = lang.where(lang.lt(x, FAR), bessel(order, True, x), _wave(order, x, second=True))
     return lang.where(lang.eq(x, 0), -INF, lang.where(lang.lt(x, 0), NAN, out))
 
@@ -219,6 +222,8 @@ def _airy(x: Node, exact: bool = False) -> Node:
     wave = (p * (sine + cosine) - q * (cosine - sine)) / (fourth * math.sqrt(2 * math.pi))
     out = lang.where(lang.lt(x, -7), wave, lang.where(lang.lt(x, 2.25), near, decayed))
     if exact:
+        from .oscillating import FAR, airy
+
         out = lang.where(lang.lt(x, 0) & lang.lt(third, FAR), airy(x, (third, low), fourth), out)
     return lang.where(lang.eq(size, INF), NAN, out)
 

@@ -21,7 +21,6 @@ from ..errors import SpiralError
 from ..ir import graph, lang
 from ..ir.node import Node, cast
 from . import samples as s
-from .gamma_mirrored import DIGAMMA_END, LGAMMA_END, digamma_between_poles, lgamma_between_poles
 from .registry import op
 from .series import INF, NAN, copysign, expand, fold_last, is_integer, numbered, polynomial, sin_pi
 
@@ -52,11 +51,15 @@ def _lgamma(x: Node) -> Node:
 
 
 def _lgamma_exact(x: Node) -> Node:
+    from .gamma_mirrored import LGAMMA_END, lgamma_between_poles
+
     between = lang.lt(x, -2) & lang.lt(-(LGAMMA_END + 0.5), x)
     return lang.where(between, lgamma_between_poles(x), _lgamma(x))
 
 
 def _digamma_exact(x: Node) -> Node:
+    from .gamma_mirrored import DIGAMMA_END, digamma_between_poles
+
     far = _digamma(x)
     between = lang.lt(x, 0) & lang.lt(-(DIGAMMA_END + 1), x)
     return lang.where(between, digamma_between_poles(x, far), far)
