@@ -388,7 +388,7 @@ def test_refusals(case: str) -> None:
 @pytest.mark.parametrize(
     "case",
     "x / 2; x.sum(); x.sum(0); x.mean(1); x.max(); x.max(0)[0]; x.norm(); x.double(); x[0]; x[:1]; x[x > 0]; x.reshape(6); x.flatten(); x.square()"
-    "; F.cross_entropy(x, L.tensor([0, 1])); F.linear(x, x, L.ones(2)); F.layer_norm(x, (3,)); F.conv2d(x[None], L.ones(1, 1, 2, 2)); x.chunk(2)[0]; x.T".split("; "),
+    "; F.cross_entropy(x, L.tensor([0, 1])); F.linear(x, x, L.ones(2)); F.layer_norm(x, (3,)); F.conv2d(x[None, None], L.ones(1, 1, 2, 2)); x.chunk(2)[0]; x.T".split("; "),
 )  # fmt: skip
 def test_steps_of_the_tape_are_printed_as_in_torch(case):
     ours, theirs = [eval(case, {"L": L, "F": L.nn.functional, "x": L.ones(2, 3, requires_grad=True)}).grad_fn.name() for L in (st, torch)]
