@@ -55,6 +55,7 @@ ACCEPTED = {
     ("refusal", "addbmm"): (r"doesn't match the broadcast shape", "in place, torch gives the input another shape"),
     ("refusal", "lu_unpack"): (r"row exchanges for", "torch reads beyond the rows"),
     ("refusal", "scaled_dot_product_attention"): (r"value \[1, 0", "of no positions torch makes zeros, whatever the keys"),
+    **{("value", name): (r"nan instead of", "the largest of differences passes over nan in torch") for name in ("cdist", "pdist")},
     ("value", "trapezoid"): (r"^0.0 instead of nan", "one place has no area; torch subtracts a nan from itself"),
     ("gradient", "addcdiv"): (r"-?inf instead of nan", "torch squares a divisor, and divides infinity by it"),
     ("gradient", "kl_div"): (r"^at v\d+: .* instead of nan", "at a target of 0 or below torch multiplies by its logarithm"),
