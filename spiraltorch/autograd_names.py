@@ -15,7 +15,7 @@ _NAMES = {
     "layer_norm": "NativeLayerNorm", "linalg_norm": "LinalgVectorNorm", "linalg_solve": "LinalgSolveEx",
     "max_pool2d": "MaxPool2DWithIndices", "movedim": "Permute", "narrow": "Slice", "norm": "LinalgVectorNorm", "outer": "Mul",
     "ravel": "View", "reshape": "View", "swapaxes": "Transpose", "swapdims": "Transpose", "to_dtype": "ToCopy", "true_divide": "Div",
-    "unflatten": "View",
+    "square": "Pow", "unflatten": "View",
 }  # fmt: skip
 _PRODUCTS = {(1, 1): "Dot", (2, 2): "Mm", (2, 1): "Mv", (1, 2): "Squeeze"}
 

@@ -30,7 +30,7 @@ from .outs import Long, with_out, write_result
 from .runtime import buffers, plan_table, threads
 from .short import NUMBERS, SHORT, form, number_node, numbers, short_binary, short_number, short_unary, tensor_of
 from .storage import Storage, computed_at_once, is_marked, queue, reshape_strides
-from .tape import Hole, OpCall, ViewCall, fill, mode, printed
+from .tape import Hole, OpCall, ViewCall, fill, mode
 from .tensor import Tensor, attach, from_node, tensor_over
 from .writes import refuse_leaf_write, refuse_overlap, refuse_own_overlap
 
@@ -263,7 +263,7 @@ def view_of(x: Tensor, steps: Sequence[Any], name: str) -> Tensor:
     if n.origin is None:
         n.origin = user_origin(3)
     if mode.enabled and x._tracked:
-        attach(ViewCall(steps, printed(name)), [x], [t])
+        attach(ViewCall(steps, name.title().replace("_", "") + "Backward0"), [x], [t])
     return t
 
 

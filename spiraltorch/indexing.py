@@ -203,11 +203,11 @@ def getitem(x: Tensor, index: Any) -> Tensor:
     key = again.key_of_index(shape, index)
     known = again.indices.get(key)
     if known is not None:
-        return view_of(x, known, "select" if index.__class__ is int else "slice")
+        return view_of(x, known, "slice")
     steps, advanced = parse(x, _as_tuple(index))
     if key is not None:
         again.indices.learn(key, key, tuple(steps))
-    view = view_of(x, steps, "select" if index.__class__ is int else "slice") if steps or advanced is None else x
+    view = view_of(x, steps, "slice") if steps or advanced is None else x
     if advanced is None:
         return view
     advanced = _on(x, advanced)

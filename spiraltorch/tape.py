@@ -122,21 +122,6 @@ def holes_in(template: Any) -> list[int]:
     return []
 
 
-#: what torch prints for steps of the tape that other operators record there
-_PRINTED = {
-    "batch_norm": "native_batch_norm", "chunk": "split", "conv1d": "convolution", "conv2d": "convolution", "conv3d": "convolution",
-    "cross_entropy": "nll_loss", "dropout": "mul", "flatten": "view", "group_norm": "native_group_norm", "index_tensors": "index",
-    "layer_norm": "native_layer_norm", "linear": "addmm", "max_pool2d": "max_pool2d_with_indices", "movedim": "permute",
-    "narrow": "slice", "norm": "linalg_vector_norm", "outer": "mul", "reshape": "view", "square": "pow", "swapaxes": "transpose",
-    "to_dtype": "to_copy", "true_divide": "div",
-}  # fmt: skip
-
-
-def printed(name: str, form: int = 0) -> str:
-    """The name of an operator's step on the tape, as in ``grad_fn=<AddBackward0>``."""
-    return f"{_PRINTED.get(name, name).title().replace('_', '')}Backward{form}"
-
-
 class OpCall(Call):
     """An operator's record applied to arguments."""
 
@@ -151,9 +136,7 @@ class OpCall(Call):
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        over_axes = (self.args[1] if len(self.args) > 1 else self.kwargs.get("dim")) is not None
-        second = over_axes if self.op.name in ("sum", "mean") else not over_axes and self.op.name in ("max", "min")
-        return printed(self.op.name, int(second))
+        return self.op.name.title().replace("_", "") + "Backward0"
 
     @property
     def undefined(self) -> bool:  # type: ignore[override]
