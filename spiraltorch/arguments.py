@@ -51,7 +51,7 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
         args = [*args[: len(tests) - 1], *_as_ints(rest)]
     for k, (a, (name, test, words)) in enumerate(zip(args, tests)):
         if test is not None and not test(a):
-            raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, not {type(a).__name__}")
+            raise TypeError(f"{op.name}(): argument '{name}' (position {k + 1}) must be {words}, {_instead(a, test)}")
         if _takes_ints(op, name, words) and _has_tensor(a):
             args = [*args[:k], _as_ints(a), *args[k + 1 :]]
         if test is None and k < op.operands and isinstance(a, (str, bytes)):
@@ -63,7 +63,7 @@ def bind(op: Op, args: Sequence[Any], kwargs: dict[str, Any]) -> tuple[Sequence[
         for name, a in kwargs.items():
             test, words = named.get(name, (None, ""))
             if test is not None and not test(a):
-                raise TypeError(f"{op.name}(): argument '{name}' must be {words}, not {type(a).__name__}")
+                raise TypeError(f"{op.name}(): argument '{name}' must be {words}, {_instead(a, test)}")
             if _takes_ints(op, name, words) and _has_tensor(a):
                 kwargs = {**kwargs, name: _as_ints(a)}
     return args, kwargs
@@ -81,15 +81,15 @@ def _takes_ints(op: Op, name: str, words: str) -> bool:
 
 def _has_tensor(a: Any) -> bool:
     if isinstance(a, (list, tuple)):
-        return any([isinstance(x, Tensor) and not x.ndim for x in a])
-    return isinstance(a, Tensor) and not a.ndim
+        return any([_has_tensor(x) for x in a if not isinstance(x, (list, tuple))])
+    return isinstance(a, Tensor) and a.numel() == 1
 
 
 def _as_ints(a: Any) -> Any:
-    """Integers in 0-d tensors, which is a look at them: ``one_hot(y, y.max() + 1)``."""
+    """Integers in tensors of one element, which is a look at them: ``one_hot(y, y.max() + 1)``."""
     if isinstance(a, (list, tuple)):
         return type(a)([_as_ints(x) for x in a])
-    return int(a) if isinstance(a, Tensor) and a.dtype.kind in "iu" else a
+    return int(a) if _is_size(a) else a
 
 
 def _without_numpy(value: Any) -> Any:
@@ -139,6 +139,27 @@ def _is_dims(a: Any) -> bool:
     return _is_int(a) or (isinstance(a, (list, tuple)) and all([_is_int(d) for d in a]))
 
 
+def _is_size(a: Any) -> bool:
+    return _is_int(a) or (isinstance(a, Tensor) and a.numel() == 1 and a.dtype.kind in "iu")
+
+
+def _is_ints(a: Any) -> bool:
+    """A number for each axis, or one for all.  True counts as 1 behind the first, as in torch; 2.0 is no size: as part of a
+    node it would be equal to 2, and stand for it in calls that follow."""
+    if isinstance(a, (list, tuple)):
+        return all([_is_size(n) or (k > 0 and _is_bool(n)) for k, n in enumerate(a)])
+    return _is_size(a)
+
+
+def _is_parts(a: Any) -> bool:
+    """Sizes, with None for those that stay as they are."""
+    return _is_ints([n for n in a if n is not None]) if isinstance(a, (list, tuple, range)) else a is None or _is_size(a)
+
+
+def _is_padding(a: Any) -> bool:
+    return _is_text(a) or _is_ints(a)
+
+
 def _is_text(a: Any) -> bool:
     return isinstance(a, str)
 
@@ -156,9 +177,22 @@ def _is_operand(a: Any) -> bool:
 
 
 Test = Callable[[Any], bool]
+
+
+def _instead(a: Any, test: Test) -> str:
+    """What was passed, for a message: the element that doesn't belong there, where it is one of several."""
+    if isinstance(a, (list, tuple)):
+        wrong = [(k, n) for k, n in enumerate(a) if not test(a[: k + 1])]
+        if wrong:
+            return f"but found element of type {type(wrong[0][1]).__name__} at position {wrong[0][0]}"
+    return f"not {type(a).__name__}"
+
+
 _KINDS: dict[str, tuple[Test, str]] = {
     "int": (_is_int, "int"), "bool": (_is_bool, "bool"), "float": (_is_number, "float"), "str": (_is_text, "str"),
-    "Dims": (_is_dims, "tuple of ints"), "DType": (_is_dtype, "dtype"), "Node": (_is_tensor, "Tensor"),
+    "Dims": (_is_dims, "tuple of ints"), "Ints": (_is_ints, "tuple of ints"), "Parts": (_is_parts, "tuple of ints"),
+    "Padding": (_is_padding, "tuple of ints"),
+    "DType": (_is_dtype, "dtype"), "Node": (_is_tensor, "Tensor"),
 }  # fmt: skip
 
 

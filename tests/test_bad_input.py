@@ -125,6 +125,15 @@ def test_type_errors(name):
     same_error(TYPES[name])
 
 
+def test_refused_sizes_leave_equal_ones_alone():
+    x = st.ones(1, 1, 6, 10)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="element of type float at position 1"):
+            st.nn.functional.max_pool2d(x, 4, padding=(2, 2.0))
+        assert st.nn.functional.max_pool2d(x, 4, padding=[2]).tolist() == [[[[1.0] * 3] * 2]]
+        assert st.nn.functional.max_pool2d(x, 4, padding=st.tensor([2])).shape == (1, 1, 2, 3)
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_error_is_raised_at_the_users_line(name):
     program = SHAPES[name][0]

@@ -25,7 +25,7 @@ from ..ir.node import Node, cast
 from . import samples as s
 from .elementwise import number
 from .gradients import vjp
-from .pool_form import Pool, output_sizes, pool_form, pool_windows
+from .pool_form import Parts, Pool, output_sizes, pool_form, pool_windows
 from .registry import OPS, op, raise_dtype
 from .windows import MOST_CELLS, Form, Ints, input_grad, sums
 
@@ -160,7 +160,7 @@ def _adaptive_avg(rank: int, input: Node, output_size: Any) -> Node:
 
 @op("adaptive_avg_pool1d", lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6), 3), s.call(T(2, 3, 7), 3), s.call(T(3, 6), 1), s.call(T(1, 2, 3), 5)))  # fmt: skip
-def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
+def adaptive_avg_pool1d(input: Node, output_size: Parts) -> Node:
     """Means of even parts of the last axis, as many as ``output_size`` says.
     (torch.nn.functional.adaptive_avg_pool1d)"""
     return _adaptive_avg(1, input, output_size)
@@ -169,7 +169,7 @@ def adaptive_avg_pool1d(input: Node, output_size: Any) -> Node:
 @op("adaptive_avg_pool2d", lies="images", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 6, 8), (3, 2)), s.call(T(2, 3, 7, 5), (3, 4)), s.call(T(3, 6, 6), 1),
     s.call(T(1, 2, 3, 5), (5, 5)), s.call(T(1, 2, 6, 5), (None, 2))))  # fmt: skip
-def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
+def adaptive_avg_pool2d(input: Node, output_size: Parts) -> Node:
     """Means of even parts of H and W, as many as ``output_size`` says (None: as many as there are).
     (torch.nn.functional.adaptive_avg_pool2d)"""
     return _adaptive_avg(2, input, output_size)
@@ -178,7 +178,7 @@ def adaptive_avg_pool2d(input: Node, output_size: Any) -> Node:
 @op("adaptive_avg_pool3d", saves="", where=("nn.functional",), samples=s.calls(
     s.call(T(2, 3, 4, 6, 2), (2, 3, 1)), s.call(T(2, 3, 5, 4, 6), 3), s.call(T(3, 4, 4, 4), 1),
     s.call(T(1, 2, 3, 2, 3), (5, None, 4))))  # fmt: skip
-def adaptive_avg_pool3d(input: Node, output_size: Any) -> Node:
+def adaptive_avg_pool3d(input: Node, output_size: Parts) -> Node:
     """Means of even parts of D, H and W, as many as ``output_size`` says (None: as many as there are).
     (torch.nn.functional.adaptive_avg_pool3d)"""
     return _adaptive_avg(3, input, output_size)

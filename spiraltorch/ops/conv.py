@@ -24,7 +24,7 @@ from ..ir.lang import fold
 from ..ir.node import Node
 from . import samples as s
 from .registry import op, raise_dtype
-from .windows import Form, Ints, correlate, each, input_grad, padded, weight_grad
+from .windows import Form, Ints, Padding, correlate, each, input_grad, padded, weight_grad
 
 T = s.T
 
@@ -121,7 +121,7 @@ def _conv_grad(g: Node, out: Node, input: Node, weight: Node, bias: Node | None 
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 8), T(4, 3, 3), T(4)), s.call(T(3, 8), T(4, 3, 3), None, 2, 1),
     s.call(T(2, 4, 9), T(4, 2, 2), T(4), 1, "same", 3, 2)))  # fmt: skip
-def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
+def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Padding = 0,
            dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
     """Cross-correlation of input [N, C, L] with weight [O, C / groups, K], as :func:`conv2d`.
     (torch.nn.functional.conv1d)"""
@@ -139,7 +139,7 @@ def conv1d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     s.call(T(2, 3, 8, 8), T(4, 3, 2, 2), None, 2), s.call(T(1, 2, 5, 5), T(3, 2, 2, 2), None, 1, 3),
     s.call(T(1, 2, 9, 9), T(3, 2, 2, 2), None, 3, 0),
     s.call(T(0, 2, 5, 5), T(3, 2, 2, 2))))  # fmt: skip
-def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
+def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Padding = 0,
            dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
     """``out[n, o, i, j] = bias[o] + sum(weight[o, c, k, l] * input[n, c, i * stride + k * dilation - padding, ...])``:
     input [N, C, H, W] or [C, H, W], weight [O, C / groups, KH, KW], padding a number an axis, 'valid' or 'same'.
@@ -151,7 +151,7 @@ def conv2d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1
     where=("", "nn.functional"), tolerance=1e-4, samples=s.calls(
     s.call(T(2, 3, 4, 5, 4), T(4, 3, 3, 2, 3), T(4)), s.call(T(2, 2, 5, 4, 6), T(4, 1, 2, 3, 2), T(4), 2, 1, 1, 2),
     s.call(T(3, 4, 5, 4), T(2, 3, 2, 2, 2), None, 1, "same", (2, 1, 1)), s.call(T(0, 2, 3, 3, 3), T(3, 2, 2, 2, 2))))  # fmt: skip
-def conv3d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Any = 0,
+def conv3d(input: Node, weight: Node, bias: Node | None = None, stride: Ints = 1, padding: Padding = 0,
            dilation: Ints = 1, groups: int = 1) -> Node:  # fmt: skip
     """Cross-correlation of input [N, C, D, H, W] with weight [O, C / groups, KD, KH, KW], as :func:`conv2d`.
     (torch.nn.functional.conv3d)"""

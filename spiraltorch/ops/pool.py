@@ -28,7 +28,7 @@ from ..ir.node import Node, cast, const
 from . import samples as s
 from .elementwise import number
 from .gradients import vjp
-from .pool_form import Pool, lowest, output_sizes, pool_form, pool_windows, spatial
+from .pool_form import Parts, Pool, lowest, output_sizes, pool_form, pool_windows, spatial
 from .registry import OPS, op, raise_dtype
 from .windows import MOST_CELLS, Ints, cells, each
 
@@ -246,7 +246,7 @@ def _adaptive_samples(*sizes: int, **kwargs: Any) -> Any:
 
 @op("adaptive_max_pool1d", lies="sequences", acc=False, grad=_adaptive_max_grad(1), saves="io", where=("nn.functional",),
     samples=s.more(_adaptive_samples(8), _adaptive_samples(7, return_indices=True)))  # fmt: skip
-def adaptive_max_pool1d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool1d(input: Node, output_size: Parts, return_indices: bool = False) -> Any:
     """The largest elements of even parts of the last axis, as many as ``output_size`` says.
     (torch.nn.functional.adaptive_max_pool1d)"""
     return _adaptive_max(1, input, output_size, return_indices)
@@ -254,7 +254,7 @@ def adaptive_max_pool1d(input: Node, output_size: Any, return_indices: bool = Fa
 
 @op("adaptive_max_pool2d", lies="images", acc=False, grad=_adaptive_max_grad(2), saves="io", where=("nn.functional",),
     samples=s.more(_adaptive_samples(4, 6), _adaptive_samples(5, 7, return_indices=True)))  # fmt: skip
-def adaptive_max_pool2d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(input: Node, output_size: Parts, return_indices: bool = False) -> Any:
     """The largest elements of even parts of H and W, as many as ``output_size`` says (None: as many as there are).
     (torch.nn.functional.adaptive_max_pool2d)"""
     return _adaptive_max(2, input, output_size, return_indices)
@@ -262,7 +262,7 @@ def adaptive_max_pool2d(input: Node, output_size: Any, return_indices: bool = Fa
 
 @op("adaptive_max_pool3d", acc=False, grad=_adaptive_max_grad(3), saves="io", where=("nn.functional",),
     samples=s.more(_adaptive_samples(4, 2, 4), _adaptive_samples(3, 5, 4, return_indices=True)))  # fmt: skip
-def adaptive_max_pool3d(input: Node, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(input: Node, output_size: Parts, return_indices: bool = False) -> Any:
     """The largest elements of even parts of D, H and W, as many as ``output_size`` says (None: as many as there are).
     (torch.nn.functional.adaptive_max_pool3d)"""
     return _adaptive_max(3, input, output_size, return_indices)

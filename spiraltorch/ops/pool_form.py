@@ -13,6 +13,7 @@ In: data [N, C, spatial...] or [C, spatial...] and what the caller asked for.  O
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,9 @@ from ..errors import ShapeError, SpiralError
 from ..ir import graph
 from ..ir.node import Node
 from .rearrange import filled_pad
-from .windows import each, windows
+from .windows import Ints, each, windows
+
+Parts = Ints | Sequence[int | None] | None  # how many parts of each spatial axis; None: as many as there are elements
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,6 @@ def output_sizes(name: str, rank: int, input: Node, output_size: Any) -> tuple[i
     """As many parts as ``output_size`` says for each axis, None for as many as there are elements."""
     spatial(name, rank, input)
     wanted = (output_size,) * rank if output_size is None or isinstance(output_size, int) else tuple(output_size)
-    if len(wanted) == 1:
-        wanted = wanted * rank
     if len(wanted) != rank:
         raise ShapeError(f"{name}(): internal error: output_size.size() must be {rank}, but got {len(wanted)}")
     sizes = tuple([n if k is None else int(k) for n, k in zip(input.shape[-rank:], wanted)])

@@ -27,6 +27,7 @@ from ..ir.node import Node, cast, const
 from .rearrange import flipped, pad_any
 
 Ints = int | Sequence[int]  # a number for all spatial axes, or one for each
+Padding = Ints | str  # 'same' and 'valid' too
 MOST_CELLS = 27  # of a window that is looked at cell by cell
 MOST_RESIDUES = 16  # of positions by the stride that are computed apart
 
