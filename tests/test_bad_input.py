@@ -134,6 +134,19 @@ def test_refused_sizes_leave_equal_ones_alone():
         assert st.nn.functional.max_pool2d(x, 4, padding=st.tensor([2])).shape == (1, 1, 2, 3)
 
 
+@pytest.mark.parametrize("call", [
+    lambda x, n: x.broadcast_to((7, n)), lambda x, n: x.unflatten(1, (n, 1)), lambda x, n: x.repeat(1, 2).split([n, 3], 1)[0],
+    lambda x, n: x.reshape(n, 1), lambda x, n: x.repeat(n, 2), lambda x, n: x.expand(n, 3),
+])  # fmt: skip
+def test_a_size_that_was_refused_is_no_size_in_later_calls(call):
+    """3.0 is equal to 3: a node that had it as a size would be found in the place of the right one."""
+    x = st.ones(1, 3)
+    with pytest.raises(TypeError):
+        call(x, 3.0)
+    kept = call(x, 3)
+    assert all([type(n) is int for n in kept.shape]) and kept.sum().item() > 0
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_error_is_raised_at_the_users_line(name):
     program = SHAPES[name][0]

@@ -20,6 +20,7 @@ import hashlib
 import struct
 from _weakref import _remove_dead_weakref  # type: ignore[attr-defined]  # what WeakValueDictionary uses
 from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
@@ -104,6 +105,9 @@ def make(op: str, src: tuple[Node, ...], arg: Any, shape: Shape, dtype: DType) -
         n = r()
         if n is not None:
             return n
+    for size in shape:
+        if type(size) is not int:  # 2.0 and True are equal to integers: the node would be found in their place
+            return make(op, src, arg, tuple([index(s) * 1 for s in shape]), dtype)
     n = _new(Node)
     n.op = op
     n.src = src
