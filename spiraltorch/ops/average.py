@@ -77,6 +77,8 @@ def _spread(up: Node, shape: tuple[int, ...], p: Pool) -> Node:
         assert found is not None
         return found
     planes = math.prod(shape[:-rank])  # as data take the gradient of a convolution by ones
+    if not planes:
+        return graph.full(0, shape, up.dtype)
     form = Form(p.stride, tuple(zip(p.padding, p.after)), p.dilation, planes)
     ones = graph.full(1, (planes, 1, *p.size), up.dtype)
     back = input_grad(graph.reshape(up, (1, planes, *p.out)), (1, planes, *shape[-rank:]), ones, form)
@@ -95,7 +97,8 @@ def _avg_grad(rank: int) -> Callable[..., list[Node | None]]:
 
 @op("avg_pool1d", grad=_avg_grad(1), lies="sequences", saves="", where=("", "nn.functional"), samples=s.calls(
     s.call(T(2, 3, 6), 2), s.call(T(3, 7), 3, 2, 1), s.call(T(1, 2, 7), 3, 2, 1, False, False),
-    s.call(T(1, 2, 8), 3, 2, 1, True), s.call(T(1, 2, 8), 3, 2, 1, True, False), s.call(T(0, 2, 4), 2)))  # fmt: skip
+    s.call(T(1, 2, 8), 3, 2, 1, True), s.call(T(1, 2, 8), 3, 2, 1, True, False), s.call(T(0, 2, 4), 2),
+    s.call(T(0, 2, 4), 3, 1, 1)))  # fmt: skip
 def avg_pool1d(input: Node, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0, ceil_mode: bool = False,
                count_include_pad: bool = True) -> Node:  # fmt: skip
     """The mean of each window of input [N, C, L] or [C, L]; padding counts as zeros unless ``count_include_pad`` is
