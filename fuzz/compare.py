@@ -49,13 +49,19 @@ ACCEPTED = {
     ("write", "pow"): (r"0.0 instead of nan", "as its value"),
     ("strides", "ldexp"): (r"", "as pow, which torch composes it of"),
     ("gradient", "logit"): (r"^at v\d+: nan instead of 0.0", "for nan torch's vector code gives 0 and its scalar code nan"),
-    ("gradient", "erfcx"): (r"nan instead of inf", "2 x overflows at the largest numbers: the slope is lost here and infinite in torch"),
+    ("gradient", "erfcx"): (
+        r"nan instead of inf|0.0 instead of nan", "2 x overflows at the largest numbers, where torch keeps inf; at inf the slope is 0"),
     **{("value", name): (r"inf instead of nan", "of float16 torch's mean of an infinity and a number is nan")
        for name in ("std_mean", "var_mean")},
     ("refusal", "addbmm"): (r"doesn't match the broadcast shape", "in place, torch gives the input another shape"),
+    ("gradient", "prod"): (r"instead of nan", "of one element the gradient is as it comes; torch divides nan by nan"),
+    ("gradient", "cosine_similarity"): (r"inf instead of nan", "of nothing: float16 rounds the least length to 0 in torch"),
+    ("gradient", "scatter_reduce"): (r"0.0 instead of nan", "as index_reduce"),
+    ("gradient", "lgamma"): (r": -?\d{9,}\.\d* instead of -?\d{9,}", "beside a pole torch's tangent of pi x is off"),
     ("refusal", "lu_unpack"): (r"row exchanges for", "torch reads beyond the rows"),
-    ("refusal", "scaled_dot_product_attention"): (r"value \[1, 0", "of no positions torch makes zeros, whatever the keys"),
-    **{("value", name): (r"nan instead of", "the largest of differences passes over nan in torch") for name in ("cdist", "pdist")},
+    ("refusal", "scaled_dot_product_attention"): (r"key and value in positions", "torch reads beyond values that are fewer than the keys"),
+    **{("value", name): (r"nan instead of|\d.0 instead of nan", "torch's largest difference passes over nan, its number of them does not")
+       for name in ("cdist", "pdist")},
     ("value", "trapezoid"): (r"^0.0 instead of nan", "one place has no area; torch subtracts a nan from itself"),
     ("gradient", "addcdiv"): (r"-?inf instead of nan", "torch squares a divisor, and divides infinity by it"),
     ("gradient", "kl_div"): (r"^at v\d+: .* instead of nan", "at a target of 0 or below torch multiplies by its logarithm"),
@@ -74,7 +80,7 @@ ACCEPTED = {
     ("gradient", "poisson_nll_loss"): (r"instead of nan", "torch multiplies the nan of a logarithm that is masked by 0"),
     ("gradient", "logcumsumexp"): (r"0.0 instead of nan", "torch subtracts infinities; the slope of an exponential at -inf is 0"),
     **{("gradient", name): (r"instead of nan", "torch finds no element equal to nan, and shares by their number")
-       for name in ("amax", "amin")},
+       for name in ("amax", "amin", "aminmax")},
     **{("gradient", name): (r"^at v\d+: nan instead of", "torch gives the slope at 0 for nan") for name in ("i1", "i1e")},
     **{
         ("value", name): (r"^\d+ instead of \d+ at", "of equal elements torch takes any; here it is the first in order")

@@ -370,9 +370,9 @@ def _same_place(g: Group, root: Node, old: Node) -> bool:
                 return False
             if g.kind == "row" and place.inner and s is not stage:
                 return False  # another phase may read the row again after it was written
-    if g.kind != "row" or not place.inner or g.stages[-1] is stage:
+    if g.kind != "row" or g.stages[-1] is stage:
         return True
-    again = {old}  # what a phase that looks at it computes from the old row, which may have been written by then
+    again = {old}  # what a phase that looks at it computes from the old values, which may have been written by then
     for s in g.stages:
         if any(r.node in again for r in s.reads):
             if s is not stage:
