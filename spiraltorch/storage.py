@@ -13,6 +13,7 @@ import math
 import os
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,21 +102,42 @@ class Apart:
         self.version = 0
 
 
-_unseen: weakref.WeakKeyDictionary[Storage, list[list[int]]] = weakref.WeakKeyDictionary()
+class _Unseen:
+    """Writes of a cell that backward does not count: how many, and the versions they led to, the last REMEMBERED runs."""
+
+    __slots__ = ("runs", "total")
+    REMEMBERED = 256  # a loop may write both ways for ever
+
+    def __init__(self) -> None:
+        self.total = 0
+        self.runs: deque[list[int]] = deque(maxlen=self.REMEMBERED)
+
+
+_unseen: weakref.WeakKeyDictionary[Storage, _Unseen] = weakref.WeakKeyDictionary()
 
 
 def hide(cell: Storage) -> None:
     """The last write of ``cell`` went through ``.data``: backward does not count it."""
-    runs = _unseen.setdefault(cell, [])
-    if runs and runs[-1][1] == cell.version - 1:
-        runs[-1][1] = cell.version
+    found = _unseen.setdefault(cell, _Unseen())
+    found.total += 1
+    if found.runs and found.runs[-1][1] == cell.version - 1:
+        found.runs[-1][1] = cell.version
     else:
-        runs.append([cell.version, cell.version])
+        found.runs.append([cell.version, cell.version])
 
 
 def seen_writes(cell: Storage, since: int = 0) -> int:
     """How many writes after version ``since`` backward counts."""
-    hidden = sum([max(0, last - max(first, since + 1) + 1) for first, last in _unseen.get(cell, ())])
+    found = _unseen.get(cell)
+    if found is None:
+        return cell.version - since
+    if not since:
+        return cell.version - found.total
+    hidden = 0
+    for first, last in reversed(found.runs):
+        if last <= since:
+            break
+        hidden += last - max(first, since + 1) + 1
     return cell.version - since - hidden
 
 

@@ -302,3 +302,23 @@ def test_case(name: str) -> None:
     for k, (a, b) in enumerate(zip(ours.seen, theirs.seen)):
         assert agree(a, b), f"{k}: {a} instead of {b}; {ours.messages} and {theirs.messages}"
     assert len(ours.seen) == len(theirs.seen)
+
+
+def test_writes_through_data_are_remembered_in_bounded_memory():
+    """A loop that writes both ways, as one does that clamps after each step of an optimizer, keeps no list of all it did."""
+    from spiraltorch.storage import _unseen
+
+    p = st.ones(3)
+    for _ in range(1000):
+        p.add_(1)
+        p.data.mul_(1)
+    assert p._version == 1000
+    assert len(_unseen[p._storage].runs) <= 256
+    w = st.ones(3, requires_grad=True)
+    y = (w * p).sum()
+    p.data.mul_(2)
+    y.backward()
+    z = (w * p).sum()
+    p.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        z.backward()
